@@ -1,0 +1,7 @@
+"""python -m minidiff: doctor, train, sample, evaluate."""
+
+import sys
+
+from minidiff.cli import main
+
+sys.exit(main())

@@ -1,0 +1,177 @@
+"""What does `python -m minidiff` do?
+
+    doctor     is everything there, whole and working?
+    train      learn a data set; Ctrl-C saves, --resume goes on
+    sample     draw pictures from a run
+    evaluate   measure a run against held-out real pictures
+Whatever goes wrong for a reason outside the program is one line on stderr and exit code 1.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from minidiff.checkpoint import write_atomically
+from minidiff.generate import GUIDANCE, STEPS, every_label, generate
+from minidiff.runs import SAMPLES, Run, load_trained
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command line and returns its exit code."""
+    args = parser().parse_args(arguments)
+    try:
+        return args.command(args)
+    except (ValueError, OSError) as error:
+        print(f"minidiff {args.name}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"minidiff {args.name}: stopped", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m minidiff", description="Diffusion models, small enough to read.")
+    commands = top.add_subparsers(dest="name", required=True, metavar="command")
+
+    doctor = commands.add_parser("doctor", help="check versions, device, data and a five-second training")
+    doctor.set_defaults(command=run_doctor)
+
+    train = commands.add_parser("train", help="train on a data set or a folder of pictures")
+    train.add_argument("--data", required=True, help="digits, fashion, emoji, scenes, mnist, cifar10, fashion-full or a folder")
+    train.add_argument("--out", required=True, type=Path, help="folder of the run, such as runs/fashion")
+    train.add_argument("--seconds", type=positive(float), help="budget in training seconds, in all (180 if --steps is not given)")
+    train.add_argument("--steps", type=positive(int), help="budget in steps, in all")
+    train.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
+    train.set_defaults(command=run_train)
+
+    drawing = argparse.ArgumentParser(add_help=False)
+    drawing.add_argument("run", type=Path, help="folder of a run, or a checkpoint file")
+    drawing.add_argument("--steps", type=positive(int), default=STEPS, help=f"denoising steps ({STEPS})")
+    drawing.add_argument("--guidance", type=float, default=GUIDANCE, help=f"0 ignores the labels, 1 is plain ({GUIDANCE})")
+    drawing.add_argument("--seed", type=int, default=0)
+
+    sample = commands.add_parser("sample", parents=[drawing], help="draw pictures from a trained model")
+    sample.add_argument("--n", type=positive(int), default=64, help="how many (64)")
+    sample.add_argument("--label", type=int, help="one label for all; without it every label in turn")
+    sample.add_argument("--out", type=Path, default=Path(SAMPLES), help=".png for a sheet, .npz for numbers")
+    sample.set_defaults(command=run_sample)
+
+    evaluate = commands.add_parser("evaluate", parents=[drawing], help="measure samples against held-out real pictures")
+    evaluate.add_argument("--n", type=positive(int), default=2000, help="how many samples (2000)")
+    evaluate.set_defaults(command=run_evaluate)
+    return top
+
+
+def positive(kind: type):
+    """An argparse type: a number of that kind above zero."""
+    def parse(text: str):
+        if not kind(text) > 0:
+            raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+        return kind(text)
+
+    parse.__name__ = kind.__name__  # argparse names the type in its messages
+    return parse
+
+
+def run_doctor(args) -> int:
+    from minidiff.doctor import examine
+
+    return examine()
+
+
+def run_train(args) -> int:
+    from minidiff.data import load
+    from minidiff.train import TrainConfig, bar
+
+    images = load(args.data)
+    device = best_device()
+    seconds = 180.0 if args.seconds is None and args.steps is None else args.seconds
+    if args.resume:
+        run = Run.resume(args.out, images, device)
+    else:
+        run = Run.start(args.out, images, TrainConfig(seed=args.seed, precision=args.precision), device)
+    try:
+        for _ in bar(run.train(images, args.steps, seconds)):
+            pass
+    except KeyboardInterrupt:
+        budget = f"--steps {args.steps}" if args.steps else f"--seconds {seconds:g}"
+        print(f"stopped and saved at step {run.training.step}; go on with:\n"
+              f"python -m minidiff train --data {args.data} {budget} --out {args.out} --resume", file=sys.stderr)
+        return 130
+    classes = len(run.about["classes"])
+    samples = generate(run.training.ema.module, every_label(max(64, classes), classes), images.shape)
+    write_sheet(args.out / SAMPLES, samples)
+    print(f"{run.training.step} steps in {run.training.seconds:.0f} s; samples are in {args.out / SAMPLES}")
+    return 0
+
+
+def run_sample(args) -> int:
+    if args.out.suffix not in (".png", ".npz"):
+        raise ValueError(f"expected --out to end in .png or .npz, got {args.out}")
+    denoiser, meta = load_trained(args.run)
+    classes = meta["classes"]
+    if args.label is None:
+        labels = every_label(args.n, len(classes))
+    elif 0 <= args.label < len(classes):
+        labels = torch.full((args.n,), args.label)
+    else:
+        known = ", ".join(f"{i} {name}" for i, name in enumerate(classes))
+        raise ValueError(f"expected a --label among {known}; got {args.label}")
+    x = generate(denoiser.to(best_device()), labels, tuple(meta["size"]), args.steps, args.guidance, args.seed)
+    if args.out.suffix == ".npz":
+        write_numbers(args.out, x, labels)
+    else:
+        write_sheet(args.out, x)
+    print(f"{args.n} samples are in {args.out}")
+    return 0
+
+
+def run_evaluate(args) -> int:
+    from minidiff.data import load
+    from minidiff.metrics import load_classifier, report
+
+    denoiser, meta = load_trained(args.run)
+    train, test = load(meta["data"]), load(meta["data"], "test")
+    labels = every_label(args.n, len(meta["classes"]))
+    x = generate(denoiser.to(best_device()), labels, tuple(meta["size"]), args.steps, args.guidance, args.seed)
+    scores = report(x, labels, train, test, load_classifier(meta["data"]))
+    scores |= {"steps": args.steps, "guidance": args.guidance, "seed": args.seed}
+    print(f"{scores['pictures']} pictures, features: {scores['features']}")
+    print(f"{'':28}{'generated':>12}{'real, held out':>16}")
+    for name, value in scores["generated"].items():
+        print(f"{name.replace('_', ' '):28}{value:12.4g}{scores['real_held_out'][name]:16.4g}")
+    out = (args.run if args.run.is_dir() else args.run.parent) / "evaluation.json"
+    write_atomically(out, json.dumps(scores, indent=1).encode())
+    print(f"the same as JSON is in {out}")
+    return 0
+
+
+def best_device() -> torch.device:
+    """A GPU if there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def write_sheet(path: Path, x: Tensor) -> None:
+    """Pictures (B, C, H, W) in [-1, 1] as one PNG, in rows as long as the sheet is wide; small ones are enlarged."""
+    from torchvision.utils import make_grid, save_image
+
+    sheet = make_grid(x, nrow=round(len(x) ** 0.5), normalize=True, value_range=(-1, 1), pad_value=1.0)
+    scale = max(1, 64 // x.shape[-1])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_image(F.interpolate(sheet[None], scale_factor=scale), path)
+
+
+def write_numbers(path: Path, x: Tensor, y: Tensor) -> None:
+    """x float32 (n, C, H, W) in [-1, 1] and y int64 (n,) as a NumPy archive."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, x=x.numpy(), y=y.numpy())

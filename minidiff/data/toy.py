@@ -1,0 +1,59 @@
+"""Which two-dimensional data show everything at a glance?
+
+Each sampler draws n points (n, 2) float32, shifted and scaled by its exact moments to mean zero and variance one
+along both axes, so that one noise schedule suits all. A mixture of Gaussians is the set whose score, posterior and
+likelihood are known: `mixture_parameters` are the arguments of `minidiff.oracle.Mixture`.
+"""
+
+import math
+
+import torch
+from torch import Generator, Tensor
+
+
+def moons(n: int, generator: Generator | None = None) -> Tensor:
+    """Two interleaved half circles with a little noise, (n, 2)."""
+    angle = math.pi * torch.rand(n, generator=generator)
+    lower = torch.rand(n, generator=generator) < 0.5
+    x = torch.where(lower, 1 - angle.cos(), angle.cos())
+    y = torch.where(lower, 0.5 - angle.sin(), angle.sin())
+    noise = 0.08
+    points = torch.stack([x, y], 1) + noise * torch.randn((n, 2), generator=generator)  # (n, 2)
+    between = (2 / math.pi - 0.25) ** 2  # of the two mean heights, 2/pi and 1/2 - 2/pi, around 1/4
+    variance = torch.tensor([0.75, 0.5 - 4 / math.pi**2 + between]) + noise**2
+    return (points - torch.tensor([0.5, 0.25])) / variance.sqrt()
+
+
+def rings(n: int, generator: Generator | None = None) -> Tensor:
+    """Two rings around the origin, one twice as wide as the other, with a little noise, (n, 2)."""
+    angle = 2 * math.pi * torch.rand(n, generator=generator)
+    radius = 1.0 + (torch.rand(n, generator=generator) < 0.5)
+    noise = 0.08
+    points = radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1)  # (n, 2)
+    points = points + noise * torch.randn((n, 2), generator=generator)
+    return points / math.sqrt((1 + 4) / 2 / 2 + noise**2)  # E[radius^2] / 2 along each axis
+
+
+def checkerboard(n: int, generator: Generator | None = None) -> Tensor:
+    """The dark fields of a board of 4 by 4, filled evenly, (n, 2)."""
+    column = torch.randint(4, (n,), generator=generator)
+    row = 2 * torch.randint(2, (n,), generator=generator) + column % 2
+    points = torch.stack([column, row], 1) + torch.rand((n, 2), generator=generator)  # (n, 2) in [0, 4]
+    return (points - 2) / math.sqrt(16 / 12)
+
+
+def mixture_parameters() -> tuple[Tensor, Tensor, Tensor]:
+    """Weights (8,), means (8, 2) and stds (8,) of the mixture that `mixture` draws from."""
+    weights = torch.tensor([1.0, 3.0]).repeat(4) / 16
+    stds = torch.tensor([0.1, 0.2]).repeat(4)
+    radius = (2 - 2 * (weights * stds**2).sum()).sqrt()  # makes radius^2 / 2 + E[std^2], the variance, one
+    angle = torch.arange(8) * math.pi / 4
+    means = radius * torch.stack([angle.cos(), angle.sin()], 1)  # (8, 2)
+    return weights, means, stds
+
+
+def mixture(n: int, generator: Generator | None = None) -> Tensor:
+    """Eight Gaussians on a circle, every other one three times as likely and twice as wide, (n, 2)."""
+    weights, means, stds = mixture_parameters()
+    k = torch.multinomial(weights, n, replacement=True, generator=generator)
+    return means[k] + stds[k, None] * torch.randn((n, 2), generator=generator)

@@ -1,0 +1,81 @@
+"""What is minimised, and what does it bound?
+
+Every objective of the course is a weighted error of the denoiser,
+    w(t) |x0_hat(x_t, t) - x0|^2,    (eq. 5.5)
+and the choice of prediction is a choice of w: a network for y = a x0 + b eps with plain squared error has
+w = (a - b alpha / sigma)^2. Losses are per sample, (B,); vlb is in nats and summed over dimensions.
+"""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from minidiff.process import ROWS, Gaussian, add_noise, expand, noise_like, posterior, row, transition
+from minidiff.schedule import Schedule
+
+
+def sample_times(n: int, generator: torch.Generator | None = None, start: float = 1e-3) -> Tensor:
+    """One uniform time in each of n equal parts of [start, 1]: (n,) float32. Less noise than n independent draws."""
+    u = torch.rand(n, generator=generator)
+    return (start + (1 - start) * (torch.arange(n) + u) / n).clamp(max=1.0)
+
+
+def denoising_loss(denoise: Callable, x0: Tensor, eps: Tensor, t: Tensor, schedule: Schedule, cond=None) -> Tensor:
+    """|x0_hat - x0|^2, averaged over dimensions: (B,) (eq. 5.5 with w = 1). Multiply by `weight`."""
+    x_t = add_noise(x0, eps, t, schedule)
+    x0_hat = denoise(x_t, t) if cond is None else denoise(x_t, t, cond)
+    return (x0_hat - x0).square().flatten(1).mean(1)  # (B,)
+
+
+def weight(name: str, t: float | Tensor, schedule: Schedule) -> Tensor:
+    """w(t) of the shape of t (eq. 5.5): the plain squared error of "x0", "eps", "v" or "velocity", seen from x0;
+    "min_snr", min(SNR, 5) (Hang et al. 2023); "vlb", -SNR'(t) / 2 (Kingma et al. 2021, eq. 17)."""
+    alpha, sigma = schedule(t)
+    if name in ROWS:
+        a, b = row(name, t, schedule)
+        return (a - b * alpha / sigma) ** 2
+    if name == "min_snr":
+        return (alpha / sigma).square().clamp(max=5.0)
+    if name == "vlb":
+        alpha_rate, sigma_rate = schedule.rates(t)
+        return alpha / sigma**3 * (alpha * sigma_rate - sigma * alpha_rate)
+    raise ValueError(f"expected a weighting among {', '.join([*ROWS, 'min_snr', 'vlb'])}, got {name!r}")
+
+
+def vlb(denoise: Callable, x0: Tensor, ts: Tensor, schedule: Schedule, generator=None, bins: int | None = None) -> Tensor:
+    """The bound L_T + sum L_{t-1} + L_0 on -log p(x0), one draw of x_t a term: (B,) nats (Ho et al. 2020, eq. 5; eq. 4.5).
+
+    ts falls from 1 to 0 (`samplers.times`). With bins, x0 counts as one of that many even levels in [-1, 1].
+    The reverse steps have variance sigma_ts^2, DDPM's beta_t: the choice with which the bound closes as steps shrink.
+    """
+    alpha, sigma = (expand(c, x0) for c in schedule(ts[0]))
+    total = Gaussian(alpha * x0, sigma).kl(Gaussian(torch.zeros_like(x0), expand(schedule(1.0)[1], x0)))  # L_T
+    for t, s in pairwise(ts):
+        x_t = add_noise(x0, noise_like(x0, generator), t, schedule)
+        _, sigma_ts = transition(s, t, schedule)
+        model = Gaussian(posterior(x_t, denoise(x_t, t), s, t, schedule).mean, expand(sigma_ts, x0))  # p(x_s | x_t)
+        if s > 0:
+            total = total + posterior(x_t, x0, s, t, schedule).kl(model)  # L_{t-1}
+        else:
+            total = total - (model.log_prob(x0) if bins is None else log_bin(model, x0, bins))  # L_0
+    return total
+
+
+def log_bin(decoder: Gaussian, x0: Tensor, bins: int) -> Tensor:
+    """log of the decoder's mass in the bin of x0, outer bins reaching to infinity: (B,) (Ho et al. 2020, eq. 13; eq. 4.8)."""
+    half = 1 / (bins - 1)
+    upper = torch.where(x0 > 1 - half, math.inf, x0 + half)
+    lower = torch.where(x0 < half - 1, -math.inf, x0 - half)
+    a, b = ((edge - decoder.mean) / decoder.std for edge in (lower, upper))
+    flip = a > 0  # far in the right tail both cumulatives round to 1: use the left tail's mirror image
+    a, b = torch.where(flip, -b, a), torch.where(flip, -a, b)
+    log_a, log_b = torch.special.log_ndtr(a), torch.special.log_ndtr(b)
+    return (log_b + torch.log1p(-torch.exp(log_a - log_b))).flatten(1).sum(1)  # (B,)
+
+
+def bits_per_dim(nats: Tensor, dims: int) -> Tensor:
+    """nats summed over dims dimensions -> bits for each one (eq. 4.9)."""
+    return nats / (dims * math.log(2))

@@ -1,0 +1,72 @@
+"""What does a picture show, and where does it lie among other pictures?
+
+A small residual network names the class of a picture; the vector just before its last layer describes the
+picture and is what the metrics compare:
+
+    x (B, C, H, W) -> convolutions, halved to 4x4 or less -> features (B, D) -> logits (B, K)
+
+Normalisation is over one whole picture, so that what a picture scores never depends on its neighbours in the
+batch or on a running statistic.
+"""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """Square pictures of `channels` and `size`, K = `classes`, `width` of the first stage, D = `features`."""
+
+    channels: int = 1
+    size: int = 32
+    classes: int = 10
+    width: int = 16
+    features: int = 64
+
+    def __post_init__(self):
+        if min(self.channels, self.classes, self.width, self.features) < 1 or self.size < 8:
+            raise ValueError(f"expected positive numbers and size >= 8, got {self}")
+
+
+class Block(nn.Module):
+    """x + two normalised 3x3 convolutions of x; the second starts at zero, and so the block as x."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(1, width), nn.GroupNorm(1, width)
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(self.conv1.weight)
+        nn.init.zeros_(self.conv2.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.relu(self.norm1(x)))
+        return x + self.conv2(F.relu(self.norm2(h)))
+
+
+class Classifier(nn.Module):
+    """(B, C, H, W) in [-1, 1] -> logits (B, K); `features` gives the (B, D) before the last layer."""
+
+    def __init__(self, config: ClassifierConfig):
+        super().__init__()
+        self.config = config
+        layers, width, size, wider = [], config.channels, config.size, config.width
+        while size > 4:
+            layers += [nn.Conv2d(width, wider, 3, stride=2, padding=1), Block(wider)]
+            width, size, wider = wider, (size + 1) // 2, min(2 * wider, 4 * config.width)
+        self.body = nn.Sequential(*layers, nn.GroupNorm(1, width), nn.ReLU())
+        self.embed = nn.Linear(width * size**2, config.features)
+        self.head = nn.Linear(config.features, config.classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Describes pictures (B, C, H, W) in [-1, 1] by vectors (B, D)."""
+        c = self.config
+        if x.ndim != 4 or x.shape[1:] != (c.channels, c.size, c.size):
+            raise ValueError(f"expected pictures (B, {c.channels}, {c.size}, {c.size}), got {tuple(x.shape)}")
+        h = self.body(x)  # (B, 4 width, 4, 4)
+        return self.embed(h.flatten(1))  # (B, D)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.features(x)))  # (B, K)

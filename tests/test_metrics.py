@@ -1,0 +1,291 @@
+"""Metrics against closed forms, torchmetrics and sets built so that the answer is known."""
+
+from dataclasses import asdict
+
+import pytest
+import torch
+from torch import nn
+
+from minidiff import metrics
+from minidiff.nets.classifier import Classifier, ClassifierConfig
+
+NAN = float("nan")
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=rng(seed), dtype=torch.float64)
+
+
+class Given(nn.Module):
+    """Hands torchmetrics our own features unchanged."""
+
+    def __init__(self, num_features):
+        super().__init__()
+        self.num_features = num_features
+
+    def forward(self, x):
+        return x
+
+
+# Frechet distance
+
+def test_frechet_of_diagonal_gaussians_is_the_closed_form():
+    mean1, mean2, std1, std2 = normal(4, 6)
+    got = metrics.frechet_gaussians(mean1, std1.square().diag(), mean2, std2.square().diag())
+    want = (mean1 - mean2).square().sum() + (std1.abs() - std2.abs()).square().sum()
+    assert got == pytest.approx(want.item(), rel=1e-12)
+
+
+def test_frechet_of_rotated_gaussians_matches_scipys_matrix_root():
+    from scipy.linalg import sqrtm
+
+    a, b = normal(2, 5, 5)
+    cov1, cov2 = a @ a.T, b @ b.T
+    assert (cov1 @ cov2 - cov2 @ cov1).abs().max() > 1  # they do not commute: no common axes
+    mean1, mean2 = normal(2, 5, seed=1)
+    root = torch.from_numpy(sqrtm((cov1 @ cov2).numpy()).real)
+    want = (mean1 - mean2).square().sum() + (cov1 + cov2 - 2 * root).trace()
+    assert metrics.frechet_gaussians(mean1, cov1, mean2, cov2) == pytest.approx(want.item(), rel=1e-9)
+
+
+def test_frechet_of_gaussians_does_not_depend_on_the_axes():
+    turn = torch.linalg.qr(normal(4, 4)).Q
+    zero, (std1, std2) = torch.zeros(4, dtype=torch.float64), normal(2, 4).abs()
+    cov1, cov2 = (turn @ std.square().diag() @ turn.T for std in (std1, std2))
+    want = (std1 - std2).square().sum().item()
+    assert metrics.frechet_gaussians(zero, cov1, zero, cov2) == pytest.approx(want, rel=1e-10)
+
+
+def test_frechet_of_a_set_with_itself_is_zero_even_when_its_covariance_is_singular():
+    for n in (500, 20):
+        assert metrics.frechet(x := 100 * normal(n, 64), x) < 1e-7 * 64e4
+        assert metrics.frechet(x, x + 1) == pytest.approx(64, rel=1e-6)
+
+
+def test_frechet_of_single_features():
+    a, b = normal(100, 1), 3 * normal(80, 1, seed=1) + 2
+    want = (a.mean() - b.mean()) ** 2 + (a.std() - b.std()) ** 2
+    assert metrics.frechet(a, b) == pytest.approx(want.item(), rel=1e-10)
+
+
+def test_frechet_agrees_with_torchmetrics():
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    a, b = normal(400, 24) @ normal(24, 24, seed=1), normal(300, 24, seed=2) + 0.3
+    theirs = FrechetInceptionDistance(feature=Given(24))
+    theirs.update(a, real=True)
+    theirs.update(b, real=False)
+    assert metrics.frechet(a, b) == pytest.approx(theirs.compute().item(), rel=1e-8)
+
+
+def test_frechet_is_biased_upwards_and_less_so_with_more_samples():
+    def excess(n):
+        return sum(metrics.frechet(normal(n, 16, seed=s), normal(n, 16, seed=s + 100)) for s in range(5)) / 5
+
+    small, middle, large = excess(50), excess(200), excess(800)
+    assert small > 2 * middle > 4 * large > 0
+    assert middle / large == pytest.approx(4, rel=0.25)  # the bias falls as 1 / N
+
+
+# Kernel distance
+
+def test_mmd2_is_its_definition():
+    a, b = normal(7, 3), normal(5, 3, seed=1)
+
+    def k(u, v):
+        return float((u @ v / 3 + 1) ** 3)
+
+    aa = sum(k(a[i], a[j]) for i in range(7) for j in range(7) if i != j) / 42
+    bb = sum(k(b[i], b[j]) for i in range(5) for j in range(5) if i != j) / 20
+    ab = sum(k(u, v) for u in a for v in b) / 35
+    assert metrics.mmd2(a, b) == pytest.approx(aa + bb - 2 * ab, rel=1e-10)
+
+
+def test_mmd2_agrees_with_torchmetrics():
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    a, b = normal(200, 24), 1.2 * normal(200, 24, seed=1) + 0.3
+    theirs = KernelInceptionDistance(feature=Given(24), subsets=1, subset_size=200)
+    theirs.update(a, real=True)
+    theirs.update(b, real=False)
+    assert metrics.mmd2(a, b) == pytest.approx(theirs.compute()[0].item(), rel=1e-6)
+
+
+def test_kid_is_unbiased_and_its_error_is_honest():
+    trials = [metrics.kid(normal(60, 8, seed=s), normal(90, 8, seed=s + 1000), 6, rng()) for s in range(400)]
+    means = torch.tensor([t.mean for t in trials])
+    errors = torch.tensor([t.error for t in trials])
+    scatter = means.std()
+    assert means.mean().abs() < 3 * scatter / 20
+    assert (means < 0).float().mean() > 0.25
+    assert errors.square().mean().sqrt() == pytest.approx(scatter.item(), rel=0.15)
+
+
+def test_kid_sees_a_difference_and_repeats_with_its_generator():
+    a, b = normal(500, 8), normal(500, 8, seed=1) + 0.5
+    kid = metrics.kid(a, b, generator=rng(3))
+    assert kid.mean > 5 * kid.error > 0
+    assert kid == metrics.kid(a, b, generator=rng(3)) != metrics.kid(a, b, generator=rng(4))
+
+
+def test_kid_mixes_sets_that_are_sorted_by_class():
+    centres = 5 * normal(10, 8)
+    a, b = (centres.repeat_interleave(50, 0) + normal(500, 8, seed=s) for s in (1, 2))
+    b = b[torch.arange(500).roll(250)]  # the same classes, stored in another order
+    kid = metrics.kid(a, b, generator=rng())
+    apart = metrics.mmd2(a[:50], b[:50])  # what two unmixed parts would say
+    assert abs(kid.mean) < 4 * kid.error < apart / 4
+
+
+# Precision and recall
+
+def test_a_lost_mode_costs_recall_and_junk_costs_precision():
+    real = torch.cat([normal(300, 2), normal(300, 2, seed=1) + 20])
+    same = torch.cat([normal(300, 2, seed=2), normal(300, 2, seed=3) + 20])
+    precision, recall = metrics.precision_recall(real, same)
+    assert precision > 0.9 and recall > 0.9
+    precision, recall = metrics.precision_recall(real, normal(600, 2, seed=4))
+    assert precision > 0.9 and 0.4 < recall < 0.5
+    precision, recall = metrics.precision_recall(real, torch.cat([same, normal(200, 2, seed=5) - 50]))
+    assert precision == pytest.approx(0.75, abs=0.05) and recall > 0.9
+
+
+def test_precision_recall_by_hand():
+    real, fake = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([[1.5], [4.9], [9.0], [5.2]])
+    # k = 1: real radii 1, 1, 2 cover [-1, 5]; fake radii 3.4, .3, 3.8, .3 cover [-1.9, 4.9] and [4.6, 12.8]
+    assert metrics.precision_recall(real, fake, k=1) == (0.5, 1.0)
+    # k = 2: real radii 3, 2, 3 cover [-3, 6]
+    assert metrics.precision_recall(real, fake, k=2) == (0.75, 1.0)
+    assert metrics.precision_recall(fake, real, k=1) == (1.0, 0.5)
+
+
+# Nearest training picture
+
+def test_nearest_is_brute_force_and_copies_are_at_distance_zero():
+    x, bank = normal(300, 3, 4, 4).float(), normal(50, 3, 4, 4, seed=1).float()
+    x[9] = bank[31]
+    distance, index = metrics.nearest(x, bank)
+    every = (x[:, None] - bank[None]).square().sum((2, 3, 4)).sqrt()
+    assert torch.equal(index, every.argmin(1))
+    torch.testing.assert_close(distance, every.amin(1))
+    assert distance[9] == 0 and index[9] == 31
+
+
+# Features
+
+def test_pixel_features_are_averages():
+    x = normal(2, 3, 32, 16)
+    got = metrics.pixel_features(x).reshape(2, 3, 8, 8)
+    assert got[1, 2, 3, 5] == pytest.approx(x[1, 2, 12:16, 10:12].mean().item())
+    assert torch.equal(metrics.pixel_features(x[:, :, :8, :8]), x[:, :, :8, :8].flatten(1))
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, 8), (3, 32), (1, 28), (3, 9), (2, 65)])
+def test_classifier_takes_any_channels_and_size(channels, size):
+    torch.manual_seed(0)
+    net = Classifier(ClassifierConfig(channels, size, classes=7, width=8, features=12))
+    x = normal(3, channels, size, size).float()
+    assert net(x).shape == (3, 7) and net.features(x).shape == (3, 12)
+    net(x).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
+
+
+def test_classifier_scores_a_picture_alone_as_in_a_batch_and_in_either_mode():
+    torch.manual_seed(0)
+    net, x = Classifier(ClassifierConfig(width=8)), normal(5, 1, 32, 32).float()
+    together = net.features(x)
+    torch.testing.assert_close(net.eval().features(x[2:3]), together[2:3])
+    assert not list(net.buffers())
+
+
+def test_classifier_names_what_it_expected():
+    net = Classifier(ClassifierConfig(width=8))
+    with pytest.raises(ValueError, match=r"expected pictures \(B, 1, 32, 32\), got \(2, 3, 32, 32\)"):
+        net(torch.zeros(2, 3, 32, 32))
+    with pytest.raises(ValueError, match="size >= 8"):
+        ClassifierConfig(size=7)
+    assert ClassifierConfig(**asdict(net.config)) == net.config
+
+
+def test_label_accuracy():
+    logits = torch.tensor([[0.0, 1.0], [2.0, 1.0], [0.0, 3.0], [1.0, 0.0]])
+    assert metrics.label_accuracy(logits, torch.tensor([1, 0, 0, 1])) == 0.5
+    with pytest.raises(ValueError, match="labels"):
+        metrics.label_accuracy(logits, torch.tensor([1]))
+
+
+# The report
+
+@pytest.fixture(scope="module")
+def digits():
+    from minidiff.data import load
+
+    return load("digits", "train"), load("digits", "test")
+
+
+def test_report_scores_real_pictures_as_real_and_junk_as_junk(digits):
+    train, test = digits
+    half = torch.arange(len(train.x)) % 2 == 0
+    n = len(test.x)
+    x = train.tensor(half.nonzero()[:, 0])[:n]
+    result = metrics.report(x, None, train, test, None)
+    assert result["features"] == "8x8 averaged pixels" and result["pictures"] == n
+    generated, real = result["generated"], result["real_held_out"]
+    assert generated["nearest_training_distance"] == 0 < real["nearest_training_distance"]  # copies are seen
+    assert generated["precision"] > 0.8 and abs(generated["kid"]) < 5 * generated["kid_error"]
+    junk = metrics.report(torch.rand(x.shape, generator=rng()) * 2 - 1, None, train, test, None)
+    assert junk["real_held_out"] == real  # the floor does not depend on what is judged
+    bad = junk["generated"]
+    assert bad["frechet"] > 5 * real["frechet"] and bad["kid"] > 10 * bad["kid_error"] and bad["precision"] < 0.1
+
+
+def test_report_compares_equal_numbers_and_keeps_labels_with_their_pictures(digits):
+    train, test = digits
+    torch.manual_seed(0)
+    net = Classifier(ClassifierConfig(size=8, width=8))
+    x = train.tensor()
+    own = net(x).argmax(1).detach()  # labels this network agrees with, picture by picture
+    result = metrics.report(x, own, train, test, net)
+    assert result["pictures"] == len(test.x) < len(x)
+    assert result["generated"]["label_accuracy"] == 1
+    assert result["real_held_out"]["label_accuracy"] == metrics.label_accuracy(net(test.tensor()), test.y)
+    assert "FID" not in str(result)
+
+
+# Errors
+
+@pytest.mark.parametrize("call", [metrics.frechet, metrics.mmd2, metrics.precision_recall, metrics.kid])
+@pytest.mark.parametrize(
+    ("a", "b", "message"),
+    [
+        (torch.zeros(1, 3), torch.zeros(40, 3), r"N >= \d+, got \(1, 3\)"),
+        (torch.zeros(40, 3), torch.zeros(40), r"features \(N, D\).*got \(40,\)"),
+        (torch.zeros(40, 3), torch.full((40, 3), NAN), "finite features, got 40 of 40"),
+        (torch.zeros(40, 3), torch.zeros(40, 4), "one length, got 3 .* and 4"),
+    ],
+)
+def test_unusable_features_are_refused(call, a, b, message):
+    with pytest.raises(ValueError, match=message):
+        call(a, b)
+
+
+def test_unusable_arguments_are_refused():
+    eye, zero = torch.eye(2), torch.zeros(2)
+    with pytest.raises(ValueError, match="eigenvalue -1"):
+        metrics.frechet_gaussians(zero, eye, zero, torch.diag(torch.tensor([1.0, -1.0])))
+    with pytest.raises(ValueError, match=r"cov2: expected finite numbers \(2, 2\), got \(2,\)"):
+        metrics.frechet_gaussians(zero, eye, zero, zero)
+    with pytest.raises(ValueError, match="2 subsets"):
+        metrics.kid(normal(40, 2), normal(40, 2), subsets=1)
+    with pytest.raises(ValueError, match=r"N >= 20"):
+        metrics.kid(normal(19, 2), normal(40, 2))
+    with pytest.raises(ValueError, match="k >= 1"):
+        metrics.precision_recall(normal(40, 2), normal(40, 2), k=0)
+    with pytest.raises(ValueError, match="alike"):
+        metrics.nearest(normal(4, 2), normal(4, 3))
+    with pytest.raises(ValueError, match="expected pictures"):
+        metrics.pixel_features(normal(4, 3))

@@ -1,0 +1,171 @@
+"""The forward process and its posterior: against the step-by-step chain, grid Bayes, quadrature and torch's distributions."""
+
+import pytest
+import torch
+from test_schedule import SCHEDULES, every_schedule
+
+from minidiff.process import Gaussian, add_noise, expand, noise_like, posterior, row, solve, target, transition
+from minidiff.schedule import Cosine, Flow, FromBetas, linear_betas
+
+PREDICTIONS = ["x0", "eps", "v", "velocity"]
+
+
+def test_expand_aligns_times_with_the_batch():
+    x = torch.zeros(3, 2, 4, 4)
+    assert expand(torch.arange(3.0), x).shape == (3, 1, 1, 1)
+    assert torch.equal(expand(torch.tensor(2.0), x) * x, 2 * x)
+    assert expand(torch.tensor(2.0, dtype=torch.float64), x).dtype == torch.float32
+    with pytest.raises(ValueError, match=r"expected times \(\) or \(3,\).*got \(4,\)"):
+        expand(torch.arange(4.0), x)
+    with pytest.raises(ValueError, match=r"got \(3, 1\)"):
+        expand(torch.zeros(3, 1), x)
+
+
+def test_each_sample_has_its_own_time_even_when_batch_and_width_agree():
+    """A (B,) time against square data would broadcast along the wrong axis in silence."""
+    x0, eps, t = torch.randn(4, 4), torch.randn(4, 4), torch.tensor([0.1, 0.4, 0.6, 0.9])
+    together = add_noise(x0, eps, t, Cosine())
+    for i in range(4):
+        torch.testing.assert_close(together[i], add_noise(x0[i:i + 1], eps[i:i + 1], t[i], Cosine())[0])
+
+
+def test_shapes_that_would_broadcast_are_refused():
+    with pytest.raises(ValueError, match="of one shape"):
+        add_noise(torch.zeros(4, 2), torch.zeros(4, 1), 0.5, Cosine())
+    with pytest.raises(ValueError, match="of one shape"):
+        posterior(torch.zeros(4, 2), torch.zeros(1, 2), 0.2, 0.5, Cosine())
+
+
+@every_schedule
+def test_two_jumps_equal_one(schedule):
+    """q(x_t | x_s) after q(x_s | x_0) is q(x_t | x_0): means multiply, variances add up."""
+    s, t = torch.tensor([0.1, 0.3, 0.5], dtype=torch.float64), torch.tensor([0.2, 0.9, 0.500001], dtype=torch.float64)
+    (alpha_s, sigma_s), (alpha_t, sigma_t), (alpha_ts, sigma_ts) = schedule(s), schedule(t), transition(s, t, schedule)
+    torch.testing.assert_close(alpha_ts * alpha_s, alpha_t, rtol=1e-12, atol=0)
+    torch.testing.assert_close(alpha_ts**2 * sigma_s**2 + sigma_ts**2, sigma_t**2, rtol=1e-12, atol=0)
+
+
+def test_one_step_of_the_table_is_its_beta():
+    betas = linear_betas(1000)
+    t = torch.arange(1001, dtype=torch.float64) / 1000
+    alpha_ts, sigma_ts = transition(t[:-1], t[1:], FromBetas(betas))
+    torch.testing.assert_close(sigma_ts**2, betas, rtol=1e-7, atol=0)
+    torch.testing.assert_close(alpha_ts**2, 1 - betas, rtol=1e-10, atol=0)
+
+
+def test_a_thousand_steps_equal_one_jump():
+    """The chain x <- sqrt(1 - beta) x + sqrt(beta) z, simulated, against the closed form's mean and variance."""
+    generator, betas = torch.Generator().manual_seed(0), linear_betas(1000)
+    x = torch.full((20_000, 1), 3.0, dtype=torch.float64)
+    for beta in betas[:300]:
+        x = (1 - beta).sqrt() * x + beta.sqrt() * noise_like(x, generator)
+    alpha, sigma = FromBetas(betas)(0.3)
+    assert x.mean().item() == pytest.approx(3 * alpha.item(), abs=4 * sigma.item() / 20_000**0.5)
+    assert x.std().item() == pytest.approx(sigma.item(), rel=0.02)
+
+
+def test_order_of_times_is_checked():
+    for s, t in [(0.5, 0.5), (0.7, 0.3)]:
+        with pytest.raises(ValueError, match="expected s < t"):
+            transition(s, t, Cosine())
+
+
+@every_schedule
+def test_posterior_equals_bayes_on_a_grid(schedule):
+    """q(x_s | x_t, x0) proportional to q(x_t | x_s) q(x_s | x0), normalised numerically."""
+    x0, x_t, s, t = 0.7, -0.4, 0.45, 0.6
+    (alpha_s, sigma_s), (alpha_ts, sigma_ts) = schedule(s), transition(s, t, schedule)
+    grid = alpha_s * x0 + sigma_s * torch.linspace(-12, 12, 400_001, dtype=torch.float64)
+    log_q = -((x_t - alpha_ts * grid) / sigma_ts) ** 2 / 2 - ((grid - alpha_s * x0) / sigma_s) ** 2 / 2
+    q = log_q.softmax(0)
+    mean = (q * grid).sum()
+    std = (q * (grid - mean) ** 2).sum().sqrt()
+    exact = posterior(torch.tensor([[x_t]], dtype=torch.float64), torch.tensor([[x0]], dtype=torch.float64), s, t, schedule)
+    assert exact.mean.item() == pytest.approx(mean.item(), rel=1e-6, abs=1e-7)
+    assert exact.std.item() == pytest.approx(std.item(), rel=1e-6)
+
+
+def test_posterior_is_ddpms_equation_7():
+    """mu-tilde and beta-tilde in Ho et al.'s own symbols, at every step of the table."""
+    betas = linear_betas(1000)
+    alpha_bar = torch.cat([torch.ones(1, dtype=torch.float64), (1 - betas).cumprod(0)])
+    x0, x_t = torch.randn(2, 1000, 1, dtype=torch.float64)
+    t = torch.arange(1, 1001, dtype=torch.float64) / 1000
+    before, now, beta = alpha_bar[:-1, None], alpha_bar[1:, None], betas[:, None]
+    mean = before.sqrt() * beta / (1 - now) * x0 + (1 - beta).sqrt() * (1 - before) / (1 - now) * x_t
+    q = posterior(x_t, x0, t - 0.001, t, FromBetas(betas))
+    torch.testing.assert_close(q.mean, mean, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(q.std**2, (1 - before) / (1 - now) * beta, rtol=1e-6, atol=1e-12)
+
+
+@every_schedule
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_posterior_at_the_data_is_x0_without_noise(schedule, dtype):
+    x_t, x0 = torch.randn(2, 5, 3, dtype=dtype)
+    q = posterior(x_t, x0, 0.0, 0.02, schedule)
+    assert torch.equal(q.mean, x0) and (q.std == 0).all() and q.mean.dtype == dtype
+
+
+@every_schedule
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_solve_undoes_target(schedule, prediction):
+    x0, eps = torch.randn(2, 6, 3, dtype=torch.float64)
+    t = torch.linspace(0.05, 0.95, 6, dtype=torch.float64)
+    x_t, y = add_noise(x0, eps, t, schedule), target(prediction, x0, eps, t, schedule)
+    x0_back, eps_back = solve(prediction, y, x_t, t, schedule)
+    torch.testing.assert_close(x0_back, x0, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(eps_back, eps, rtol=1e-8, atol=1e-8)
+
+
+def test_targets_have_their_published_signs():
+    """Salimans & Ho: v = alpha eps - sigma x0. Lipman et al. on the straight line: velocity = eps - x0."""
+    x0, eps = torch.randn(2, 6, 3, dtype=torch.float64)
+    alpha, sigma = Cosine()(0.3)
+    torch.testing.assert_close(target("v", x0, eps, 0.3, Cosine()), alpha * eps - sigma * x0)
+    torch.testing.assert_close(target("velocity", x0, eps, 0.3, Flow()), eps - x0)
+    assert torch.equal(target("eps", x0, eps, 0.3, Cosine()), eps) and torch.equal(target("x0", x0, eps, 0.3, Cosine()), x0)
+
+
+@every_schedule
+def test_velocity_is_the_slope_of_x_t(schedule):
+    x0, eps = torch.randn(2, 6, 3, dtype=torch.float64)
+    t, h = 0.5003, 1e-6  # between two entries of the table
+    slope = (add_noise(x0, eps, t + h, schedule) - add_noise(x0, eps, t - h, schedule)) / (2 * h)
+    torch.testing.assert_close(target("velocity", x0, eps, t, schedule), slope, rtol=1e-5, atol=1e-5)
+
+
+def test_unsolvable_and_unknown_predictions_are_refused():
+    x = torch.zeros(2, 3)
+    with pytest.raises(ValueError, match="does not determine x0"):
+        solve("eps", x, x, 1.0, Cosine())  # pure noise: eps says nothing about x0
+    with pytest.raises(ValueError, match="expected a prediction among x0, eps, v, velocity, got 'noise'"):
+        row("noise", 0.5, Cosine())
+    torch.testing.assert_close(solve("v", -torch.ones(2, 3), x, 1.0, Cosine())[0], torch.ones(2, 3))  # v is fine there
+
+
+def test_gaussian_agrees_with_torch_distributions():
+    p = Gaussian(torch.randn(5, 3, dtype=torch.float64), torch.tensor(0.7, dtype=torch.float64))
+    q = Gaussian(torch.randn(5, 3, dtype=torch.float64), torch.tensor(1.3, dtype=torch.float64))
+    as_torch = [torch.distributions.Independent(torch.distributions.Normal(g.mean, g.std.expand(5, 3)), 1) for g in (p, q)]
+    torch.testing.assert_close(p.kl(q), torch.distributions.kl_divergence(*as_torch))
+    x = torch.randn(5, 3, dtype=torch.float64)
+    torch.testing.assert_close(p.log_prob(x), as_torch[0].log_prob(x))
+
+
+def test_gaussian_samples_have_its_moments():
+    z = Gaussian(torch.full((50_000, 1), 2.0), torch.tensor(0.5)).sample(torch.Generator().manual_seed(0))
+    assert z.mean().item() == pytest.approx(2, abs=0.01) and z.std().item() == pytest.approx(0.5, abs=0.01)
+
+
+def test_noise_depends_on_the_generator_alone():
+    x = torch.zeros(3, 2)
+    first, again = (noise_like(x, torch.Generator().manual_seed(7)) for _ in range(2))
+    assert torch.equal(first, again) and not torch.equal(first, noise_like(x, torch.Generator().manual_seed(8)))
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
+def test_float32_data_stay_float32_and_accurate(schedule):
+    x0, eps = torch.randn(2, 6, 3)
+    low, high = (add_noise(x0.to(d), eps.to(d), 0.37, schedule) for d in (torch.float32, torch.float64))
+    assert low.dtype == torch.float32
+    torch.testing.assert_close(low.double(), high, rtol=1e-6, atol=1e-5)

@@ -1,0 +1,202 @@
+"""Training: exact resume, the average of the weights, its range checks, its interrupts, and that it learns what can be learned."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import TensorDataset
+
+from minidiff.data.toy import mixture, mixture_parameters
+from minidiff.denoiser import Denoiser
+from minidiff.losses import denoising_loss, sample_times, weight
+from minidiff.nets.mlp import MLP, MLPConfig
+from minidiff.nets.unet import UNet, UNetConfig
+from minidiff.oracle import Mixture
+from minidiff.process import noise_like
+from minidiff.schedule import Cosine
+from minidiff.train import Ema, TrainConfig, Training, autocast_dtype, bar, batch_index, train
+
+IMAGES = TensorDataset(torch.rand(50, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1, torch.arange(50) % 10)
+
+
+def tiny(seed=0, **settings):
+    torch.manual_seed(0)
+    return Training(Denoiser(UNet(UNetConfig(width=16)), Cosine()), TrainConfig(batch_size=8, seed=seed, **settings))
+
+
+def run(training, steps):
+    return [p.loss for p in train(training, IMAGES, steps=steps)]
+
+
+def test_ten_and_ten_steps_equal_twenty_bit_for_bit():
+    whole = tiny()
+    losses = run(whole, 20)
+    first = tiny()
+    losses_first = run(first, 10)
+    again = tiny()
+    run(again, 3)  # other weights, to be replaced by the saved ones
+    again.restore({k: v.clone() for k, v in first.tensors().items()}, first.step, first.seconds)
+    losses_second = run(again, 20)
+    assert losses == losses_first + losses_second
+    for name, tensor in whole.tensors().items():
+        assert torch.equal(tensor, again.tensors()[name]), name
+
+
+def test_seeds_matter():
+    assert run(tiny(seed=0), 3) == run(tiny(seed=0), 3) != run(tiny(seed=1), 3)
+
+
+@pytest.mark.parametrize("n, batch_size", [(10, 4), (10, 10), (7, 16), (1000, 64)])
+def test_each_epoch_shows_each_image_once(n, batch_size):
+    seen = torch.cat([batch_index(step, n, batch_size, seed=3) for step in range(-(-3 * n // batch_size))])[: 3 * n]
+    for epoch in seen.reshape(3, n):
+        assert torch.equal(epoch.sort().values, torch.arange(n))
+    assert not torch.equal(seen[:n], seen[n:2 * n]) and not torch.equal(seen[:n], torch.arange(n))
+
+
+def test_ema_equals_torchs_averaged_model():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3))
+    ours = Ema(net, gamma=6.94)
+    theirs = AveragedModel(net, avg_fn=lambda mean, new, n: mean + (1 - (1 - 1 / (n + 1)) ** 7.94) * (new - mean), use_buffers=False)
+    for step in range(1, 30):
+        for p in net.parameters():
+            p.data += torch.randn_like(p)
+        net(torch.randn(5, 3))  # moves the buffers
+        ours.update(net, step)
+        theirs.update_parameters(net)
+    for a, b in zip(ours.module.parameters(), theirs.module.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+    assert torch.equal(ours.module[1].running_mean, net[1].running_mean)
+
+
+def test_ema_weighs_the_past_by_a_power_of_time():
+    """After n steps the weights of step k count like k^gamma (Karras et al. 2024, eq. 121)."""
+    net = torch.nn.Linear(1, 1, bias=False)
+    ema, n, gamma = Ema(net, gamma=6.94), 200, 6.94
+    for k in range(1, n + 1):
+        net.weight.data.fill_(k)
+        ema.update(net, k)
+    k = torch.arange(1, n + 1, dtype=torch.float64)
+    assert ema.module.weight.item() == pytest.approx(((k**gamma * k).sum() / (k**gamma).sum()).item(), rel=1e-2)
+
+
+def test_warm_up_reaches_the_learning_rate():
+    lrs = [p.lr for p in train(tiny(lr=1e-3, warmup=4), IMAGES, steps=6)]
+    assert lrs == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 1e-3, 1e-3])
+
+
+def test_gradients_are_clipped(monkeypatch):
+    norms = []
+    real = torch.nn.utils.clip_grad_norm_
+    def spy(parameters, limit):
+        parameters = list(parameters)
+        real(parameters, limit)
+        norms.append(torch.stack([p.grad.norm() for p in parameters if p.grad is not None]).norm().item())
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", spy)
+    run(tiny(clip=0.01), 3)
+    assert len(norms) == 3 and max(norms) <= 0.01 * 1.001
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_weights():
+    training = tiny()
+    run(training, 3)
+    before = {k: v.clone() for k, v in training.tensors().items()}
+    with torch.no_grad():
+        training.denoiser.net.head[0].bias.fill_(float("inf"))
+    before["denoiser.net.head.0.bias"].fill_(float("inf"))
+    with pytest.raises(ValueError, match=r"the loss is (inf|nan) at step 4 \(learning rate .*\).*smaller learning rate"):
+        run(training, 5)
+    assert all(torch.equal(before[k], v) for k, v in training.tensors().items()) and training.step == 3
+
+
+def test_budget_in_seconds_counts_training_alone():
+    import time
+    training = tiny()
+    began = time.perf_counter()
+    for p in train(training, IMAGES, seconds=0.5):
+        time.sleep(0.05)
+    assert training.seconds >= 0.5 and p.fraction == 1.0
+    assert time.perf_counter() - began > training.seconds + 0.05 * training.step * 0.9
+    assert next(train(training, IMAGES, seconds=0.5), None) is None  # spent
+
+
+def test_a_budget_is_needed():
+    with pytest.raises(ValueError, match="expected a budget"):
+        next(train(tiny(), IMAGES))
+
+
+def test_images_outside_the_range_are_refused():
+    with pytest.raises(ValueError, match=r"expected images in \[-1, 1\], got values from 0 to 255"):
+        next(train(tiny(), TensorDataset(torch.tensor([0.0, 255.0]).reshape(2, 1, 1, 1).expand(2, 1, 8, 8), torch.zeros(2).long()), steps=1))
+    with pytest.raises(ValueError, match="expected floating-point data, got torch.uint8"):
+        next(train(tiny(), TensorDataset(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.zeros(2).long()), steps=1))
+
+
+def test_ctrl_c_waits_for_the_end_of_the_step():
+    """Interrupted at the worst moment, the run equals one that made the same number of whole steps."""
+    training = tiny()
+
+    class Interrupting(TensorDataset):
+        def __getitem__(self, index):
+            if training.step == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().__getitem__(index)
+
+    with pytest.raises(KeyboardInterrupt):
+        for _ in train(training, Interrupting(*IMAGES.tensors), steps=20):
+            pass
+    assert training.step == 6
+    whole = tiny()
+    run(whole, 6)
+    assert all(torch.equal(v, training.tensors()[k]) for k, v in whole.tensors().items())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_precision():
+    cpu = torch.device("cpu")
+    assert autocast_dtype(cpu, "fp32") is None and autocast_dtype(cpu, "bf16") == torch.bfloat16
+    assert autocast_dtype(cpu, "auto") == (torch.bfloat16 if torch.cpu._is_amx_tile_supported() else None)
+    with pytest.raises(ValueError, match="expected a precision among auto, fp32, bf16, got 'fp16'"):
+        autocast_dtype(cpu, "fp16")
+    training = tiny(precision="bf16")
+    losses = run(training, 60)
+    assert sum(losses[-10:]) < sum(losses[:10]) and training.denoiser.net.head[0].weight.dtype == torch.float32
+
+
+def test_bar_passes_everything_on(capfd):
+    progress = list(bar(train(tiny(), IMAGES, steps=5)))
+    assert [p.step for p in progress] == [1, 2, 3, 4, 5]
+    assert "step 5" in capfd.readouterr().err
+
+
+def test_an_mlp_comes_near_the_least_possible_loss():
+    """On a mixture the oracle's loss is the floor; an MLP gets within 25 % of it in a thousand steps."""
+    torch.manual_seed(0)
+    oracle, schedule = Mixture(*mixture_parameters()), Cosine()
+    data = TensorDataset(mixture(20_000, torch.Generator().manual_seed(0)))
+    training = Training(Denoiser(MLP(MLPConfig()), schedule), TrainConfig(batch_size=256))
+    for _ in train(training, data, steps=1000):
+        pass
+    generator = torch.Generator().manual_seed(1)
+    x0 = mixture(8192, generator)
+    t, eps = sample_times(8192, generator), noise_like(x0, generator)
+
+    def loss(denoise):
+        with torch.no_grad():
+            return (weight("v", t, schedule) * denoising_loss(denoise, x0, eps, t, schedule)).mean().item()
+
+    floor, reached = loss(lambda x, t: oracle.denoise(x, t, schedule)), loss(training.ema.module)
+    assert floor < reached < 1.25 * floor
+
+
+def test_state_is_plain_tensors():
+    training = tiny()
+    run(training, 2)
+    tensors = training.tensors()
+    assert all(isinstance(t, torch.Tensor) for t in tensors.values())
+    assert {name.split(".")[0] for name in tensors} == {"denoiser", "ema", "optimizer"}
+    json.dumps([list(tensors)])
