@@ -14,7 +14,7 @@ ifeq ($(shell uname)$(DISPLAY)$(WAYLAND_DISPLAY),Linux)
 LAB_FLAGS += --no-browser
 endif
 
-# Two workers with one thread each are faster than one with two, and a kernel with torch takes 0.6 GB.
+# Two kernels with one thread each fill two cores; a kernel with torch takes 0.6 GB.
 TWO := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-with tests/nbval_sanitize.cfg
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minidiff.checkpoint import write_atomically
-from minidiff.generate import GUIDANCE, STEPS, every_label, generate
+from minidiff.generate import GUIDANCE, STEPS, best_device, every_label, generate
 from minidiff.runs import SAMPLES, Run, load_trained
 
 
@@ -36,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
+    """The grammar of the command line."""
     top = argparse.ArgumentParser(prog="python -m minidiff", description="Diffusion models, small enough to read.")
     commands = top.add_subparsers(dest="name", required=True, metavar="command")
 
@@ -82,12 +83,14 @@ def positive(kind: type):
 
 
 def run_doctor(args) -> int:
+    """Checks this machine: 0 if all is well, else 1."""
     from minidiff.doctor import examine
 
     return examine()
 
 
 def run_train(args) -> int:
+    """Trains or goes on; 130 after Ctrl-C, with the line that goes on."""
     from minidiff.data import load
     from minidiff.train import TrainConfig, bar
 
@@ -114,6 +117,7 @@ def run_train(args) -> int:
 
 
 def run_sample(args) -> int:
+    """Draws --n pictures into a sheet or an archive."""
     if args.out.suffix not in (".png", ".npz"):
         raise ValueError(f"expected --out to end in .png or .npz, got {args.out}")
     denoiser, meta = load_trained(args.run)
@@ -135,6 +139,7 @@ def run_sample(args) -> int:
 
 
 def run_evaluate(args) -> int:
+    """Prints a table of scores and writes them beside the run as JSON."""
     from minidiff.data import load
     from minidiff.metrics import load_classifier, report
 
@@ -152,13 +157,6 @@ def run_evaluate(args) -> int:
     write_atomically(out, json.dumps(scores, indent=1).encode())
     print(f"the same as JSON is in {out}")
     return 0
-
-
-def best_device() -> torch.device:
-    """A GPU if there is one, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def write_sheet(path: Path, x: Tensor) -> None:

@@ -10,10 +10,12 @@ import sys
 import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 
 import minidiff
+from minidiff.generate import best_device
 
 
 def examine() -> int:
@@ -29,16 +31,19 @@ def examine() -> int:
 
 
 def name(check: Callable) -> str:
+    """What a check looks at, in words."""
     return check.__name__.replace("_", " ")
 
 
 def python() -> str:
-    if sys.version_info < (3, 10):
+    """Python 3.10 or newer."""
+    if sys.version_info < (3, 10):  # noqa: UP036 (a copied package folder runs where pip would have refused)
         raise RuntimeError(f"expected Python 3.10 or newer, got {platform.python_version()}; install a newer one")
     return f"minidiff {minidiff.__version__}, Python {platform.python_version()}, {platform.platform(terse=True)}"
 
 
 def packages() -> str:
+    """The core dependencies, and a torchvision that fits torch."""
     found = [f"{p} {version(p)}" for p in ("torch", "torchvision", "numpy", "matplotlib", "safetensors", "tqdm")]
     import torchvision  # noqa: F401  (fails where it does not match torch)
 
@@ -49,6 +54,7 @@ def packages() -> str:
 
 
 def notebook_packages() -> str:
+    """What the notebooks need beyond the core."""
     missing = [p for p in ("ipykernel", "ipywidgets", "IPython") if importlib.util.find_spec(p) is None]
     if missing:
         raise RuntimeError(f"{', '.join(missing)} not found; run: pip install 'minidiff[notebooks]'")
@@ -56,7 +62,7 @@ def notebook_packages() -> str:
 
 
 def device() -> str:
-    from minidiff.cli import best_device
+    """Where training will run, and in which precision."""
     from minidiff.train import autocast_dtype
 
     found = best_device()
@@ -65,6 +71,7 @@ def device() -> str:
 
 
 def disk() -> str:
+    """Room for a run."""
     free = shutil.disk_usage(".").free / 1e9
     if free < 0.5:
         raise RuntimeError(f"only {free:.1f} GB free here; a run needs 0.1 GB, leave at least 0.5 GB")
@@ -72,6 +79,7 @@ def disk() -> str:
 
 
 def data() -> str:
+    """All shipped files, byte for byte."""
     from minidiff.data import registry, root, shipped
 
     for filename in registry():
@@ -80,14 +88,12 @@ def data() -> str:
 
 
 def training() -> str:
-    from minidiff.cli import best_device
+    """Five seconds of the real thing: the loss must fall."""
     from minidiff.data import load
     from minidiff.runs import Run
     from minidiff.train import TrainConfig
 
     with tempfile.TemporaryDirectory() as folder:
-        from pathlib import Path
-
         images = load("fashion")
         run = Run.start(Path(folder), images, TrainConfig(), best_device())
         losses = [p.loss for p in run.train(images, seconds=5)]

@@ -15,6 +15,13 @@ GUIDANCE = 1.5
 STEPS = 25
 
 
+def best_device() -> torch.device:
+    """A GPU if there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
 def every_label(n: int, classes: int) -> Tensor:
     """n labels, each class as often as the others (or once more): 0 1 2 ... 0 1 2 ..., (n,) int64."""
     return torch.arange(n) % max(classes, 1)

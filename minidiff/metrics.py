@@ -55,20 +55,16 @@ def frechet_gaussians(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) 
 
     tr (S1 S2)^(1/2) is the sum of the singular values of S1^(1/2) S2^(1/2), which needs symmetric roots only.
     """
-    d = len(mean1)
-    for name, x, shape in zip(
-        ("mean1", "cov1", "mean2", "cov2"), (mean1, cov1, mean2, cov2), ((d,), (d, d)) * 2, strict=True
-    ):
-        if x.shape != shape or not x.isfinite().all():
-            raise ValueError(f"{name}: expected finite numbers {shape}, got {tuple(x.shape)}: {x}")
-    mean1, cov1, mean2, cov2 = mean1.double(), cov1.double(), mean2.double(), cov2.double()
+    mean1, cov1, mean2, cov2 = given = [x.double() for x in (mean1, cov1, mean2, cov2)]
+    d, shapes = mean1.numel(), [tuple(x.shape) for x in given]
+    if shapes != [(d,), (d, d)] * 2 or not all(x.isfinite().all() for x in given):
+        raise ValueError(f"expected finite means (D,) and covariances (D, D), got {shapes}")
     overlap = torch.linalg.svdvals(_root(cov1) @ _root(cov2)).sum()
-    distance = (mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * overlap
-    return max(distance.item(), 0.0)
+    return max(((mean1 - mean2).square().sum() + (cov1 + cov2).trace() - 2 * overlap).item(), 0.0)
 
 
 def frechet(a: Tensor, b: Tensor) -> float:
-    """Frechet distance of Gaussians fitted to features (N, D), (M, D), in float64 (Heusel et al. 2017, eq. 6).
+    """Frechet distance of Gaussians fitted to features (N, D), (M, D), in float64 (Heusel et al. 2017).
 
     Biased upwards, the more the fewer the samples: compare only at equal N.
     """
@@ -81,7 +77,7 @@ def frechet(a: Tensor, b: Tensor) -> float:
 def mmd2(a: Tensor, b: Tensor) -> float:
     """Unbiased squared maximum mean discrepancy of features (N, D), (M, D), in float64; may be negative.
 
-    Kernel (u.v / D + 1)^3 (Binkowski et al. 2018, eq. 3-4; Gretton et al. 2012, Lemma 6).
+    Kernel (u.v / D + 1)^3 (Binkowski et al. 2018, section 4; Gretton et al. 2012, Lemma 6).
     """
     a, b = _features(2, a=a, b=b)
 
@@ -114,9 +110,9 @@ def _distances(x: Tensor, y: Tensor) -> Tensor:
 
 
 def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, float]:
-    """(precision, recall) of features (N, D), (M, D) (Kynkaanniemi et al. 2019, eq. 1-2).
+    """(precision, recall) of features (N, D), (M, D) (Kynkaanniemi et al. 2019).
 
-    Precision: share of fakes that are no farther from some real vector than its k-th neighbour. Recall: the reverse.
+    Precision: share of fakes no farther from some real vector than its k-th neighbour; recall: the reverse.
     """
     if k < 1:
         raise ValueError(f"expected k >= 1, got {k}")
@@ -133,9 +129,9 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, flo
 
 
 def nearest(x: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
-    """For each of x (N, ...) its Euclidean distance (N,) to the closest of bank (M, ...), and the index (N,)."""
+    """(distance, index), each (N,): for each of x (N, ...) the closest of bank (M, ...), Euclidean."""
     if x.ndim < 2 or x.shape[1:] != bank.shape[1:] or not len(x) or not len(bank):
-        raise ValueError(f"expected (N, ...) and (M, ...) alike, got {tuple(x.shape)} and {tuple(bank.shape)}")
+        raise ValueError(f"expected (N, ...), (M, ...) alike, got {tuple(x.shape)}, {tuple(bank.shape)}")
     x, bank = x.flatten(1), bank.flatten(1)  # (N, D), (M, D)
     found = [_distances(part, bank).min(1) for part in x.split(256)]
     return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
@@ -181,10 +177,9 @@ def report(
     if len(x) < 2 * SUBSETS:
         raise ValueError(f"expected at least {2 * SUBSETS} pictures, got {len(x)}")
     generator = torch.Generator().manual_seed(0)
-    n = min(len(x), len(real_test.x))
-    chosen, held_out, peers = (
-        torch.randperm(total, generator=generator)[:n] for total in (len(x), len(real_test.x), len(real_train.x))
-    )
+    n = min(len(x), len(real_test))
+    some = (torch.randperm(len(z), generator=generator)[:n] for z in (x, real_test, real_train))
+    chosen, held_out, peers = some
     describe = pixel_features if classifier is None else classifier.features
     bank = _batched(describe, real_train.tensor())  # (M, D)
 
@@ -199,7 +194,7 @@ def report(
             scores["label_accuracy"] = label_accuracy(_batched(classifier, pictures), labels)
         return scores
 
-    features = "8x8 averaged pixels" if classifier is None else f"{bank.shape[1]} numbers of a minidiff classifier"
-    return {"features": features, "pictures": n,
+    kind = "8x8 averaged pixels" if classifier is None else "minidiff classifier"
+    return {"features": f"{kind} ({bank.shape[1]} numbers)", "pictures": n,
             "generated": score(x[chosen], None if y is None else y[chosen]),
             "real_held_out": score(real_test.tensor(held_out), real_test.y[held_out])}

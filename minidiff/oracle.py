@@ -1,7 +1,7 @@
 """What is the exact answer?
 
 For a mixture of Gaussians every quantity of the course has a closed form: noise turns component k,
-N(m_k, s_k^2), into N(alpha m_k, alpha^2 s_k^2 + sigma^2) (eq. 3.6), so the density, the score, the posterior mean
+N(m_k, s_k^2), into N(alpha m_k, alpha^2 s_k^2 + sigma^2) (eq. 3.7), so the density, the score, the posterior mean
 and the true reverse kernel at any time are sums over components. All sums are taken in log space, so
 they stay finite far from the data. Points are (B, D), times () or (B,).
 """
@@ -41,11 +41,11 @@ class Mixture:
         return self.means[k] + self._axis_stds()[k] * noise  # (n, D)
 
     def log_prob(self, x: Tensor, t: float | Tensor, schedule: Schedule) -> Tensor:
-        """log p_t(x) in nats: (B,) (eq. 3.6). At t = 0 it is the density of the data."""
+        """log p_t(x) in nats: (B,) (eq. 3.7). At t = 0 it is the density of the data."""
         return self._at(x, t, schedule)[0].logsumexp(1)
 
     def denoise(self, x: Tensor, t: float | Tensor, schedule: Schedule) -> Tensor:
-        """E[x0 | x_t = x], the best possible denoiser: (B, D) (eq. 3.7)."""
+        """E[x0 | x_t = x], the best possible denoiser: (B, D) (eq. 3.9)."""
         log_joint, offset, variance = self._at(x, t, schedule)
         alpha = expand(schedule(t)[0], offset)
         x0 = self.means.to(x) + alpha * self._axis_stds().to(x) ** 2 * offset / variance  # (B, K, D)
@@ -87,7 +87,7 @@ class Empirical:
     data: Tensor
 
     def denoise(self, x: Tensor, t: float | Tensor, schedule: Schedule) -> Tensor:
-        """E[x0 | x_t = x] = the data, weighted by how likely each is to have become x: (B, ...) (eq. 3.9). t > 0."""
+        """E[x0 | x_t = x] = the data, weighted by how likely each is to have become x: (B, ...) (eq. 3.11). t > 0."""
         if x.shape[1:] != self.data.shape[1:]:
             raise ValueError(f"expected data of shape (B, {', '.join(map(str, self.data.shape[1:]))}), got {tuple(x.shape)}")
         bank, points = self.data.flatten(1).to(x.device).double(), x.flatten(1).double()  # (N, D), (B, D)

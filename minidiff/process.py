@@ -66,7 +66,7 @@ def add_noise(x0: Tensor, eps: Tensor, t: float | Tensor, schedule: Schedule) ->
 
 
 def transition(s: float | Tensor, t: float | Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
-    """(alpha_ts, sigma_ts) of q(x_t | x_s) = N(alpha_ts x_s, sigma_ts^2 I) for s < t (eq. 2.3)."""
+    """(alpha_ts, sigma_ts) of q(x_t | x_s) = N(alpha_ts x_s, sigma_ts^2 I) for s < t (eq. 2.5)."""
     s, t = as_time(s), as_time(t)
     if not (s < t).all():
         raise ValueError(f"expected s < t (s nearer the data), got s = {s.max():.4g} and t = {t.min():.4g}")

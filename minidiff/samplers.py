@@ -58,7 +58,7 @@ def noise_in(x: Tensor, x0: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
 
 @torch.no_grad()
 def ddpm(denoise: Callable, x: Tensor, ts: Tensor, schedule: Schedule, generator=None) -> Iterator[State]:
-    """Ancestral sampling (Ho et al. 2020, Alg. 2; eq. 3.5), on any grid of times, with any denoiser."""
+    """Ancestral sampling (Ho et al. 2020, Alg. 2; eq. 3.10), on any grid of times, with any denoiser."""
     for t, s in steps(ts):
         x0 = denoise(x, t)
         x = posterior(x, x0, s, t, schedule).sample(generator)

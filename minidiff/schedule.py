@@ -57,7 +57,7 @@ class VariancePreserving(Schedule):
 
 @dataclass(frozen=True)
 class LinearBeta(VariancePreserving):
-    """DDPM's linear schedule in continuous time: beta(t) rises from beta_min to beta_max (Song et al. 2021, eq. 33)."""
+    """DDPM's linear schedule in continuous time: beta(t) rises from beta_min to beta_max (Song et al. 2021, eq. 33; eq. 2.12)."""
 
     beta_min: float = 0.1
     beta_max: float = 20.0
@@ -69,7 +69,7 @@ class LinearBeta(VariancePreserving):
 
 @dataclass(frozen=True, repr=False)
 class FromBetas(VariancePreserving):
-    """DDPM's table beta_1..beta_T, exact at t = k/T; between two entries beta is constant (eq. 2.5)."""
+    """DDPM's table beta_1..beta_T, exact at t = k/T; between two entries beta is constant (eq. 2.11)."""
 
     betas: tuple[float, ...]
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from minidiff.denoiser import Denoiser
 from minidiff.guidance import drop_labels
 from minidiff.losses import denoising_loss, sample_times, weight
+from minidiff.muon import Muon, hidden_weights
 from minidiff.process import noise_like
 
 
@@ -70,13 +71,15 @@ class Ema:
 
 
 class Training:
-    """What a run must remember to go on: the weights, their average, the optimiser, the step, the seconds spent."""
+    """What a run must remember to go on: the weights, their average, the optimisers, the step, the seconds spent."""
 
     def __init__(self, denoiser: Denoiser, config: TrainConfig = TrainConfig()):  # noqa: B008 (frozen)
         self.config = config
         self.denoiser = denoiser.to(memory_format=torch.channels_last)
         self.ema = Ema(denoiser, config.ema_gamma)
-        self.optimizer = torch.optim.AdamW(denoiser.parameters(), lr=config.lr, betas=(0.9, 0.99), fused=True)
+        hidden = hidden_weights(denoiser)
+        rest = [p for p in denoiser.parameters() if not any(p is weight for weight in hidden)]
+        self.optimizers = [Muon(hidden, config.lr), torch.optim.AdamW(rest, config.lr, (0.9, 0.99), fused=True)]
         self.autocast_dtype = autocast_dtype(self.device, config.precision)
         self.step, self.seconds = 0, 0.0
 
@@ -86,8 +89,8 @@ class Training:
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors of the run under flat names, for a checkpoint."""
-        moments = {f"optimizer.{i}.{name}": tensor for i, state in self.optimizer.state_dict()["state"].items()
-                   for name, tensor in state.items()}
+        moments = {f"optimizer.{type(optimizer).__name__}.{i}.{name}": tensor for optimizer in self.optimizers
+                   for i, state in optimizer.state_dict()["state"].items() for name, tensor in state.items()}
         weights = {f"denoiser.{name}": tensor for name, tensor in self.denoiser.state_dict().items()}
         average = {f"ema.{name}": tensor for name, tensor in self.ema.module.state_dict().items()}
         return weights | average | moments
@@ -99,11 +102,15 @@ class Training:
 
         self.denoiser.load_state_dict(part("denoiser."))
         self.ema.module.load_state_dict(part("ema."))
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in part("optimizer.").items():
-            i, key = name.split(".")
-            moments.setdefault(int(i), {})[key] = tensor
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        for optimizer in self.optimizers:
+            weights = [p for group in optimizer.param_groups for p in group["params"]]
+            moments: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in part(f"optimizer.{type(optimizer).__name__}.").items():
+                i, key = name.split(".")
+                if key != "step":  # in the weight's memory layout: fused optimisers walk both element by element
+                    tensor = torch.empty_like(weights[int(i)]).copy_(tensor)
+                moments.setdefault(int(i), {})[key] = tensor
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
         self.step, self.seconds = step, seconds
 
 
@@ -149,10 +156,11 @@ def train_step(training: Training, data) -> tuple[float, float]:
                          f"the weights are those of step {training.step}")
     loss.backward()
     torch.nn.utils.clip_grad_norm_(denoiser.parameters(), config.clip)
-    for group in training.optimizer.param_groups:
-        group["lr"] = lr
-    training.optimizer.step()
-    training.optimizer.zero_grad()
+    for optimizer in training.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
+        optimizer.zero_grad()
     training.ema.update(denoiser, training.step + 1)
     return loss.item(), lr
 

@@ -106,6 +106,17 @@ def test_a_full_disk_leaves_the_last_good_file(good, monkeypatch, failing):
     assert list(good.parent.iterdir()) == [good]
 
 
+def test_a_refused_rename_leaves_the_last_good_file(good, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(CheckpointError, match="could not write .*is untouched"):
+        save(good, {"weight": torch.zeros(1000)}, {})
+    assert torch.equal(load(good)[0]["weight"], TENSORS["weight"])
+    assert list(good.parent.iterdir()) == [good]
+
+
 def test_a_folder_in_the_way(tmp_path):
     (tmp_path / "taken.safetensors").mkdir()
     with pytest.raises(CheckpointError, match="could not write"):

@@ -7,9 +7,10 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "minidiff"
 
-# Whole numbers are the rows of the design; tenths order the modules inside one row.
+# Whole numbers are the rows of the design; tenths order modules inside a row. A new module gets its row here.
 ROWS = {
     "schedule": 0,
+    "muon": 0,
     "process": 1,
     "oracle": 2,
     "denoiser": 2,
@@ -32,13 +33,17 @@ ROWS = {
     "data.scenes": 0.2,
     "data.vision": 0.2,
     "data": 0.3,
+    "": 3.9,  # the root offers the rows 0-3; the rows below may import from it
     "latent": 4,
+    "generate": 4,
     "checkpoint": 5,
     "train": 5.1,
     "metrics": 5.1,
     "plot": 6,
     "widgets": 6.1,
     "exercises": 6.1,
+    "runs": 6,
+    "doctor": 6.1,
     "cli": 7,
 }
 CLOSED = ("nets", "data")  # folders that know nothing of the rest: tensors only, no word about diffusion
@@ -80,8 +85,7 @@ INSIDE = sorted(name for name in modules() if name)
 def test_imports_only_from_rows_above(name):
     assert name in ROWS, f"{name} has no row: give it one"
     for other in imports(modules()[name]):
-        assert other in ROWS, f"{name} imports {other or 'the root'}: import from the module that defines it"
-        assert ROWS[other] < ROWS[name], f"{name} (row {ROWS[name]}) imports {other} (row {ROWS[other]})"
+        assert ROWS[other] < ROWS[name], f"{name} (row {ROWS[name]}) imports {other!r} (row {ROWS[other]})"
 
 
 @pytest.mark.parametrize("name", [name for name in INSIDE if name.split(".")[0] in CLOSED])
@@ -93,4 +97,4 @@ def test_networks_and_data_know_only_their_own_folder(name):
 
 def test_the_root_offers_the_core_only():
     """`import minidiff` must not reach the rows that need matplotlib, torchvision or a terminal."""
-    assert all(ROWS[name] < 4 for name in imports(PACKAGE / "__init__.py"))
+    assert all(ROWS[name] < ROWS[""] for name in imports(PACKAGE / "__init__.py"))

@@ -89,6 +89,17 @@ def test_ddim_is_dpmpp_of_first_order():
     torch.testing.assert_close(final(ddim(denoise, x, ts, schedule)), final(dpmpp_2m(denoise, x, ts, schedule)))
 
 
+def test_langevin_settles_where_its_steps_say():
+    """On N(alpha m, S^2) steps of size e settle at the variance S^2 / (1 - e / (4 S^2)), the fixed point of one step."""
+    schedule, generator = Cosine(), torch.Generator().manual_seed(0)
+    (alpha, sigma), ts = schedule(0.5), torch.tensor([0.5, 0.4], dtype=torch.float64)
+    x = torch.randn((40_000, 1), generator=generator, dtype=torch.float64)
+    x = final(langevin(partial(ONE.denoise, schedule=schedule), x, ts, schedule, 150, generator)) * alpha / schedule(0.4)[0]
+    variance, step = alpha**2 * 0.25 + sigma**2, sigma**2 / 10
+    assert x.mean().item() == pytest.approx((alpha * 0.8).item(), abs=0.02)
+    assert x.var().item() == pytest.approx((variance / (1 - step / (4 * variance))).item(), rel=0.02)
+
+
 @pytest.mark.parametrize("sampler", [ddim, euler, heun, dpmpp_2m], ids=lambda s: s.__name__)
 def test_odes_draw_no_noise(sampler):
     x, schedule = start(20, 2, Cosine()), Cosine()

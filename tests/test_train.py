@@ -15,7 +15,7 @@ from minidiff.losses import denoising_loss, sample_times, weight
 from minidiff.nets.mlp import MLP, MLPConfig
 from minidiff.nets.unet import UNet, UNetConfig
 from minidiff.oracle import Mixture
-from minidiff.process import noise_like
+from minidiff.process import noise_like, target
 from minidiff.schedule import Cosine
 from minidiff.train import Ema, TrainConfig, Training, autocast_dtype, bar, batch_index, train
 
@@ -38,7 +38,7 @@ def test_ten_and_ten_steps_equal_twenty_bit_for_bit():
     losses_first = run(first, 10)
     again = tiny()
     run(again, 3)  # other weights, to be replaced by the saved ones
-    again.restore({k: v.clone() for k, v in first.tensors().items()}, first.step, first.seconds)
+    again.restore({k: v.clone(memory_format=torch.contiguous_format) for k, v in first.tensors().items()}, first.step, first.seconds)
     losses_second = run(again, 20)
     assert losses == losses_first + losses_second
     for name, tensor in whole.tensors().items():
@@ -87,6 +87,35 @@ def test_ema_weighs_the_past_by_a_power_of_time():
 def test_warm_up_reaches_the_learning_rate():
     lrs = [p.lr for p in train(tiny(lr=1e-3, warmup=4), IMAGES, steps=6)]
     assert lrs == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 1e-3, 1e-3])
+
+
+def test_the_first_step_moves_by_its_learning_rate_and_the_average_goes_with_it():
+    """Adam's first step is lr sign(gradient), and at step 1 the average is the weights after it."""
+    training = tiny(lr=1e-3, warmup=4)
+    before = [p.clone() for p in training.denoiser.parameters()]
+    run(training, 1)
+    moved = max((p - old).abs().max().item() for p, old in zip(training.denoiser.parameters(), before, strict=True))
+    assert moved == pytest.approx(0.25e-3, rel=0.05)
+    for average, p in zip(training.ema.module.parameters(), training.denoiser.parameters(), strict=True):
+        assert torch.equal(average, p)
+
+
+def test_a_step_draws_times_noise_and_labels_for_each_image(monkeypatch):
+    drawn = []
+
+    def spy(denoise, x0, eps, t, schedule, cond):
+        drawn.append((x0, eps, t, cond))
+        return denoising_loss(denoise, x0, eps, t, schedule, cond)
+
+    monkeypatch.setattr("minidiff.train.denoising_loss", spy)
+    training = tiny(label_dropout=0.5)
+    losses = run(training, 4)
+    x0, eps, t, labels = (torch.stack(column) for column in zip(*drawn, strict=True))  # (4, 8, ...)
+    assert (t.diff(dim=1) > 0).all()  # one in each eighth of [0, 1]
+    assert len(eps.flatten(2).sum(2).unique()) == 4 * 8
+    assert 0.2 < (labels == training.denoiser.net.config.classes).double().mean() < 0.8
+    v = target("v", x0[0], eps[0], t[0], Cosine())
+    assert losses[0] == pytest.approx(v.square().mean().item(), rel=1e-4)  # a new network answers v = 0
 
 
 def test_gradients_are_clipped(monkeypatch):

@@ -89,6 +89,7 @@ def execute(notebook):
         record_timing=False,
         store_widget_state=False,
         coalesce_streams=True,
+        extra_arguments=["--log-level=ERROR"],
         on_cell_executed=measure,
     )
     client.execute()

@@ -17,7 +17,6 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -26,12 +25,12 @@ sys.path.insert(0, str(DATA.parent))
 from minidiff.data.files import REGISTRY, sha256  # noqa: E402
 from minidiff.data.images import held_out, on_white, pack, unpack  # noqa: E402
 
-FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
+FASHION = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot".split(",")
 LEFT_OUT = "Flags", "Component"  # the components are bare swatches of skin and hair
 
 
 def register(path: Path) -> None:
-    """Enters or renews the sha256 of a file under data/ in the registry that `minidiff.data.shipped` checks."""
+    """Enters or renews the sha256 of a file under data/, which `minidiff.data.shipped` checks."""
     registry = DATA / REGISTRY
     sums = json.loads(registry.read_text(encoding="utf-8")) if registry.exists() else {}
     sums[path.resolve().relative_to(DATA).as_posix()] = sha256(path)
@@ -48,7 +47,7 @@ def digits() -> None:
 
 
 def fashion(folder: Path) -> None:
-    """The first 1,000 of each class of the training file and the first 200 of each of the test file, in file order."""
+    """The first 1,000 of each class of the training file and 200 of each of the test file, in file order."""
     parts = {}
     for split, prefix, each in ("train", "train", 1000), ("test", "t10k", 200):
         x = idx(folder / f"{prefix}-images-idx3-ubyte.gz")[..., None]
@@ -59,18 +58,19 @@ def fashion(folder: Path) -> None:
 
 
 def emoji(archive: Path) -> None:
-    """All but flags and swatches, one skin tone each, in Unicode's order, on white; its category is the class."""
+    """All but flags, swatches and repeats, in Unicode's order, on white; a category is a class."""
     with tarfile.open(archive) as package:
         entries = json.load(package.extractfile("package/emoji.json"))
         png = package.extractfile("package/img/google/sheets-clean/32.png").read()
     entries = [e for e in entries if e["has_img_google"] and e["category"] not in LEFT_OUT]
     entries.sort(key=lambda e: e["sort_order"])
     pixels = np.asarray(on_white(Image.open(io.BytesIO(png))))
-    corners = [(34 * e["sheet_y"] + 1, 34 * e["sheet_x"] + 1) for e in entries]  # one pixel of border around each
+    corners = [(34 * e["sheet_y"] + 1, 34 * e["sheet_x"] + 1) for e in entries]  # a border of one pixel each
     x = np.stack([pixels[i : i + 32, j : j + 32] for i, j in corners])
     classes = list(dict.fromkeys(e["category"] for e in entries))
     y = np.array([classes.index(e["category"]) for e in entries])
-    write("emoji", classes, split_evenly(x, y, [e["name"].lower() for e in entries]))
+    first = np.sort(np.unique(x, axis=0, return_index=True)[1])  # some families look exactly alike
+    write("emoji", classes, split_evenly(x[first], y[first], [entries[k]["name"].lower() for k in first]))
 
 
 def idx(path: Path) -> np.ndarray:
@@ -87,14 +87,14 @@ def split_evenly(x, y, captions=()) -> dict:
 
 
 def write(name: str, classes: list[str], parts: dict, pad: int = 0) -> None:
-    """Writes and registers the sheets and labels of a set; parts maps each split to (x (N, H, W, C), y, captions)."""
+    """Writes and registers the sheets and labels of a set; parts[split] is (x (N, H, W, C), y, captions)."""
     folder = DATA / name
     folder.mkdir(parents=True, exist_ok=True)
     about = {"classes": classes, "size": int(parts["train"][0].shape[1]), "pad": pad}
     for split, (x, y, captions) in parts.items():
         path = folder / f"{split}.png"
         pack(x).save(path, optimize=True)
-        if not torch.equal(unpack(Image.open(path), len(x), about["size"]), torch.tensor(x).permute(0, 3, 1, 2)):
+        if not np.array_equal(unpack(Image.open(path), len(x), about["size"]).permute(0, 2, 3, 1).numpy(), x):
             raise ValueError(f"{path} does not read back as it was written")
         register(path)
         about[split] = {"labels": "".join(map(str, y)), "captions": captions}
@@ -105,7 +105,7 @@ def write(name: str, classes: list[str], parts: dict, pad: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description="Makes a shipped data set from its original files.")
     sets = parser.add_subparsers(dest="name", required=True)
     sets.add_parser("digits", help=digits.__doc__)
     sets.add_parser("fashion", help=fashion.__doc__).add_argument("source", type=Path, metavar="FOLDER")

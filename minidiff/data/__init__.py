@@ -8,7 +8,7 @@ Two-dimensional points are in `minidiff.data.toy`.
 from pathlib import Path
 
 from minidiff.data.files import registry, root, shipped
-from minidiff.data.images import SHEETS, Images, load_sheet
+from minidiff.data.images import SHEETS, Images, check_split, load_sheet
 from minidiff.data.scenes import load_scenes
 from minidiff.data.vision import DOWNLOADS, load_download, load_folder
 
@@ -18,9 +18,8 @@ NAMES = *SHEETS, "scenes", *DOWNLOADS
 
 
 def load(name: str | Path, split: str = "train") -> Images:
-    """The training or test pictures of a set in `NAMES` or of a folder. ValueError for any other name or split."""
-    if split not in ("train", "test"):
-        raise ValueError(f"expected split 'train' or 'test', got {split!r}")
+    """Training or test pictures of a set in `NAMES` or of a folder; ValueError for another name or split."""
+    check_split(split)
     if name in SHEETS:
         return load_sheet(name, split)
     if name == "scenes":

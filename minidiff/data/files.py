@@ -3,7 +3,8 @@
     sha256(file) == checksums.json[file]
 
 Data sets and checkpoints lie in one folder: `data/` of a checkout, `minidiff/_data` of an installed wheel.
-Its `checksums.json` maps each file's path inside the folder to its sha256. A file is checked before its first use.
+Its `checksums.json` maps each file's path inside the folder to its sha256; a file is checked before its
+first use.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ REMEDY = "reinstall minidiff, or in a checkout run: git checkout -- data"
 
 
 def root() -> Path:
-    """The folder of shipped files: the wheel's own first, else the checkout's. FileNotFoundError if there is none."""
+    """The folder of shipped files: the wheel's own, else the checkout's, else FileNotFoundError."""
     package = Path(__file__).parents[1]
     folders = package / "_data", package.parent / "data"
     for folder in folders:
@@ -33,7 +34,7 @@ def registry() -> dict[str, str]:
 def shipped(filename: str) -> Path:
     """Path of a shipped file, checked against its sha256 once per process.
 
-    FileNotFoundError if it is missing, ValueError if it is unknown or a byte changed; each names file and remedy.
+    FileNotFoundError if it is missing, ValueError if it is unknown or altered; each names file and remedy.
     """
     known = registry()
     if filename not in known:
@@ -49,7 +50,8 @@ def shipped(filename: str) -> Path:
 def _verify(path: Path, expected: str) -> None:
     found = sha256(path)
     if found != expected:
-        raise ValueError(f"{path} was altered: expected sha256 {expected[:12]}..., got {found[:12]}...; {REMEDY}")
+        wanted, got = expected[:12], found[:12]
+        raise ValueError(f"{path} was altered: expected sha256 {wanted}..., got {got}...; {REMEDY}")
 
 
 def sha256(path: Path) -> str:

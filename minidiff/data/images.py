@@ -2,8 +2,9 @@
 
     x in [-1, 1]  =  byte / 127.5 - 1
 
-A set is kept as bytes `(N, C, H, W)` with a label each. On disk it is one lossless sheet per split, pictures in rows
-from the top left, beside `labels.json`: classes, one digit per label, and where there are any, captions.
+A set is kept as bytes (N, C, H, W) with a label each. On disk it is one lossless sheet per split, its
+pictures in rows from the top left, beside `labels.json`: classes, one digit per label and, where there are
+any, captions.
 """
 
 import json
@@ -24,7 +25,10 @@ EVERY = 6  # where nobody else has split a set, each sixth picture is for testin
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Pictures `x` uint8 (N, C, H, W), labels `y` int64 (N,) into `classes`; `captions` and `scenes` are () or N long."""
+    """Pictures x uint8 (N, C, H, W) and labels y int64 (N,) into `classes`.
+
+    `captions` (texts) and `scenes` (`minidiff.data.scenes.Scene`) have one entry per picture, or none at all.
+    """
 
     name: str
     x: Tensor = field(repr=False)
@@ -40,7 +44,8 @@ class Images:
         if self.y.dtype != torch.int64 or self.y.shape != (n,):
             raise ValueError(f"expected y int64 ({n},), got {self.y.dtype} {tuple(self.y.shape)}")
         if n and not 0 <= self.y.min() <= self.y.max() < len(self.classes):
-            raise ValueError(f"expected labels 0..{len(self.classes) - 1}, got {self.y.min()}..{self.y.max()}")
+            wanted, found = f"0..{len(self.classes) - 1}", f"{self.y.min()}..{self.y.max()}"
+            raise ValueError(f"expected labels {wanted}, got {found}")
         for words in self.captions, self.scenes:
             if len(words) not in (0, n):
                 raise ValueError(f"expected 0 or {n} captions and scenes, got {len(words)}")
@@ -58,12 +63,19 @@ class Images:
         return self.tensor(index), self.y[index]
 
     def tensor(self, index=slice(None)) -> Tensor:
-        """The pictures at `index` (a slice or int64 (B,); all without one) as float32 (B, C, H, W) in [-1, 1]."""
+        """Pictures at `index`, a slice or int64 (B,), all by default: float32 (B, C, H, W) in [-1, 1]."""
         return self.x[index].float() / 127.5 - 1
+
+
+def check_split(split: str) -> None:
+    """ValueError unless split is "train" or "test"."""
+    if split not in ("train", "test"):
+        raise ValueError(f"expected split 'train' or 'test', got {split!r}")
 
 
 def held_out(n: int, split: str) -> Tensor:
     """Indices (int64) of the training or test pictures of a set of n that has no official split."""
+    check_split(split)
     test = torch.arange(n) % EVERY == EVERY - 1
     return torch.nonzero(test if split == "test" else ~test).squeeze(1)
 

@@ -2,10 +2,11 @@
 
     a red circle left of a small blue square and above a green star
 
-A scene is one to three coloured shapes on white that neither overlap nor leave the canvas. Its caption names the first
-item and relates each other one to it; "small" is said, large is not. Each relation is the only one that fits: the
-centres differ along its axis by `MARGIN` more than across it. Positions and radii are in parts of the canvas, x to
-the right, y down. Shapes of one size cover the same area, pi radius^2, in tip-and-notch form: k tips, k notches.
+A scene is one to three coloured shapes on white that neither overlap nor leave the canvas. Its caption
+names the first item and relates each other one to it; "small" is said, large is not. Each relation is the
+only one that fits: the centres differ along its axis by `MARGIN` more than across it. Lengths are in parts
+of the canvas, x to the right, y down. Every shape is a ring of tips and notches, and shapes of one size
+cover the same area, pi SIZES[size]^2.
 """
 
 import math
@@ -16,11 +17,14 @@ from itertools import combinations, product
 import torch
 from torch import Generator, Tensor
 
-from minidiff.data.images import Images
+from minidiff.data.images import Images, check_split
 
-# Tips, and how far the notches lie out if the tips lie at 1. Notches at cos(pi / tips) make a polygon convex and regular.
-SHAPES = {"circle": (128, math.cos(math.pi / 128)), "square": (4, math.cos(math.pi / 4)),
-          "triangle": (3, math.cos(math.pi / 3)), "star": (5, 0.45)}
+SHAPES = {  # tips, and how far out the notches lie if the tips lie at 1; cos(pi / tips) is a regular polygon
+    "circle": (128, math.cos(math.pi / 128)),
+    "square": (4, math.cos(math.pi / 4)),
+    "triangle": (3, math.cos(math.pi / 3)),
+    "star": (5, 0.45),
+}
 COLOURS = {"red": (220, 50, 47), "green": (40, 160, 70), "blue": (40, 90, 210), "yellow": (250, 200, 30),
            "purple": (150, 60, 190), "black": (30, 30, 30)}
 SIZES = {"small": 0.08, "large": 0.13}
@@ -39,27 +43,40 @@ class Item:
     x: float
     y: float
 
+    def __post_init__(self):
+        for name, known in (self.shape, SHAPES), (self.colour, COLOURS), (self.size, SIZES):
+            if name not in known:
+                raise ValueError(f"expected one of {', '.join(known)}, got {name!r}")
+
 
 @dataclass(frozen=True)
 class Scene:
-    """One to three items; the caption starts from the first."""
+    """One item or more; the caption starts from the first, and later ones are painted over earlier ones."""
 
     items: tuple[Item, ...]
 
+    def __post_init__(self):
+        if not self.items:
+            raise ValueError("expected a scene of at least one item, got none")
+
 
 def sample_scene(generator: Generator | None = None, hold_out: Sequence[tuple[str, str]] = HELD_OUT) -> Scene:
-    """A random scene of distinct (colour, shape) pairs, none of them in `hold_out`."""
-    pairs = [pair for pair in product(COLOURS, SHAPES) if pair not in hold_out]
+    """A random scene of one to three distinct (colour, shape) pairs, none of them in `hold_out`."""
+    every = list(product(COLOURS, SHAPES))
+    pairs = [pair for pair in every if pair not in hold_out]
+    if len(pairs) < 3 or not set(hold_out) <= set(every):
+        raise ValueError(f"expected (colour, shape) pairs to hold out, and three to remain, got {hold_out}")
     n = 1 + int(torch.randint(3, (), generator=generator))
     chosen = [pairs[k] for k in torch.randperm(len(pairs), generator=generator)[:n].tolist()]
-    small = torch.rand(n, generator=generator) < 0.5
-    looks = [(shape, colour, "small" if s else "large") for (colour, shape), s in zip(chosen, small.tolist(), strict=True)]
+    sizes = [list(SIZES)[k] for k in torch.randint(2, (n,), generator=generator).tolist()]
+    looks = [(shape, colour, size) for (colour, shape), size in zip(chosen, sizes, strict=True)]
     reach = [_reach(shape, size) for shape, _, size in looks]
+    edge = torch.tensor(reach)[:, None]  # (n, 1)
     while True:
-        for places in torch.rand((32, n, 2), generator=generator).tolist():
-            places = [(r + (1 - 2 * r) * x, r + (1 - 2 * r) * y) for r, (x, y) in zip(reach, places, strict=True)]
-            if _fits(places, reach):
-                return Scene(tuple(Item(*look, *place) for look, place in zip(looks, places, strict=True)))
+        tries = edge + (1 - 2 * edge) * torch.rand((32, n, 2), generator=generator)
+        for centres in tries.tolist():
+            if _fits(centres, reach):
+                return Scene(tuple(Item(*look, *xy) for look, xy in zip(looks, centres, strict=True)))
 
 
 def _reach(shape: str, size: str) -> float:
@@ -68,18 +85,23 @@ def _reach(shape: str, size: str) -> float:
     return SIZES[size] * math.sqrt(math.pi / (tips * notch * math.sin(math.pi / tips)))
 
 
-def _fits(places: Sequence[tuple[float, float]], reach: Sequence[float]) -> bool:
-    """Whether no two items come closer than their reach, and each is in a clear relation to the first."""
-    return (all(_direction(places[0], place) for place in places[1:])
-            and all(math.dist(a, b) > r + s for (a, r), (b, s) in combinations(zip(places, reach, strict=True), 2)))
+def _fits(centres: Sequence[Sequence[float]], reach: Sequence[float]) -> bool:
+    """Whether no two items come closer than they reach, and each is in a clear relation to the first."""
+    discs = zip(centres, reach, strict=True)
+    return (all(_direction(centres[0], centre) for centre in centres[1:])
+            and all(math.dist(a, b) > r + s for (a, r), (b, s) in combinations(discs, 2)))
 
 
-def relation(a: Item, b: Item) -> str | None:
-    """The relation of a to b, one of `RELATIONS`; None where no single one fits."""
-    return _direction((a.x, a.y), (b.x, b.y))
+def relation(a: Item, b: Item) -> str:
+    """The relation of a to b, one of `RELATIONS`. ValueError where no single one fits."""
+    found = _direction((a.x, a.y), (b.x, b.y))
+    if found is None:
+        raise ValueError(f"expected centres that differ along one axis by {MARGIN} more than along the "
+                         f"other, got {a} and {b}")
+    return found
 
 
-def _direction(a: tuple[float, float], b: tuple[float, float]) -> str | None:
+def _direction(a: Sequence[float], b: Sequence[float]) -> str | None:
     dx, dy = a[0] - b[0], a[1] - b[1]
     if abs(abs(dx) - abs(dy)) < MARGIN:
         return None
@@ -90,7 +112,7 @@ def _direction(a: tuple[float, float], b: tuple[float, float]) -> str | None:
 
 
 def caption(scene: Scene) -> str:
-    """The sentence that describes a scene."""
+    """The sentence that describes a scene. ValueError where an item is in no clear relation to the first."""
     first, *others = scene.items
     words = [f"{relation(first, other)} {_noun(other)}" for other in others]
     return " ".join([_noun(first), " and ".join(words)]).strip()
@@ -106,45 +128,49 @@ def render(scene: Scene, size: int = 64) -> Tensor:
 
 
 def _paint(scenes: Sequence[Scene], size: int) -> Tensor:
-    """Pictures (B, 3, size, size): white, and each item's colour in proportion to the area that it covers of a pixel."""
+    """Pictures (B, 3, size, size): on white, a pixel takes an item's colour as far as it is covered."""
     canvas = torch.ones(len(scenes), 3, size, size)
     owner, items = zip(*((k, item) for k, scene in enumerate(scenes) for item in scene.items), strict=True)
-    ink = torch.tensor([COLOURS[item.colour] for item in items]) / 127.5 - 2  # (M, 3), to be added to white
+    colour = torch.tensor([COLOURS[item.colour] for item in items]) / 127.5 - 1  # (M, 3)
     corner, cover = _coverage(items, size)
-    paint = cover[:, None] * ink[..., None, None]  # (M, 3, P, P)
-    for k, (x, y), patch in zip(owner, corner.tolist(), paint, strict=True):
-        canvas[k, :, y : y + patch.shape[-1], x : x + patch.shape[-1]] += patch
+    patch = cover.shape[-1]
+    for m, (k, (x, y)) in enumerate(zip(owner, corner.tolist(), strict=True)):
+        spot = canvas[k, :, y : y + patch, x : x + patch]  # (3, P, P)
+        spot += cover[m] * (colour[m, :, None, None] - spot)
     return canvas
 
 
 def _coverage(items: Sequence[Item], size: int) -> tuple[Tensor, Tensor]:
-    """Left and top corner (M, 2) of a patch of pixels around each item, and the part of each pixel that it covers (M, P, P).
+    """For M items the corner (x, y) of a patch of pixels, (M, 2), and how far each is covered, (M, P, P).
 
-    The part is a clipped linear function of the distance to the edge: exact along straight edges, close at corners.
+    The cover is a clipped linear function of the distance to the edge: good along it, blunter at tips.
     """
     tips, notch = torch.tensor([SHAPES[item.shape] for item in items]).T[..., None, None]  # (M, 1, 1) each
     reach = torch.tensor([_reach(item.shape, item.size) for item in items])  # (M,)
     centre = torch.tensor([(item.x, item.y) for item in items])  # (M, 2)
     patch = min(size, math.ceil(2 * size * reach.max()) + 2)
     corner = (size * centre - patch / 2).round().long().clamp(0, size - patch)  # (M, 2)
-    dx, dy = ((corner[..., None] + torch.arange(patch) + 0.5) / size - centre[..., None]).unbind(1)  # (M, P) each
-    dx, dy = dx[:, None], dy[..., None]  # (M, 1, P), (M, P, 1)
-    # All tips and their two sides look alike, so the plane folds onto one wedge between a tip, at angle 0, and a notch.
+    offset = (corner[..., None] + torch.arange(patch) + 0.5) / size - centre[..., None]  # (M, 2, P)
+    dx, dy = offset[:, 0, None, :], offset[:, 1, :, None]  # (M, 1, P), (M, P, 1)
+    # Tips and their two sides look alike: the plane folds onto one wedge from a tip, at angle 0, to a notch.
     half = math.pi / tips
-    angle = torch.atan2(dx, -dy) + torch.where(tips % 2 == 0, half, 0)  # (M, P, P) from a tip; even shapes stand on a side
-    angle = ((angle + half) % (2 * half) - half).abs()  # in [0, pi / tips]
-    # The edge there is the line from the tip (1, 0) to the notch; its outward normal points along the angle `normal`.
+    angle = torch.atan2(dx, -dy) + torch.where(tips % 2 == 0, half, 0)  # (M, P, P); even shapes sit flat
+    angle = ((angle + half) % (2 * half) - half).abs()  # in [0, half]
+    # The edge there is the line from the tip (1, 0) to the notch; `normal` is the angle that it faces.
     normal = torch.atan2(1 - notch * half.cos(), notch * half.sin())
-    outside = (dx**2 + dy**2).sqrt() * (angle - normal).cos() - reach[:, None, None] * normal.cos()
+    radius, reach = (dx**2 + dy**2).sqrt(), reach[:, None, None]
+    outside = radius * (angle - normal).cos() - reach * normal.cos()
+    outside = torch.maximum(outside, radius - reach)  # a sharp tip would otherwise blur far beyond itself
     return corner, (0.5 - size * outside).clamp(0, 1)
 
 
 def load_scenes(split: str = "train", n: int = 5000, size: int = 64) -> Images:
-    """n scenes from a fixed seed; each of the test split shows a combination of `HELD_OUT`, those of the training split none.
+    """The first n scenes of a fixed sequence, labelled by the shape of their first item.
 
-    The label is the shape of the first item; `captions` and `scenes` hold the rest.
+    Each of the test split shows a combination of `HELD_OUT`; those of the training split show none.
     """
-    generator = torch.Generator().manual_seed(("train", "test").index(split))
+    check_split(split)
+    generator = torch.Generator().manual_seed(0 if split == "train" else 1)
     hold_out = HELD_OUT if split == "train" else ()
     scenes = []
     while len(scenes) < n:

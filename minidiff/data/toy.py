@@ -1,8 +1,9 @@
 """Which two-dimensional data show everything at a glance?
 
-Each sampler draws n points (n, 2) float32, shifted and scaled by its exact moments to mean zero and variance one
-along both axes, so that one noise schedule suits all. A mixture of Gaussians is the set whose score, posterior and
-likelihood are known: `mixture_parameters` are the arguments of `minidiff.oracle.Mixture`.
+Each sampler draws n points (n, 2) float32, shifted and scaled by its exact moments to mean zero and
+variance one along both axes, so that one noise schedule suits all. A mixture of Gaussians is the set whose
+score, posterior and likelihood are known: `mixture_parameters` are the arguments of
+`minidiff.oracle.Mixture`.
 """
 
 import math

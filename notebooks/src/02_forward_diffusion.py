@@ -1,0 +1,1020 @@
+# %% [markdown]
+# # 02 · Forward diffusion
+#
+# **How do you destroy a picture so gently that the damage can be undone?** With many small doses of Gaussian
+# noise. This chapter follows the doses one by one, then finds out that a thousand of them are one.
+#
+# **You will build** one noising step, the formula that jumps over any number of steps, four noise schedules,
+# and a test that finds the flaw in several well-known tutorials.
+#
+# **You need** first-year probability (mean, variance, independence), PyTorch, two CPU cores, 1 GB of memory
+# and about half a minute. Nothing is trained here.
+
+# %%
+import torch
+
+from minidiff import FromBetas, add_noise, linear_betas, plot, widgets
+from minidiff.data import load
+
+# %% [markdown]
+# ## 1. Noise that piles up
+#
+# A grey picture of 32 by 32 pixels is a list of 1,024 numbers, each from -1 (black) to 1 (white). Write $x_0$
+# for the clean picture. The plainest way to spoil it is to add a little noise, again and again:
+#
+# $$ x_t = x_{t-1} + \sqrt{\beta_t}\, z_t, \qquad t = 1, 2, \dots, T. $$
+#
+# Each number of $z_t$ is a fresh draw from $\mathcal N(0, 1)$, the normal distribution with mean 0 and
+# variance 1. So $\sqrt{\beta_t}\, z_t$ has *variance* $\beta_t$: that is the size of dose number $t$. For
+# now, take the doses from the paper that made diffusion work (Ho et al. 2020, "DDPM"): $T = 1000$ numbers,
+# rising evenly from 0.0001 to 0.02.
+
+# %%
+clothes = load("fashion")
+pictures = clothes.tensor(slice(0, 8))  # (8, 1, 32, 32)
+betas = linear_betas(1000)  # (1000,): betas[0] is beta_1
+
+
+# %%
+def pile_up(x, beta, generator):
+    return x + beta.sqrt() * torch.randn(x.shape, generator=generator)
+
+
+# %% [markdown]
+# `walk` repeats any such step for all doses and keeps every state, the clean pictures first.
+
+# %%
+def walk(step, x, betas, seed=0):
+    generator, states = torch.Generator().manual_seed(seed), [x]
+    for beta in betas:
+        states.append(step(states[-1], beta, generator))
+    return torch.stack(states)  # (T + 1, B, ...)
+
+
+# %% [markdown]
+# *Predict: the doses are tiny. When does the boot vanish, and where do the pixel values end?*
+
+# %%
+piled = walk(pile_up, pictures, betas)  # (1001, 8, 1, 32, 32)
+shown = [0, 25, 50, 100, 150, 200, 300, 400, 600, 1000]
+plot.images(piled[shown, 0], alt="A boot under more and more noise; at step 1000 it is gone.",
+            titles=[f"step {k}" for k in shown])
+
+# %% [markdown]
+# At step 400 a trained eye still finds the boot, at step 1000 nobody does, though it is in there at full
+# strength. (The screen shows only values from -1 to 1; all beyond is black or white.) What happened to the
+# numbers? Variances of independent things add, so the doses pile up:
+# $\mathrm{Var}(x_T) = \mathrm{Var}(x_0) + \sum_t \beta_t$.
+
+# %%
+start, end = pictures.var(), piled[-1].var()
+assert abs(end / (start + betas.sum()) - 1) < 0.05
+print(f"variance of the pixels: {start:.2f}, then {end:.1f}; sum of the doses {betas.sum():.1f}")
+
+# %% [markdown]
+# A variance of 0.5 became one of more than ten, and a longer walk would go further. That is a nuisance: a
+# network that later has to undo this would see inputs of a different size at every step, and the place where
+# the walk ends would depend on the picture.
+#
+# ## 2. The step that keeps the variance at one
+#
+# The remedy is to shrink the picture before each dose. Shrinking by $c$ multiplies the variance by $c^2$. If
+# the variance is 1 and is to stay 1, then $c^2 \cdot 1 + \beta_t = 1$, which leaves no choice:
+# $c = \sqrt{1 - \beta_t}$. This is the forward step,
+#
+# $$ q(x_t \mid x_{t-1}) = \mathcal N\!\left(x_t;\ \sqrt{1-\beta_t}\; x_{t-1},\ \beta_t I\right) \tag{2.1} $$
+#
+# Read it so: *given* $x_{t-1}$, the next state $x_t$ is normal, with mean $\sqrt{1-\beta_t}\,x_{t-1}$ and
+# covariance $\beta_t I$ ($I$ is the identity matrix: every pixel gets its own noise). $q$ is the customary
+# letter for everything on the way from data to noise. The step looks only at $x_{t-1}$, not at what came
+# before: a *Markov chain*.
+#
+# A draw from $\mathcal N(m, \beta I)$ is $m + \sqrt\beta\, z$, so the formula is one line of code:
+
+# %%
+def forward_step(x, beta, generator):
+    return (1 - beta).sqrt() * x + beta.sqrt() * torch.randn(x.shape, generator=generator)
+
+
+# %% [markdown]
+# *Predict: same doses, same random numbers. How will the two ends differ?*
+
+# %%
+shrunk = walk(forward_step, pictures, betas)  # (1001, 8, 1, 32, 32)
+
+# %%
+film = [
+    plot.images(torch.cat([piled[k, :1], shrunk[k, :1]]), titles=[f"piled {k}", f"shrunk {k}"],
+                alt="Two boots dissolve in noise: the piled-up one ends in hard black and white.")
+    for k in range(0, 1001, 100)
+]
+widgets.film(film, ms=300)
+
+# %% [markdown]
+# The left boot ends in hard black and white: most of its values have left the range that a screen can show.
+# The right one ends in mild grey noise. The variances say it in numbers:
+
+# %%
+plot.curves(
+    torch.arange(1001),
+    {"piled up": piled.flatten(1).var(1), "shrunk first (2.1)": shrunk.flatten(1).var(1)},
+    alt="The variance of the piled-up pixels climbs to ten; with shrinking it settles at one.",
+    xlabel="step", ylabel="variance of the pixels",
+)
+
+# %% [markdown]
+# The lower curve settles at one although our pictures began at 0.5. No accident: (2.1) turns a variance $V$
+# into $(1-\beta_t) V + \beta_t$, so the distance to one, $V - 1$, is multiplied by $1-\beta_t$ in each step,
+# and dies out.
+
+# %%
+variance = start.double()
+for beta in betas:
+    variance = (1 - beta) * variance + beta
+
+# %%
+assert abs(variance - 1) < 1e-3 and abs(shrunk[-1].var() - 1) < 0.05
+print(f"variance after 1000 steps: {variance:.3f} by the rule, {shrunk[-1].var():.2f} in the walk")
+
+# %% [markdown]
+# And the mean? It is only ever shrunk. After many steps every picture is the same thing: mean 0, variance 1,
+# no picture.
+#
+# ## 3. Two doses make one
+#
+# A thousand random draws to noise one picture once: training would be hopelessly slow. The way out is a small
+# theorem. If $z_1$ and $z_2$ are independent and standard normal, then for any numbers $a$ and $b$
+#
+# $$ a z_1 + b z_2 \ \sim\ \mathcal N(0,\ a^2 + b^2) \tag{2.2} $$
+#
+# That the variances add is true of any independent variables. The surprise is the $\mathcal N$: the sum is
+# again *exactly* normal.
+#
+# **Proof.** Describe a random variable $X$ by $\varphi_X(u) = E[e^{iuX}]$, its characteristic function. Two
+# facts suffice: no two distributions share one, and that of an independent sum is the product (an expectation
+# of a product of independent factors splits). For $a z$ with $z$ standard normal it is $e^{-a^2u^2/2}$. Hence
+#
+# $$ \varphi_{a z_1 + b z_2}(u) = e^{-a^2 u^2/2}\; e^{-b^2 u^2/2} = e^{-(a^2 + b^2)\,u^2/2}, $$
+#
+# which is the characteristic function of $\mathcal N(0, a^2+b^2)$. $\blacksquare$
+#
+# For pictures, apply it to each pixel. *Predict: with* $a = 0.8$ *and* $b = 0.5$, *what is the standard
+# deviation of the sum?*
+
+# %%
+a, b = 0.8, 0.5
+z1, z2 = torch.randn(2, 1_000_000, generator=torch.Generator().manual_seed(0))
+merged = a * z1 + b * z2
+
+# %%
+assert abs(merged.std() - (a**2 + b**2) ** 0.5) < 3e-3
+print(f"standard deviation {merged.std():.3f}, not {a + b}; (2.2) says {(a**2 + b**2) ** 0.5:.3f}")
+
+# %% [markdown]
+# The simulation checks the variance. For the shape there is a sharper test: the density of a sum is the
+# *convolution* of the two densities, an integral that we can do on a fine grid, without any random number.
+
+# %%
+grid = torch.linspace(-6, 6, 2401, dtype=torch.float64)
+
+
+def density(std):
+    return torch.distributions.Normal(0.0, std).log_prob(grid).exp()
+
+
+# %%
+def convolve(p, q):
+    spacing = grid[1] - grid[0]
+    return torch.nn.functional.conv1d(p[None, None], q.flip(0)[None, None], padding=1200)[0, 0] * spacing
+
+
+# %%
+by_integral = convolve(density(a), density(b))
+assert (by_integral - density((a**2 + b**2) ** 0.5)).abs().max() < 1e-6
+print("the convolution is the normal density of (2.2), to 1e-6 everywhere")
+
+# %% [markdown]
+# Is that special to the normal? Take box-shaped (uniform) noise instead, of variance one too:
+
+# %%
+box = (grid.abs() < 3**0.5).double() / 12**0.5
+plot.curves(
+    grid,
+    {"one dose of box noise": box, "two doses": convolve(box, box), "two Gaussian doses": density(2**0.5)},
+    alt="One box dose is a rectangle, two are a triangle; Gaussian doses stay bell-shaped.",
+    xlabel="value", ylabel="density",
+)
+
+# %% [markdown]
+# Two boxes make a triangle, three make something else again: each number of doses has a shape of its own.
+# Among all noises of finite variance only the Gaussian keeps its shape. That is why diffusion uses it.
+#
+# ## 4. A thousand steps in one jump
+#
+# Two abbreviations that every paper uses:
+#
+# $$ \alpha_t = 1 - \beta_t, \qquad
+# \bar\alpha_t = \alpha_1\,\alpha_2 \cdots \alpha_t = \prod_{i=1}^{t} (1 - \beta_i). $$
+#
+# $\bar\alpha_t$ ("alpha-bar") is the share of the picture's variance that survives $t$ shrinkings;
+# $\bar\alpha_0 = 1$. The claim: for *every* $t$, with a single standard normal $\epsilon$,
+#
+# $$ x_t = \sqrt{\bar\alpha_t}\; x_0 + \sqrt{1-\bar\alpha_t}\;\epsilon \tag{2.3} $$
+#
+# **Proof, by induction.** For $t = 1$ it is the step (2.1). Suppose it holds for $t-1$, with noise
+# $\epsilon'$. One more step, with fresh noise $z_t$, gives
+#
+# $$ x_t = \sqrt{\alpha_t}\,x_{t-1} + \sqrt{1-\alpha_t}\,z_t
+# = \sqrt{\alpha_t \bar\alpha_{t-1}}\; x_0
+# + \underbrace{\sqrt{\alpha_t(1-\bar\alpha_{t-1})}\;\epsilon'
+# + \sqrt{1-\alpha_t}\;z_t}_{\text{two independent doses}}. $$
+#
+# The first factor is $\sqrt{\bar\alpha_t}$. By (2.2) the two doses are one, of variance
+# $\alpha_t - \alpha_t\bar\alpha_{t-1} + 1 - \alpha_t = 1 - \bar\alpha_t$. $\blacksquare$
+
+# %%
+alpha_bar = (1 - betas).cumprod(0)  # (1000,): alpha_bar[k - 1] belongs to step k
+
+
+def jump(x0, eps, k):
+    return alpha_bar[k - 1].sqrt() * x0 + (1 - alpha_bar[k - 1]).sqrt() * eps
+
+
+# %% [markdown]
+# The first check is brute force on the two coefficients, at all 1,000 steps: a step multiplies the signal's
+# factor by $\sqrt{1-\beta}$ and turns the noise's variance $v$ into $(1-\beta)v + \beta$.
+
+# %%
+signal, noise_variance = 1.0, 0.0
+for k, beta in enumerate(betas, start=1):
+    signal, noise_variance = (1 - beta).sqrt() * signal, (1 - beta) * noise_variance + beta
+    assert abs(signal - alpha_bar[k - 1].sqrt()) < 1e-12
+    assert abs(noise_variance - (1 - alpha_bar[k - 1])) < 1e-12
+print("both coefficients of (2.3) are those of the walk, at all 1,000 steps")
+
+# %% [markdown]
+# The second check is the real walk. 10,000 "pictures" of a single pixel all start at $x_0 = 2$ and take every
+# step.
+#
+# *Predict: two numbers describe the whole cloud at step 250. Which?*
+
+# %%
+cloud = walk(forward_step, torch.full((10_000,), 2.0), betas)  # (1001, 10000)
+
+# %%
+alt = "Histograms of the walk at steps 50, 250 and 1000, under the bell curves of one jump."
+picture, axes = plot.figure(alt, 3, width=9.0)
+for ax, k in zip(axes, [50, 250, 1000], strict=True):
+    m, s = float(jump(2.0, 0.0, k)), float((1 - alpha_bar[k - 1]).sqrt())
+    ax.hist(cloud[k].numpy(), bins=60, density=True, alpha=0.4, label="the walk")
+    ax.plot(grid, torch.distributions.Normal(m, s).log_prob(grid).exp(), label="one jump (2.3)")
+    ax.set(xlim=(-4, 4), title=f"step {k}", xlabel="pixel value")
+axes[0].legend(loc="upper left")
+picture
+
+# %% [markdown]
+# Bars from hundreds of steps, curves from one line: the same. By eye is not enough; here are mean and
+# variance, and the greatest gap between the walk's cumulative distribution and the exact one (the
+# Kolmogorov-Smirnov distance; with 10,000 points, chance alone keeps it under 0.0163 in 99 of 100 cases).
+
+# %%
+def gap(sample, mean, std):
+    ranks = (torch.arange(len(sample)) + 0.5) / len(sample)
+    return (torch.distributions.Normal(mean, std).cdf(sample.sort().values) - ranks).abs().max()
+
+
+# %%
+for k in [50, 250, 1000]:
+    m, s = float(jump(2.0, 0.0, k)), float((1 - alpha_bar[k - 1]).sqrt())
+    assert abs(cloud[k].mean() - m) < 0.03 and abs(cloud[k].std() - s) < 0.03
+    assert gap(cloud[k], m, s) < 0.0163
+    print(f"step {k:4}: mean {cloud[k].mean():.2f} and {m:.2f}, deviation {cloud[k].std():.2f} and {s:.2f}")
+
+# %% [markdown]
+# ## 5. The course's notation
+#
+# Papers number the steps; networks and samplers are simpler with a clock that runs from 0 to 1 however many
+# steps there are. So from here on $k$ counts steps, and $t = k/T$ is the *time*: $t = 0$ is data, $t = 1$ the
+# end of the walk. Here is the translation:
+#
+# $$ \boxed{\; x_t = \alpha(t)\, x_0 + \sigma(t)\, \epsilon, \qquad
+# \alpha(t) = \sqrt{\bar\alpha_k}, \quad \sigma(t) = \sqrt{1 - \bar\alpha_k}, \quad t = k/T \;} \tag{2.4} $$
+#
+# **Beware: this** $\alpha(t)$ **is not DDPM's** $\alpha_t = 1-\beta_t$. It is the square root of alpha-bar.
+# We shall not need DDPM's $\alpha_t$ again. $\alpha(t)$ says how much *signal* is in $x_t$, $\sigma(t)$ how
+# much *noise*, both in units of the pixels.
+#
+# A *schedule* is a function $t \mapsto (\alpha, \sigma)$. The package makes one out of any table of doses:
+
+# %%
+schedule = FromBetas(betas)
+t = torch.arange(1, 1001, dtype=torch.float64) / 1000
+alpha, sigma = schedule(t)
+
+# %%
+assert torch.allclose(alpha, alpha_bar.sqrt())
+assert torch.allclose(sigma, (1 - alpha_bar).sqrt())
+print("FromBetas agrees with the table at all 1,000 times")
+
+# %% [markdown]
+# `add_noise` is the jump in this notation. It equals ours, and it takes one time for all pictures or a time
+# for each.
+
+# %%
+eps = torch.randn(pictures.shape, generator=torch.Generator().manual_seed(1))
+for k in [1, 250, 1000]:
+    x_t = add_noise(pictures, eps, k / 1000, schedule)
+    assert torch.allclose(x_t, jump(pictures, eps, k).float(), atol=1e-6)
+
+# %%
+plot.show_source(add_noise)
+
+# %% [markdown]
+# (`same_shape` refuses pictures and noise that do not match; `expand` lets a batch of times multiply a batch
+# of pictures.)
+#
+# *Predict: one boot, one noise, eight times from 0 to 1. Where does the last trace go?*
+
+# %%
+eight = torch.linspace(0, 1, 8)
+noisy = add_noise(pictures[[0] * 8], eps[[0] * 8], eight, schedule)
+plot.images(noisy, alt="A boot at eight times; from t = 0.57 on only noise is seen.",
+            titles=[f"t = {u:.2f}" for u in eight])
+
+# %% [markdown]
+# Not only single pictures dissolve: so does the whole *distribution*. Each point below is a "picture" of two
+# pixels, and the 4,000 together form a checkerboard.
+
+# %%
+from minidiff.data.toy import checkerboard
+
+points = checkerboard(4000, torch.Generator().manual_seed(0))
+dust = torch.randn(points.shape, generator=torch.Generator().manual_seed(1))
+
+# %%
+clouds = {f"t = {u}": add_noise(points, dust, u, schedule) for u in [0.0, 0.1, 0.25, 1.0]}
+plot.scatter(clouds, alt="A checkerboard of points blurs, loses its fields and ends as a round cloud.")
+
+# %% [markdown]
+# The fine structure goes first, the coarse later, and at $t = 1$ a round Gaussian cloud is left that has
+# forgotten what it was made of. Generating will mean to walk this road backwards, which is the subject of
+# chapter 03.
+#
+# ## 6. From any time to any later time
+#
+# Sampling will need steps between two arbitrary times $s < t$. Between them lies a shorter walk, so (2.3)
+# applies to it too: the product now runs over the steps from $s$ to $t$ only. What remains of the signal must
+# be $\alpha(t)$ in the end, and by (2.2) the old noise and the new must add up to $\sigma(t)^2$:
+#
+# $$ q(x_t \mid x_s) = \mathcal N\!\left(x_t;\ \alpha_{ts}\, x_s,\ \sigma_{ts}^2 I\right), \qquad
+# \alpha_{ts} = \frac{\alpha(t)}{\alpha(s)}, \qquad
+# \sigma_{ts}^2 = \sigma(t)^2 - \alpha_{ts}^2\,\sigma(s)^2 \tag{2.5} $$
+
+# %%
+def bridge(s, t, schedule):
+    (alpha_s, sigma_s), (alpha_t, sigma_t) = schedule(s), schedule(t)
+    alpha_ts = alpha_t / alpha_s
+    return alpha_ts, (sigma_t**2 - alpha_ts**2 * sigma_s**2).sqrt()
+
+
+# %% [markdown]
+# With $s$ and $t$ one step apart this must be the step that we began with. And two jumps must equal one,
+# whatever the stop between: signals multiply, and the first jump's noise is shrunk by the second.
+
+# %%
+alpha_ts, sigma_ts = bridge(t - 0.001, t, schedule)
+assert torch.allclose(alpha_ts, (1 - betas).sqrt()) and torch.allclose(sigma_ts, betas.sqrt())
+print("bridges of one step are (2.1), at all 1,000 steps")
+
+# %%
+(a1, s1), (a2, s2), (a12, s12) = (bridge(s, t, schedule) for s, t in [(0.1, 0.3), (0.3, 0.8), (0.1, 0.8)])
+assert torch.isclose(a1 * a2, a12) and torch.isclose(a2**2 * s1**2 + s2**2, s12**2)
+print(f"0.1 to 0.8 in two jumps or one: signal {a12:.3f}, noise {s12:.3f}")
+
+# %% [markdown]
+# The package's `transition` is the same formula, written with the ratio $\alpha^2/\sigma^2$ that the next
+# section is about. On any schedule (section 9 introduces `Cosine` and `Flow`), at any pair of times, the two
+# agree:
+
+# %%
+from minidiff import Cosine, Flow, transition
+
+for each in (schedule, Cosine(), Flow()):
+    pairs = torch.rand(2, 1000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    early, late = pairs.sort(0).values
+    for ours, package in zip(bridge(early, late, each), transition(early, late, each), strict=True):
+        assert torch.allclose(ours, package, rtol=1e-5)
+print("bridge and transition agree")
+
+# %%
+plot.show_source(transition)
+
+# %% [markdown]
+# ## 7. Signal-to-noise ratio
+#
+# Time is a label that we chose. What a picture at time $t$ has really lost is measured by the
+# *signal-to-noise ratio*, SNR, the signal's variance over the noise's, best seen as a logarithm:
+#
+# $$ \log \mathrm{SNR}(t) = \log \frac{\alpha(t)^2}{\sigma(t)^2} \tag{2.6} $$
+#
+# Zero means as much signal as noise; +2.3 ten times more signal; -2.3 ten times more noise.
+
+# %%
+by_hand = torch.log(alpha**2 / sigma**2)
+assert torch.allclose(by_hand, schedule.log_snr(t), atol=1e-9) and (by_hand.diff() < 0).all()
+print(f"log SNR falls all the way, from {by_hand[0]:.2f} to {by_hand[-1]:.1f}")
+
+# %% [markdown]
+# It can only fall: noise, once in, does not come out. *Predict: at which of DDPM's 1,000 steps are signal and
+# noise equal?*
+
+# %%
+crossing = int((by_hand >= 0).sum()) + 1
+print(f"from step {crossing} on there is more noise than signal")
+
+# %% [markdown]
+# Already after a quarter of the walk! And three quarters of the steps go to pictures in which noise
+# dominates. Is that a good use of them? It is up to the table of doses.
+#
+# ## 8. Four schedules
+#
+# Tables in use, for $k = 1, \dots, T$. **Linear** (Ho et al. 2020) runs evenly from $\beta_1 = 10^{-4}$ to
+# $\beta_T = 0.02$:
+#
+# $$ \beta_k = \beta_1 + \frac{k-1}{T-1}\,(\beta_T - \beta_1) \tag{2.7} $$
+#
+# **Scaled linear** (Stable Diffusion, Rombach et al. 2022) is linear in the square root, from
+# $\beta_1 = 0.00085$ to $\beta_T = 0.012$:
+#
+# $$ \sqrt{\beta_k} = \sqrt{\beta_1} + \frac{k-1}{T-1}(\sqrt{\beta_T} - \sqrt{\beta_1}) \tag{2.8} $$
+#
+# **Sigmoid** (Xu et al. 2022) rises softly between the linear ends, with $S(u) = 1/(1+e^{-u})$:
+#
+# $$ \beta_k = \beta_1 + (\beta_T - \beta_1)\; S\!\left(-6 + 12\,\tfrac{k-1}{T-1}\right) \tag{2.9} $$
+
+# %%
+from minidiff import cosine_betas, scaled_linear_betas, sigmoid_betas
+
+T = 1000
+u = torch.arange(T, dtype=torch.float64) / (T - 1)  # (k - 1) / (T - 1)
+
+# %%
+assert torch.allclose(linear_betas(T), 1e-4 + u * (0.02 - 1e-4))
+assert torch.allclose(scaled_linear_betas(T), (0.00085**0.5 + u * (0.012**0.5 - 0.00085**0.5)) ** 2)
+assert torch.allclose(sigmoid_betas(T), 1e-4 + (0.02 - 1e-4) / (1 + torch.exp(6 - 12 * u)))
+print("linear_betas, scaled_linear_betas and sigmoid_betas are (2.7), (2.8) and (2.9)")
+
+# %% [markdown]
+# **Cosine** (Nichol & Dhariwal 2021) goes the other way round. It decides how $\bar\alpha$ should fall, as a
+# *squared* cosine, and takes the doses that achieve it:
+#
+# $$ \bar\alpha_k = \frac{f(k)}{f(0)}, \quad
+# f(k) = \cos^2\!\left(\frac{k/T + s}{1 + s}\cdot\frac{\pi}{2}\right), \quad
+# \beta_k = \min\!\left(1 - \frac{\bar\alpha_k}{\bar\alpha_{k-1}},\ 0.999\right), \quad
+# s = 0.008 \tag{2.10} $$
+#
+# The offset $s$ keeps the first doses from being too small to matter; the cap 0.999 keeps the last from being
+# 1, which would leave nothing to divide by.
+
+# %%
+k = torch.arange(T + 1, dtype=torch.float64)
+f = torch.cos((k / T + 0.008) / 1.008 * torch.pi / 2) ** 2
+wanted, got = f / f[0], (1 - cosine_betas(T)).cumprod(0)
+
+# %%
+assert torch.allclose(got[:-1], wanted[1:-1], rtol=1e-9) and (cosine_betas(T) == 0.999).sum() == 1
+print("alpha-bar of cosine_betas is f(k) / f(0); the cap touches only the last step")
+
+# %% [markdown]
+# *Predict: which of the four keeps the picture longest?*
+
+# %%
+tables = {"linear": linear_betas, "scaled linear": scaled_linear_betas}
+tables |= {"sigmoid": sigmoid_betas, "cosine": cosine_betas}
+schedules = {name: FromBetas(table(1000)) for name, table in tables.items()}
+
+# %%
+alt = "Alpha-bar and log SNR of four schedules over time; cosine falls the most evenly."
+picture, (left, right) = plot.figure(alt, 2, width=9.0)
+for name, each in schedules.items():
+    left.plot(t, each(t)[0] ** 2, label=name)
+    right.plot(t, each.log_snr(t), label=name)
+left.set(xlabel="t", ylabel="alpha-bar")
+right.set(xlabel="t", ylabel="log SNR", ylim=(-12, 10))
+left.legend()
+picture
+
+# %% [markdown]
+# Left, the share of the picture's variance that is left. Linear drops fast and idles near zero from $t = 0.6$
+# on; cosine spends its time evenly. Right, the same as log SNR: scaled linear stops at -5.4, higher than the
+# others, and section 10 shows what that costs. The same boot, with the same noise, at equal times:
+
+# %%
+six = torch.tensor([0.1, 0.25, 0.4, 0.55, 0.7, 0.85])
+rows = [add_noise(pictures[[0] * 6], eps[[0] * 6], six, each) for each in schedules.values()]
+titles = [f"{name.split()[0]} {u:.2f}" for name in schedules for u in six]
+
+# %%
+plot.images(
+    torch.cat(rows), columns=6, titles=titles,
+    alt="Four rows of a boot at six times: linear, scaled linear, sigmoid, cosine; cosine keeps it longest.",
+)
+
+# %% [markdown]
+# Now try it yourself. Drag $t$ and change the schedule; watch the dot on the curve and the pictures together.
+# Look for two schedules and two times with the *same* log SNR: the pictures are then the same, pixel for
+# pixel. Time is only a label.
+
+# %%
+import ipywidgets
+
+many = torch.linspace(0.005, 1, 200)
+
+
+def draw(name, t):
+    each = schedules[name]
+    alt = f"The {name} schedule at t = {t:.2f}: its log SNR, and three noisy pictures."
+    figure, (left, right) = plot.figure(alt, 2, width=8.0)
+    left.plot(many, each.log_snr(many))
+    left.plot([t], [each.log_snr(t)], "o", markersize=9)
+    left.set(xlabel="t", ylabel="log SNR", ylim=(-20, 12), title=f"log SNR = {each.log_snr(t):.1f}")
+    x_t = add_noise(pictures[:3], eps[:3], t, each).clamp(-1, 1)  # (3, 1, 32, 32)
+    right.imshow(x_t.squeeze(1).permute(1, 0, 2).flatten(1), cmap="gray", vmin=-1, vmax=1)  # (32, 96)
+    right.set_axis_off()
+    return figure
+
+
+# %%
+choice = ipywidgets.Dropdown(options=list(schedules), description="schedule")
+slider = ipywidgets.FloatSlider(0.25, min=0.01, max=1.0, step=0.01, description="t", continuous_update=False)
+_ = widgets.explore(draw, name=choice, t=slider)
+
+# %% [markdown]
+# The first picture shows the linear schedule at $t = 0.25$, close to log SNR 0: signal and noise in balance,
+# and the eye still wins. The claim about equal log SNR can be checked. Find by bisection the cosine time that
+# matches linear's $t = 0.25$:
+
+# %%
+low, high = 0.001, 0.999
+for _ in range(50):
+    middle = (low + high) / 2
+    too_clean = schedules["cosine"].log_snr(middle) > schedules["linear"].log_snr(0.25)
+    low, high = (middle, high) if too_clean else (low, middle)
+
+# %%
+twins = [add_noise(pictures, eps, u, schedules[name]) for name, u in [("linear", 0.25), ("cosine", middle)]]
+assert torch.allclose(*twins, atol=1e-5)
+print(f"linear at t = 0.25 and cosine at t = {middle:.2f} give the same pictures")
+
+# %% [markdown]
+# ## 9. Continuous time
+#
+# What if $T$ grows without end? The logarithm turns the product $\bar\alpha_k = \prod_i (1-\beta_i)$ into a
+# sum, and small doses obey $\log(1-\beta) \approx -\beta$. Let each step last $1/T$ and call $T\beta_k$ the
+# *rate* of noise, $\beta(t)$: $\log\bar\alpha_k \approx -\sum_i \beta_i = -\sum_i \beta(i/T)\,\tfrac1T$,
+# which is a Riemann sum. So in the limit
+#
+# $$ \alpha(t)^2 = \bar\alpha(t) = \exp\!\left(-\int_0^t \beta(u)\, du\right) \tag{2.11} $$
+#
+# Read the other way, (2.11) makes any finite table into a continuous schedule without an error: hold the rate
+# constant at $-T\log(1-\beta_k)$ during step $k$. That is `FromBetas`. It meets the table at every $t = k/T$
+# (section 5), and half way between it must give the geometric mean of its neighbours:
+
+# %%
+few = FromBetas(linear_betas(10, 0.05, 0.3))
+left, middle, right = (few(u)[0] ** 2 for u in (0.3, 0.35, 0.4))
+assert torch.isclose(middle, (left * right).sqrt())
+print(f"alpha-bar at step 3, half a step later, at step 4: {left:.3f}, {middle:.3f}, {right:.3f}")
+
+# %% [markdown]
+# DDPM's doses, $10^{-4}$ to 0.02 in 1,000 steps, are rates from 0.1 to 20. As a formula,
+#
+# $$ \beta(t) = \beta_{\min} + t\,(\beta_{\max} - \beta_{\min}), \qquad
+# \alpha(t)^2 = \exp\left(-\beta_{\min} t - \tfrac12 (\beta_{\max} - \beta_{\min}) t^2\right) \tag{2.12} $$
+#
+# and the package calls it `LinearBeta`. First check: do the integral by machine, with the trapezoid rule.
+
+# %%
+from minidiff import LinearBeta, VarianceExploding
+
+fine = torch.linspace(0, 1, 10_001, dtype=torch.float64)
+rate = 0.1 + 19.9 * fine  # beta(t) from 0.1 to 20
+
+# %%
+by_integral = torch.exp(-torch.cumulative_trapezoid(rate, fine))  # (10000,)
+assert torch.allclose(LinearBeta()(fine[1:])[0] ** 2, by_integral, atol=1e-8)
+print("LinearBeta is (2.11) with the rate of (2.12)")
+
+# %% [markdown]
+# Second check: tables of $T$ steps with the same rates must come closer as $T$ grows. *Predict: how much
+# closer, for ten times the steps?*
+
+# %%
+far = []
+for T in [100, 1000, 10_000]:
+    times_of_table = torch.arange(1, T + 1, dtype=torch.float64) / T
+    table = FromBetas(torch.linspace(0.1, 20, T, dtype=torch.float64) / T)
+    difference = table(times_of_table)[0] - LinearBeta()(times_of_table)[0]
+    far.append(float(difference.abs().max()))
+
+# %%
+assert all(9 < before / after < 11 for before, after in zip(far, far[1:], strict=False))
+print("largest difference in alpha:", ", ".join(f"{d:.1e}" for d in far))
+
+# %% [markdown]
+# Ten times closer. At $T = 1000$ table and formula differ by a thousandth: DDPM's thousand steps were already
+# the limit, for all practical purposes. Nor is a table needed at all; any falling curve makes a schedule. The
+# four of the package:
+#
+# | schedule | $\alpha(t)$ | $\sigma(t)$ | at $t = 1$ | used by |
+# |---|---|---|---|---|
+# | `LinearBeta()` | (2.12) | $\sqrt{1-\alpha^2}$ | $\alpha = 0.0066$ | DDPM, score SDEs |
+# | `Cosine()` | $\cos(\pi t/2)$ | $\sin(\pi t/2)$ | $\alpha = 0$ exactly | most of this course |
+# | `Flow()` | $1 - t$ | $t$ | $\alpha = 0$ exactly | flow matching |
+# | `VarianceExploding()` | 1 | grows from 0 to 50 | $\alpha = 1$, noise 50 | early score models |
+#
+# `Cosine()` is (2.10) without offset and cap. Its square sum is one at all times: $(\alpha, \sigma)$ runs
+# along a quarter circle. `VarianceExploding` is the piling up of section 1, which can work after all: not by
+# keeping the variance, but by letting the noise grow until it dwarfs the data (and by dividing before the
+# network looks).
+
+# %%
+alt = "Paths in the plane of alpha and sigma: a quarter circle, and a straight chord."
+picture, axes = plot.figure(alt, width=4.6, height=4.0)
+for each, style in [(LinearBeta(), "-"), (Cosine(), "--"), (Flow(), "-")]:
+    axes[0].plot(*each(fine), style, label=type(each).__name__)
+axes[0].set(xlabel="alpha (signal)", ylabel="sigma (noise)", aspect="equal")
+axes[0].legend()
+picture
+
+# %% [markdown]
+# Data at the lower right, noise at the upper left. The variance-preserving schedules lie on the circle, one
+# on top of the other, and differ only in speed; `Flow` takes the chord, where the variance dips in the
+# middle. Checked:
+
+# %%
+for each in (LinearBeta(), Cosine(), schedule):
+    alpha, sigma = each(fine)
+    assert torch.allclose(alpha**2 + sigma**2, torch.ones_like(fine))
+assert sum(Flow()(0.5)) == 1 and VarianceExploding()(0.7)[0] == 1 and Cosine()(1.0)[0] == 0
+print("on the circle: LinearBeta, Cosine, FromBetas. On the chord: Flow")
+
+# %% [markdown]
+# ## 10. Is the end of the walk really noise?
+#
+# To generate, one starts from pure noise, $\mathcal N(0, I)$, and goes back. That is sound only if the walk's
+# end *is* pure noise, that is, if $\alpha(1) = \sqrt{\bar\alpha_T}$ is practically zero. Its square over
+# $1-\bar\alpha_T$ is the *terminal SNR*. Here are the doses of eight public codes and tutorials. Most took
+# over DDPM's ends, $10^{-4}$ and 0.02, but not its thousand steps.
+#
+# *Predict: DDPM's ends with 200 steps in place of 1,000. What share of the signal is left?*
+
+# %%
+tutorials = {
+    "DDPM paper, linear, T = 1000": (linear_betas(1000), 0.006),
+    "Stable Diffusion, scaled linear, T = 1000": (scaled_linear_betas(1000), 0.068),
+    "DeepLearning.AI course, linear, T = 500": (linear_betas(500), 0.080),
+    "TeaPearce MNIST, linear, T = 400": (linear_betas(400), 0.132),
+    "EngiOpt, linear, T = 250": (linear_betas(250), 0.282),
+    "Annotated Diffusion (first version), linear, T = 200": (linear_betas(200), 0.364),
+    "Understanding Deep Learning, constant 0.01511, T = 100": (torch.full((100,), 0.01511), 0.467),
+    "ACIDS-IRCAM, sigmoid 1e-5 to 0.01, T = 100": (sigmoid_betas(100, 1e-5, 1e-2), 0.778),
+}
+
+# %%
+import math
+
+for name, (table, on_record) in tutorials.items():
+    left_over = math.sqrt(math.prod(1 - float(beta) for beta in table))  # without the package
+    assert abs(left_over - float(FromBetas(table)(1.0)[0])) < 1e-5
+    assert abs(left_over - on_record) < 6e-4
+    print(f"{left_over:.3f}  {name}")
+
+# %% [markdown]
+# All eight agree to three digits with the figures on record. (The figure for EngiOpt is from a bug report of
+# 2026 in its own repository; the others were noted in a survey of the codes. Seven tables are computed from
+# settings that their authors state; for the last one the ends of the sigmoid were inferred, from similar code
+# and from the figure itself.)
+#
+# The last ends its walk with 78 % of the picture's amplitude still there: more signal than noise! What does
+# it cost to start from pure noise all the same? To see this cost alone, we want a walk back without any other
+# error. For a *finite* set of pictures there is one. However a perfect walk back takes its steps, it must end
+# in a draw from $q(x_0 \mid x_T)$: the clean picture, given the noise it became. By Bayes' rule, and since
+# all $N$ pictures $d_1, \dots, d_N$ of the set are equally likely beforehand, (2.4) gives their
+# probabilities:
+#
+# $$ q(x_0 = d_i \mid x_T) \;=\; \frac{w_i}{\sum_j w_j}, \qquad
+# w_i = \exp\left(-\frac{|x_T - \alpha(1)\, d_i|^2}{2\,\sigma(1)^2}\right). $$
+
+# %%
+bank, labels = clothes.tensor(slice(0, 4000)), clothes.y[:4000]
+
+
+def probabilities(x_T, schedule):
+    alpha, sigma = schedule(1.0)
+    distance = torch.cdist(x_T.flatten(1), alpha * bank.flatten(1))  # (B, 4000)
+    return (-(distance**2) / (2 * sigma**2)).softmax(1)
+
+
+# %% [markdown]
+# The package knows these probabilities too: `Empirical(bank).denoise` averages the pictures with them. The
+# two must agree.
+
+# %%
+from minidiff import Empirical
+
+white = torch.randn(500, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+memory = Empirical(bank)
+
+# %%
+average = (probabilities(white[:20], schedule) @ bank.flatten(1)).reshape(20, 1, 32, 32)
+assert torch.allclose(average, memory.denoise(white[:20], 1.0, schedule), atol=1e-3)
+print("the weighted averages agree")
+
+# %% [markdown]
+# Two starts for each of the eight, 500 times: pure noise, and the true end of the walk,
+# $\alpha(1)\,x_0 + \sigma(1)\,\epsilon$ with real pictures. First we look at the brightness, the mean of all
+# pixels: -0.56 for the data, dark on the whole.
+#
+# *Predict: noise has mean 0. Will the samples be too bright or too dark?*
+
+# %%
+def pick(x_T, schedule, generator):
+    return torch.multinomial(probabilities(x_T, schedule), 1, generator=generator)[:, 0]  # (B,) into the bank
+
+
+# %%
+drawn, generator = {}, torch.Generator().manual_seed(1)
+for name, (table, _) in tutorials.items():
+    each = FromBetas(table)
+    real = bank[torch.randint(4000, (500,), generator=generator)]
+    true_end = add_noise(real, white, 1.0, each)
+    drawn[name] = pick(white, each, generator), pick(true_end, each, generator)
+
+# %%
+brightness = bank.flatten(1).mean(1)  # (4000,)
+error = float(brightness.std()) / 500**0.5  # the standard error of the mean of 500
+signal = torch.tensor([float(FromBetas(table)(1.0)[0]) for table, _ in tutorials.values()])
+
+# %%
+alt = "Left, the signal left at the end for eight codes. Right, samples grow too bright with it."
+picture, (left, right) = plot.figure(alt, 2, width=10.5)
+left.barh([name.split(",")[0] for name in tutorials], signal)
+left.set(xlabel="sqrt(alpha-bar) at the end")
+left.invert_yaxis()
+for i, label in enumerate(["from pure noise", "from the true end"]):
+    right.plot(signal, [brightness[pair[i]].mean() for pair in drawn.values()], "o-", label=label)
+right.axhspan(*(float(brightness.mean()) + z * error for z in (-2, 2)), color="0.85", label="the data")
+right.set(xlabel="sqrt(alpha-bar) at the end", ylabel="mean brightness of 500 samples")
+right.legend(loc="center right", frameon=False)
+picture
+
+# %% [markdown]
+# Left, the audit. Right, the price; the grey band is where the mean of 500 real pictures falls by chance (two
+# standard errors either way). From the true end every schedule stays with the data. From pure noise only
+# DDPM's does; the others are too bright, slightly where little signal is left and grossly where much is,
+# *although the walk back is perfect*. No training can mend it. In standard errors:
+
+# %%
+def off(i):
+    return float((brightness[i].mean() - brightness.mean()) / error)
+
+
+too_bright = {name.split(",")[0]: (off(noise), off(end)) for name, (noise, end) in drawn.items()}
+
+# %%
+for name, (noise, end) in too_bright.items():
+    print(f"{noise:5.1f} from pure noise, {end:4.1f} from the true end: {name}")
+assert all(abs(end) < 3 for _, end in too_bright.values())
+assert abs(too_bright["DDPM paper"][0]) < 3 and min(noise for noise, _ in list(too_bright.values())[3:]) > 5
+
+# %% [markdown]
+# And the brightness is only the symptom. Look at what was drawn, above with DDPM's doses, below with those of
+# the last code:
+
+# %%
+from_noise = [pair[0] for pair in drawn.values()]
+two_rows = bank[torch.cat([from_noise[0][:12], from_noise[-1][:12]])]
+plot.images(two_rows, columns=12, alt="Above, varied clothes and shoes. Below, almost only wide pullovers.")
+
+# %%
+shoe = torch.isin(labels, torch.tensor([5, 7, 9])).float()  # sandal, sneaker, ankle boot
+share = {name.split(",")[0]: float(shoe[noise].mean()) for name, (noise, _) in drawn.items()}
+
+# %%
+print(*(f"{each:4.0%} shoes: {name}" for name, each in share.items()), sep="\n")
+assert share["DDPM paper"] > 0.25 and share["ACIDS-IRCAM"] < 0.02
+print(f"{float(shoe.mean()):4.0%} shoes: the data")
+
+# %% [markdown]
+# From pure noise, the schedules with much signal left draw hardly any shoes: pure noise is read as a lightly
+# noised picture that happens to be even grey, so the clothes nearest to even grey are drawn. Wide pullovers
+# win; a dark ground with a thin sandal never comes up.
+#
+# Real samplers take many small steps instead of one draw. Does `ddpm`, which chapter 03 derives, do better?
+# Here it walks back with `Empirical` as its denoiser, from the same noise, with the doses of the 200-step
+# tutorial.
+
+# %%
+from minidiff import ddpm, final, times
+
+name = "Annotated Diffusion (first version), linear, T = 200"
+each = FromBetas(tutorials[name][0])
+
+# %%
+walk_back = ddpm(lambda x, t: memory.denoise(x, t, each), white[:80], times(20), each, generator)
+by_steps, by_bayes = final(walk_back).mean(), brightness[drawn[name][0]].mean()
+assert abs(by_steps - by_bayes) < 3 * float(brightness.std()) / 80**0.5
+assert by_steps > brightness.mean() + 0.1
+print(f"brightness: {by_steps:.2f} by 20 steps, {by_bayes:.2f} by one draw; data {brightness.mean():.2f}")
+
+# %% [markdown]
+# The same mistake. It lies in the start, not in the steps.
+#
+# **The remedies.** Raise the doses when there are fewer steps, so that $\sum_k \beta_k$ stays what it was:
+# DDPM's table for 200 steps is 0.0005 to 0.1. Or use a schedule whose $\alpha(1)$ is exactly 0, `Cosine()` or
+# `Flow()` (Lin et al. 2023 mend old tables in this spirit).
+
+# %%
+mended = pick(white, FromBetas(linear_betas(200, 5e-4, 0.1)), generator)
+assert abs(brightness[mended].mean() - brightness.mean()) < 3 * error
+print(f"200 steps with five times the doses: {float(shoe[mended].mean()):.0%} shoes")
+
+# %% [markdown]
+# ## Errors you will meet
+#
+# All of these have been printed or shipped. Each is a line here, and each is caught by a check that costs
+# another. The net for steps: on data of mean 0 and variance 1, a thousand steps must leave mean 0 and
+# variance 1.
+
+# %%
+def sound(step):
+    x = torch.randn(20_000, generator=torch.Generator().manual_seed(9))
+    x = walk(step, x, betas)[-1]
+    return bool(abs(x.mean()) < 0.05 and abs(x.var() - 1) < 0.05)
+
+
+# %%
+assert sound(forward_step) and not sound(pile_up)
+print("the step of (2.1) passes, piling up does not")
+
+# %% [markdown]
+# **Noise scaled by** $\beta$. A widely used course says that each step adds "noise scaled by $\beta_t$". It
+# is scaled by $\sqrt{\beta_t}$; the *variance* is $\beta_t$. **Uniform noise.** One tutorial's code draws
+# `rand` where it means `randn`: noise that is never negative, and lifts the mean at every step.
+
+# %%
+def scaled_by_beta(x, beta, generator):
+    return (1 - beta).sqrt() * x + beta * torch.randn(x.shape, generator=generator)
+
+
+def uniform(x, beta, generator):
+    return (1 - beta).sqrt() * x + beta.sqrt() * torch.rand(x.shape, generator=generator)
+
+
+# %%
+assert not sound(scaled_by_beta) and not sound(uniform)
+print("both caught: the noise dies out, the mean runs away")
+
+# %% [markdown]
+# The net for jumps: with variance-preserving coefficients, signal and noise variance must sum to one at
+# *every* step.
+#
+# **A square root forgotten.** A course's notebook noises its training pictures with `(1 - ab_t) * noise`. **A
+# square root too many.** Another course, years after the first report, writes
+# $\mathcal N(\sqrt{\bar\alpha_t}\,x_0, \sqrt{1-\bar\alpha_t}\,I)$: the second argument is a variance, and the
+# variance is $1-\bar\alpha_t$.
+
+# %%
+def one(signal, noise_std):
+    return bool(torch.allclose(signal**2 + noise_std**2, torch.ones_like(signal)))
+
+
+# %%
+assert one(alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
+assert not one(alpha_bar.sqrt(), 1 - alpha_bar)  # root forgotten: too little noise
+assert not one(alpha_bar.sqrt(), (1 - alpha_bar).sqrt().sqrt())  # root as the variance: too much
+print("both caught")
+
+# %% [markdown]
+# **A product to** $T$. The same course writes $\bar\alpha_t = \prod_{i=1}^{T}\alpha_i$. Then $\bar\alpha$
+# does not depend on $t$ at all, and every picture is equally noisy. The net: log SNR must fall at every step.
+#
+# **A cosine without its square.** A much-read post gave (2.10) without the square for a while. The net: half
+# way, the paper's curve has $\bar\alpha \approx 0.49$.
+
+# %%
+constant = (1 - betas).prod().expand(1000)
+assert not (torch.log(constant / (1 - constant)).diff() < 0).all()
+print("a constant alpha-bar is caught: its log SNR does not fall")
+
+# %%
+assert abs(wanted[500] - 0.49) < 0.01 and abs(wanted[500].sqrt() - 0.49) > 0.2
+print(f"half way, alpha-bar is {wanted[500]:.2f}; without the square it would be {wanted[500].sqrt():.2f}")
+
+# %% [markdown]
+# **A table off by one.** $T$ doses come from $T + 1$ values of $\bar\alpha$, the first being
+# $\bar\alpha_0 = 1$: no noise. A medical-imaging library kept that first value in its cosine table, as if it
+# were step 1, divided by $1 - \bar\alpha = 0$ and drew pictures full of `nan`. The net: log SNR must be
+# finite from step 1 on.
+
+# %%
+shifted = wanted[:-1]  # alpha-bar_0 to alpha-bar_999, taken for steps 1 to 1000
+assert torch.isinf(torch.log(shifted / (1 - shifted))[0])
+assert torch.isfinite(torch.log(wanted[1:-1] / (1 - wanted[1:-1]))).all()
+print("caught: at its first step the shifted table has infinite log SNR")
+
+# %% [markdown]
+# **Squares for roots.** An early version of a well-known walk-through meant its "quadratic" table to be
+# (2.8), but squared the ends before squaring the line. Terminal SNR finds it at once:
+
+# %%
+squared = torch.linspace(0.0001**2, 0.02**2, 200, dtype=torch.float64) ** 2
+alpha_end = float(FromBetas(squared)(1.0)[0])
+assert alpha_end > 0.99
+print(f"after all 200 steps the signal is still {alpha_end:.4f} of what it was")
+
+# %% [markdown]
+# ## Exercises
+#
+# **1. Pen.** Let $D$ be the number of pixels, and $|x|^2$ the sum of their squares. Show that
+# $E|x_t|^2 = E|x_0|^2$ at all times of a variance-preserving schedule if and only if $E|x_0|^2 = D$. What is
+# $E|x_t|^2$ otherwise?
+#
+# <details><summary>Answer</summary>
+#
+# Square (2.4): $|x_t|^2 = \alpha^2|x_0|^2 + 2\alpha\sigma\, x_0\cdot\epsilon + \sigma^2|\epsilon|^2$. Noise
+# is independent of the data and has mean 0, so the middle term averages to 0; each of the $D$ squares in the
+# last averages to 1. Hence $E|x_t|^2 = \alpha^2 E|x_0|^2 + \sigma^2 D$. With $\sigma^2 = 1 - \alpha^2$ this
+# is $E|x_0|^2 + \sigma^2\,(D - E|x_0|^2)$: constant exactly when the bracket is 0, otherwise moving from
+# $E|x_0|^2$ to $D$. Our clothes have $E|x_0|^2 = 0.76\,D$, so they grow a little. It is *second moment* one
+# that is kept, and with mean 0 that is variance one.
+#
+# </details>
+
+# %%
+everything = clothes.tensor()
+specks = torch.randn(everything.shape, generator=torch.Generator().manual_seed(5))
+x_t = add_noise(everything, specks, 0.5, Cosine())
+
+# %%
+assert abs(x_t.square().mean() - (everything.square().mean() + 1) / 2) < 2e-3
+print(f"per pixel: {everything.square().mean():.2f} at t = 0, {x_t.square().mean():.2f} at t = 0.5")
+
+# %% [markdown]
+# **2. Code.** Write `first_noisy_step(betas)`: the number $k$ of the first step after which there is more
+# noise than signal (count from 1), straight from a table of doses.
+
+# %%
+from minidiff.exercises import check
+
+
+def first_noisy_step(betas):
+    ### BEGIN SOLUTION
+    alpha_bar = (1 - betas).cumprod(0)
+    return (alpha_bar >= 0.5).sum() + 1
+    ### END SOLUTION
+
+
+# %%
+def by_walking(betas):
+    signal, k = 1.0, 0
+    while signal >= 1 - signal:
+        signal, k = signal * (1 - float(betas[k])), k + 1
+    return k
+
+
+# %%
+check(first_noisy_step, by_walking, [(table(1000),) for table in tables.values()],
+      hint="SNR = 1 means alpha-bar = 1 - alpha-bar; which index has step 1 in the table?")
+
+# %% [markdown]
+# **3. Open.** Design a table of 200 doses with a terminal SNR below $10^{-4}$. Easy: make them large. Now
+# keep the largest fall of log SNR in one step (after step 20) as small as you can, and log SNR after step 1
+# above 6, so that fine detail is not lost at once. What shape do you arrive at, and which of the four
+# schedules is closest?
+
+# %%
+def judge(betas):
+    log_snr = FromBetas(betas).log_snr(torch.arange(1, 201, dtype=torch.float64) / 200)
+    falls = -log_snr[19:].diff()
+    return {"terminal SNR": log_snr[-1].exp(), "largest fall": falls.max(), "after step 1": log_snr[0]}
+
+
+print({name: f"{value:.2g}" for name, value in judge(linear_betas(200, 5e-4, 0.1)).items()})
+
+# %% [markdown]
+# ## What to keep
+#
+# - One forward step shrinks by $\sqrt{1-\beta}$ and adds noise of *variance* $\beta$ (2.1); the two belong
+#   together, or the variance drifts.
+# - Gaussian doses merge exactly (2.2), so any number of steps is one jump:
+#   $x_t = \alpha(t)\,x_0 + \sigma(t)\,\epsilon$ (2.3, 2.4).
+# - $\alpha(t) = \sqrt{\bar\alpha}$ in this course; DDPM's own $\alpha_t = 1-\beta_t$ is another thing.
+#   Squares are variances.
+# - Between two times the same holds, with $\alpha_{ts}$ and $\sigma_{ts}$ (2.5): sampling is made of these.
+# - Log SNR (2.6) is what a picture has lost; a schedule only says when (2.7 to 2.12).
+# - Look at $\sqrt{\bar\alpha_T}$ before you trust a sampler that starts from pure noise. If it is not near
+#   0, change the doses.
+#
+# Next: [03 · Reverse diffusion](03_reverse_diffusion.ipynb), the way back.

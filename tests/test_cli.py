@@ -1,0 +1,202 @@
+"""The command line as people use it: a run from nothing, stopped and resumed, sampled and measured; and its one-line errors."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from minidiff.checkpoint import load
+from minidiff.cli import main
+from minidiff.generate import best_device, every_label, generate
+from minidiff.runs import load_trained
+
+
+def train(out, *more, data="digits"):
+    return main(["train", "--data", data, "--out", str(out), *more])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    assert train(folder, "--steps", "6") == 0
+    return folder
+
+
+def test_a_run_leaves_a_checkpoint_a_log_and_a_picture(run):
+    assert {p.name for p in run.iterdir()} >= {"checkpoint.safetensors", "log.json", "samples.png"}
+    log = json.loads((run / "log.json").read_text())
+    assert log["data"] == "digits" and log["history"][-1]["step"] == 6
+    assert Image.open(run / "samples.png").size[0] > 64
+
+
+def test_ten_and_ten_steps_equal_twenty(tmp_path):
+    assert train(tmp_path / "whole", "--steps", "20") == 0
+    assert train(tmp_path / "parts", "--steps", "10") == 0
+    assert train(tmp_path / "parts", "--steps", "20", "--resume") == 0
+    (whole, meta), (parts, meta_parts) = (load(tmp_path / name / "checkpoint.safetensors") for name in ("whole", "parts"))
+    assert meta["step"] == meta_parts["step"] == 20
+    assert whole.keys() == parts.keys() and all(torch.equal(whole[k], parts[k]) for k in whole)
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
+    command = [sys.executable, "-m", "minidiff", "train", "--data", "digits", "--seconds", "300", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while not (tmp_path / "run" / "log.json").exists() and process.poll() is None:
+        time.sleep(0.1)
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    step = load(tmp_path / "run" / "checkpoint.safetensors")[1]["step"]
+    assert step > 0 and f"stopped and saved at step {step}" in errors and "Traceback" not in errors
+    advice = errors.strip().splitlines()[-1]
+    assert advice == f"python -m minidiff train --data digits --seconds 300 --out {tmp_path / 'run'} --resume"
+    assert train(tmp_path / "run", "--steps", str(step + 2), "--resume") == 0
+
+
+def test_samples_as_numbers(run, tmp_path):
+    assert main(["sample", str(run), "--n", "12", "--steps", "3", "--out", str(tmp_path / "a.npz")]) == 0
+    numbers = np.load(tmp_path / "a.npz")
+    assert numbers["x"].dtype == np.float32 and numbers["x"].shape == (12, 1, 8, 8) and np.abs(numbers["x"]).max() <= 1
+    assert numbers["y"].dtype == np.int64 and numbers["y"].tolist() == [*range(10), 0, 1]
+
+
+def test_samples_depend_on_the_seed_alone(run, tmp_path):
+    for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
+        main(["sample", str(run), "--n", "4", "--steps", "3", "--seed", seed, "--out", str(tmp_path / f"{name}.npz")])
+    a, b, c = (np.load(tmp_path / f"{name}.npz")["x"] for name in "abc")
+    assert np.array_equal(a, b) and not np.array_equal(a, c)
+
+
+def test_one_label_for_all(run, tmp_path):
+    assert main(["sample", str(run), "--n", "5", "--steps", "2", "--label", "3", "--out", str(tmp_path / "a.npz")]) == 0
+    assert np.load(tmp_path / "a.npz")["y"].tolist() == [3] * 5
+
+
+def test_samples_as_a_picture(run, tmp_path):
+    assert main(["sample", str(run), "--n", "9", "--steps", "2", "--out", str(tmp_path / "deep" / "a.png")]) == 0
+    width, height = Image.open(tmp_path / "deep" / "a.png").size
+    assert width == height == 8 * (3 * 10 + 2)  # three in a row, 8 pixels and a border each, enlarged eight times
+
+
+def test_the_batches_of_generate_leave_no_trace(run):
+    """105 pictures are drawn in two batches; the first five of the second are what they would be alone."""
+    denoiser, _ = load_trained(run)
+    labels = every_label(105, 10)
+    together = generate(denoiser, labels, (1, 8, 8), steps=2)
+    noise = torch.randn((105, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+    from minidiff.guidance import cfg
+    from minidiff.samplers import dpmpp_2m, final, times
+    alone = final(dpmpp_2m(cfg(denoiser, labels[100:], 10, 1.5), noise[100:], times(2), denoiser.schedule)).clamp(-1, 1)
+    torch.testing.assert_close(together[100:], alone, rtol=1e-4, atol=1e-4)
+
+
+def test_evaluate_prints_a_table_and_writes_json(run, capsys):
+    assert main(["evaluate", str(run), "--n", "50", "--steps", "2"]) == 0
+    shown = capsys.readouterr().out
+    scores = json.loads((run / "evaluation.json").read_text())
+    assert "frechet" in shown and "real, held out" in shown
+    assert scores["generated"]["frechet"] > 3 * scores["real_held_out"]["frechet"]  # six steps learn nothing
+    assert {"kid", "precision", "recall", "nearest_training_distance"} <= scores["generated"].keys()
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["train", "--data", "nope", "--out", "x"], "expected one of digits, fashion, emoji, scenes"),
+    (["sample", "no/such/run"], "no/such/run: no such checkpoint"),
+    (["evaluate", "no/such/run"], "no/such/run: no such checkpoint"),
+])
+def test_one_line_for_what_is_not_there(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    errors = capsys.readouterr().err
+    assert message in errors and errors.count("\n") == 1 and errors.startswith(f"minidiff {arguments[0]}: ")
+
+
+def test_a_run_is_not_overwritten(run, capsys):
+    before = (run / "checkpoint.safetensors").read_bytes()
+    assert train(run, "--steps", "2") == 1
+    assert "holds a run already: go on with it by --resume" in capsys.readouterr().err
+    assert (run / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_resume_wants_the_same_data(run, capsys):
+    assert train(run, "--steps", "8", "--resume", data="fashion") == 1
+    assert "expected --data digits, which the run began with, got fashion" in capsys.readouterr().err
+
+
+def test_a_damaged_run_is_one_line(run, tmp_path, capsys):
+    (tmp_path / "checkpoint.safetensors").write_bytes((run / "checkpoint.safetensors").read_bytes()[:1000])
+    assert main(["sample", str(tmp_path)]) == 1
+    assert "cut off or not a safetensors file" in capsys.readouterr().err
+
+
+def test_labels_and_endings_that_do_not_exist(run, capsys):
+    assert main(["sample", str(run), "--label", "10"]) == 1
+    assert "expected a --label among 0 0, 1 1," in capsys.readouterr().err
+    assert main(["sample", str(run), "--out", "a.gif"]) == 1
+    assert "expected --out to end in .png or .npz, got a.gif" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["sample", "r", "--n", "0"], ["train", "--data", "digits", "--out", "x", "--seconds", "-3"], [], ["sing"]])
+def test_argparse_refuses(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+def test_a_folder_of_pictures_can_be_learned(tmp_path, capsys):
+    for kind, shade in (("dark", 40), ("light", 220)):
+        (tmp_path / "pictures" / kind).mkdir(parents=True)
+        for i in range(6):
+            Image.new("RGB", (40, 50), (shade, shade, shade + i)).save(tmp_path / "pictures" / kind / f"{i}.png")
+    assert train(tmp_path / "run", "--steps", "2", data=str(tmp_path / "pictures")) == 0
+    assert train(tmp_path / "run", "--steps", "3", "--resume", data=str(tmp_path / "pictures")) == 0
+    assert json.loads((tmp_path / "run" / "log.json").read_text())["classes"] == ["dark", "light"]
+
+
+def test_doctor(capsys, monkeypatch):
+    assert main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("ok  ") == 7 and "FAIL" not in shown
+
+
+def test_doctor_names_what_is_broken(capsys, monkeypatch):
+    def broken(filename):
+        raise ValueError(f"{filename} was altered; run: git checkout -- data")
+
+    monkeypatch.setattr("minidiff.data.shipped", broken)
+    monkeypatch.setattr("minidiff.doctor.training", lambda: "skipped: five seconds")
+    assert main(["doctor"]) == 1
+    failures = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")]
+    assert len(failures) == 1 and "data: " in failures[0] and "git checkout -- data" in failures[0]
+
+
+def test_as_a_module():
+    shown = subprocess.run([sys.executable, "-m", "minidiff", "--help"], capture_output=True, text=True, check=True).stdout
+    assert all(command in shown for command in ("doctor", "train", "sample", "evaluate"))
+
+
+def test_device(monkeypatch):
+    assert best_device().type in ("cpu", "cuda", "mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert best_device().type == "cuda"
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_run(run, monkeypatch, capsys):
+    before = (run / "checkpoint.safetensors").read_bytes()
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert train(run, "--steps", "7", "--resume") == 1
+    errors = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "No space left on device" in errors and "untouched" in errors
+    assert (run / "checkpoint.safetensors").read_bytes() == before

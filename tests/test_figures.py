@@ -1,0 +1,112 @@
+"""Figures, live figures, films and self-checks: what they show, what they send, and that they never raise in a notebook."""
+
+import io
+
+import ipywidgets
+import pytest
+import torch
+from PIL import Image
+
+from minidiff import plot, widgets
+from minidiff.exercises import check
+from minidiff.schedule import Cosine
+
+FIGURES = {
+    "images": lambda: plot.images(torch.rand(12, 1, 8, 8), "twelve", titles=list("abcdefghijkl")),
+    "colour": lambda: plot.images(torch.rand(3, 3, 8, 8), "three"),
+    "curves": lambda: plot.curves(torch.arange(1, 5.0), {"a": torch.rand(4)}, "a line", "x", "y", yscale="log"),
+    "scatter": lambda: plot.scatter({"a": torch.randn(9, 2), "b": torch.randn(9, 2)}, "two clouds"),
+    "trajectories": lambda: plot.trajectories(torch.randn(5, 3, 2), "three paths"),
+    "field": lambda: plot.field(torch.randn(5, 2), torch.randn(5, 2), "arrows", behind=torch.randn(9, 2)),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_are_pngs_with_a_text(name):
+    torch.manual_seed(0)
+    picture = FIGURES[name]()
+    data, metadata = picture._repr_mimebundle_()
+    assert set(data) == {"image/png", "text/plain"} and data["text/plain"] == metadata["image/png"]["alt"] == picture.alt
+    pixels = Image.open(io.BytesIO(data["image/png"]))
+    assert len(set(pixels.convert("L").tobytes())) > 10  # something is drawn
+    assert picture.png() == picture.png()
+
+
+def test_images_show_the_values_they_are_given():
+    black_and_white = torch.stack([torch.full((1, 4, 4), -1.0), torch.full((1, 4, 4), 1.0)])
+    pixels = Image.open(io.BytesIO(plot.images(black_and_white, "two squares").png())).convert("L")
+    width, height = pixels.size
+    assert pixels.getpixel((width // 4, height // 2)) == 0 and pixels.getpixel((3 * width // 4, height // 2)) == 255
+
+
+def test_images_refuse_other_shapes():
+    with pytest.raises(ValueError, match=r"expected images \(B, 1 or 3, H, W\), got \(3, 8, 8\)"):
+        plot.images(torch.zeros(3, 8, 8), "none")
+
+
+def test_show_source_is_the_live_source():
+    assert "class Cosine" in plot.show_source(Cosine).data and plot.show_source(Cosine).data.startswith("```python\n")
+
+
+def test_explore_redraws_and_leaves_a_picture(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda *args, **kw: shown.append((args[0], kw)))
+    box = widgets.explore(lambda k: plot.curves(torch.arange(5.0), {"y": k * torch.arange(5.0) ** k}, f"power {k}", "x", "y"),
+                          k=ipywidgets.IntSlider(2, 1, 5, description="power"))
+    (data, options), = shown
+    assert set(data) == {"application/vnd.jupyter.widget-view+json", "image/png", "text/plain"}
+    assert data["text/plain"] == "power 2" and options["metadata"]["image/png"]["alt"] == "power 2"
+    slider, image = box.children
+    before = image.value
+    slider.value = 3
+    assert image.value != before
+    slider.value = 2
+    assert image.value == before
+
+
+def test_film_is_an_animated_png():
+    frames = [plot.curves(torch.arange(5.0), {"y": k * torch.arange(5.0)}, "rising", "x", "y") for k in range(4)]
+    film = widgets.film(frames)
+    data, _ = film._repr_mimebundle_()
+    pictures = Image.open(io.BytesIO(data["image/png"]))
+    assert pictures.format == "PNG" and pictures.n_frames == 4 and data["text/plain"] == "rising"
+    with pytest.raises(ValueError, match="at least one frame"):
+        widgets.film([])
+
+
+def solution(x):
+    return 2 * x
+
+
+INPUTS = [(torch.arange(3.0),), (torch.ones(2, 2),)]
+
+
+def broken(x):
+    raise KeyError("mean")
+
+
+def not_started(x):
+    raise NotImplementedError("your turn")
+
+
+@pytest.mark.parametrize("answer, reply", [
+    (lambda x: x + x, "correct"),
+    (lambda x: (2 * x).double(), "correct"),
+    (not_started, "not yet: nothing there so far. Hint: twice"),
+    (broken, "not yet: KeyError: 'mean'. Hint: twice"),
+    (lambda x: 3 * x, "not yet: off by up to 2. Hint: twice"),
+    (lambda x: None, "not yet: it returns None; is a return missing?. Hint: twice"),
+    (lambda x: x.sum(), r"not yet: shape (), wanted (3,). Hint: twice"),
+    (lambda x: "two", "not yet: expected numbers, got str. Hint: twice"),
+    (lambda x: (2 * x, x), "not yet: 2 values, wanted 1. Hint: twice"),
+    (lambda x: 2 * x if x.ndim == 1 else x, "not yet: off by up to 1. Hint: twice"),
+])
+def test_check_says_what_is_wrong_and_never_raises(answer, reply, capsys):
+    check(answer, solution, INPUTS, hint="twice")
+    assert capsys.readouterr().out.strip() == reply
+
+
+def test_check_compares_several_values(capsys):
+    check(lambda x: (x, 2 * x), lambda x: (x, 2 * x), INPUTS, hint="both")
+    check(lambda x: (x, 3 * x), lambda x: (x, 2 * x), INPUTS, hint="both")
+    assert capsys.readouterr().out.split("\n")[:2] == ["correct", "not yet: off by up to 2. Hint: both"]

@@ -1,0 +1,229 @@
+"""The networks: shapes, labels, layout and initialisation, each checked against an answer found another way."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from minidiff.nets.embed import Embedding, sinusoid
+from minidiff.nets.mlp import MLP, MLPConfig
+from minidiff.nets.unet import ChannelNorm, UNet, UNetConfig
+
+SMALL = UNetConfig(width=16, multipliers=(1, 2), blocks=1)
+EVERYTHING = UNetConfig(channels=3, classes=4, width=8, multipliers=(1, 2, 3), blocks=2, patch=1)
+UNTOLD = UNetConfig(classes=0, width=8, multipliers=(2,), blocks=1, patch=4)
+
+
+def perturbed(net: torch.nn.Module) -> torch.nn.Module:
+    """The network with every parameter moved, so that no part of it is silenced by its zero initialisation."""
+    g = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.1 * torch.randn(p.shape, generator=g))
+    return net
+
+
+def batch(net, b: int = 3, h: int = 16, w: int = 16) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Images or points, times and labels (none of them null) for the network."""
+    g = torch.Generator().manual_seed(1)
+    config = net.config
+    shape = (b, config.dim) if isinstance(net, MLP) else (b, config.channels, h, w)
+    return torch.randn(shape, generator=g), torch.rand(b, generator=g), torch.arange(b) % max(config.classes, 1)
+
+
+def networks() -> list[torch.nn.Module]:
+    torch.manual_seed(0)
+    return [MLP(MLPConfig(classes=3)), UNet(SMALL), UNet(EVERYTHING), UNet(UNTOLD)]
+
+
+@pytest.fixture(params=range(4), ids=["mlp", "small", "everything", "untold"])
+def net(request) -> torch.nn.Module:
+    return networks()[request.param]
+
+
+# what comes out
+
+
+def test_a_new_network_outputs_zero(net):
+    x, t, cond = batch(net)
+    assert torch.equal(net(x, t, cond), torch.zeros_like(x))
+
+
+def test_gradient_reaches_every_parameter(net):
+    x, t, cond = batch(net)
+    x, t = torch.cat([x, x]), torch.cat([t, t])
+    cond = torch.cat([torch.arange(3).clamp(max=net.config.classes), torch.full((3,), net.config.classes)])
+    (perturbed(net)(x, t, cond) ** 3).sum().backward()
+    silent = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
+    assert silent == []
+
+
+def test_output_has_the_shape_of_the_input(net):
+    x, t, cond = batch(net)
+    assert perturbed(net)(x, t, cond).shape == x.shape
+
+
+@pytest.mark.parametrize("h, w", [(4, 4), (8, 12), (20, 4)])
+def test_any_multiple_of_the_stride_is_a_size(h, w):
+    net = perturbed(UNet(SMALL))
+    x, t, cond = batch(net, h=h, w=w)
+    assert net(x, t, cond).shape == (3, 1, h, w)
+
+
+@pytest.mark.parametrize("config, stride", [(SMALL, 4), (EVERYTHING, 4), (UNTOLD, 4), (UNetConfig(multipliers=(1, 1, 1)), 8)])
+def test_stride_is_patch_times_a_half_per_further_level(config, stride):
+    assert config.stride == stride
+
+
+def test_samples_do_not_see_each_other(net):
+    net = perturbed(net).double()
+    x, t, cond = batch(net, b=2)
+    x, t = x.double(), t.double()
+    alone = torch.cat([net(x[i : i + 1], t[i : i + 1], cond[i : i + 1]) for i in range(2)])
+    torch.testing.assert_close(net(x, t, cond), alone, rtol=1e-10, atol=1e-10)
+
+
+def test_time_matters(net):
+    x, t, cond = batch(perturbed(net))
+    assert (net(x, t, cond) - net(x, t.roll(1), cond)).abs().amax(dim=tuple(range(1, x.ndim))).min() > 1e-3
+
+
+def test_label_matters(net):
+    if net.config.classes == 0:
+        pytest.skip("has no labels")
+    x, t, cond = batch(perturbed(net))
+    assert (net(x, t, cond) - net(x, t, cond + 1)).abs().amax(dim=tuple(range(1, x.ndim))).min() > 1e-3
+
+
+def test_no_labels_means_the_null_label(net):
+    x, t, _ = batch(perturbed(net))
+    assert torch.equal(net(x, t), net(x, t, torch.full((3,), net.config.classes)))
+
+
+def test_float64_is_computed_in_float64(net):
+    net = perturbed(net).double()
+    x, t, cond = batch(net)
+    y = net(x.double(), t.double(), cond)
+    assert y.dtype == torch.float64
+    torch.testing.assert_close(net.float()(x, t, cond).double(), y, rtol=1e-3, atol=1e-3)
+    assert not torch.equal(y, y.float().double())
+
+
+# the U-Net's parts
+
+
+def test_channel_norm_makes_each_pixel_zero_mean_and_unit_variance():
+    x = 3 + 5 * torch.randn(2, 8, 4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mean = x.numpy().mean(axis=1, keepdims=True)
+    std = np.sqrt(x.numpy().var(axis=1, keepdims=True) + 1e-5)
+    torch.testing.assert_close(ChannelNorm(8).double()(x), torch.from_numpy((x.numpy() - mean) / std))
+
+
+def test_default_has_as_many_parameters_as_a_hand_count():
+    assert sum(p.numel() for p in UNet(UNetConfig()).parameters()) == DEFAULT_PARAMETERS
+
+
+def test_state_dict_has_each_parameter_once():
+    state = UNet(EVERYTHING).state_dict()
+    assert len({p.data_ptr() for p in state.values()}) == len(state)
+
+
+def test_features_stay_channels_last():
+    net, seen = perturbed(UNet(SMALL)), {}
+    for name, module in net.named_modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d | ChannelNorm) and name != "stem.1":
+            module.register_forward_hook(lambda m, i, y, name=name: seen.update({name: (i[0], y)}))
+    net(*batch(net))
+    moved = [name for name, xy in seen.items() if not all(z.is_contiguous(memory_format=torch.channels_last) for z in xy)]
+    assert len(seen) > 10 and moved == []
+
+
+def test_the_far_corner_is_seen():
+    net = perturbed(UNet(dataclasses.replace(SMALL, multipliers=(1, 1, 1))))
+    x, t, cond = batch(net, b=1, h=32, w=32)
+    x.requires_grad_()
+    net(x, t, cond)[0, 0, 0, 0].backward()
+    assert x.grad[0, 0, -1, -1] != 0
+
+
+# what is refused
+
+
+@pytest.mark.parametrize("h, w", [(16, 15), (18, 16), (0, 16)])
+def test_other_sizes_are_refused_by_name(h, w):
+    net = UNet(SMALL)
+    with pytest.raises(ValueError, match=rf"divisible by 4, got {h} x {w}"):
+        net(torch.zeros(2, 1, h, w), torch.zeros(2))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 16, 16), (2, 16, 16), (3, 1, 16, 16)])
+def test_wrong_image_shapes_are_refused(shape):
+    with pytest.raises(ValueError, match=r"images \(B, 1, H, W\) and times \(B,\), got"):
+        UNet(SMALL)(torch.zeros(shape), torch.zeros(2))
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2,), (3, 2)])
+def test_wrong_point_shapes_are_refused(shape):
+    with pytest.raises(ValueError, match=r"points \(B, 2\) and times \(B,\), got"):
+        MLP(MLPConfig())(torch.zeros(shape), torch.zeros(2))
+
+
+@pytest.mark.parametrize(
+    "cond, match",
+    [
+        (torch.tensor([0, 11]), r"labels 0\.\.10 \(10 is the null label\), got 0\.\.11"),
+        (torch.tensor([-1, 3]), r"labels 0\.\.10 .* got -1\.\.3"),
+        (torch.tensor([1]), r"expected \(2,\) integer labels, got \(1,\)"),
+        (torch.tensor([1.0, 2.0]), r"integer labels, got \(2,\) of torch.float32"),
+    ],
+)
+def test_wrong_labels_are_refused(cond, match):
+    with pytest.raises(ValueError, match=match):
+        UNet(SMALL)(torch.zeros(2, 1, 16, 16), torch.zeros(2), cond)
+
+
+@pytest.mark.parametrize("dim", [0, 1, 7])
+def test_waves_come_in_pairs(dim):
+    with pytest.raises(ValueError, match=f"even embedding size of at least 2, got {dim}"):
+        sinusoid(torch.zeros(1), dim)
+
+
+# embeddings and configs
+
+
+def test_sinusoid_against_its_formula():
+    t, dim = torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64), 8
+    direct = [
+        [f(1000 * x / 10000 ** (i / 4)) for f in (math.cos, math.sin) for i in range(4)] for x in t.tolist()
+    ]
+    torch.testing.assert_close(sinusoid(t, dim), torch.tensor(direct, dtype=torch.float64), rtol=1e-9, atol=1e-9)
+
+
+def test_label_and_time_add():
+    embed = Embedding(16, classes=3).double()
+    t, cond = torch.tensor([0.2, 0.7]), torch.tensor([1, 2])
+    rows = embed.label.weight
+    torch.testing.assert_close(embed(t, cond) - embed(t), rows[cond] - rows[3])
+
+
+@pytest.mark.parametrize("config", [MLPConfig(dim=3), EVERYTHING, UNetConfig()])
+def test_config_survives_json(config):
+    assert type(config)(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
+
+
+def test_mlp_learns_a_function_of_point_time_and_label():
+    """y = +-x cos(2 pi t), the sign by the label: the error falls to a hundredth of the target's power."""
+    torch.manual_seed(0)
+    net = MLP(MLPConfig(classes=2, width=64, blocks=2))
+    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
+    for _ in range(300):
+        x, t, cond = torch.randn(256, 2), torch.rand(256), torch.randint(0, 2, (256,))
+        y = (1 - 2 * cond[:, None]) * x * torch.cos(2 * math.pi * t)[:, None]
+        loss = (net(x, t, cond) - y).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.01 * 0.5
