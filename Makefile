@@ -6,7 +6,8 @@
 PYTHON ?= python3
 PY := $(if $(filter Windows_NT,$(OS)),.venv/Scripts/python.exe,.venv/bin/python)
 
-LAB_FLAGS := --ServerApp.ip=127.0.0.1
+# An address instead of a file: it is what gets printed where no browser opens.
+LAB_FLAGS := --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb --ServerApp.ip=127.0.0.1 --log-level=ERROR
 ifeq ($(shell id -u),0)
 LAB_FLAGS += --allow-root
 endif
@@ -27,7 +28,7 @@ setup:
 	@$(PYTHON) tools/bootstrap.py
 
 lab: setup
-	@$(PY) -m jupyterlab notebooks/00_start_here.ipynb $(LAB_FLAGS)
+	@$(PY) -m jupyterlab $(LAB_FLAGS)
 
 # Every step runs, so that one look shows all that is wrong; any failure fails the whole.
 test: setup

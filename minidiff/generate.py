@@ -11,7 +11,7 @@ from minidiff.denoiser import Denoiser
 from minidiff.guidance import cfg
 from minidiff.samplers import dpmpp_2m, final, times
 
-GUIDANCE = 1.5
+GUIDANCE = 2.0
 STEPS = 25
 
 

@@ -153,12 +153,12 @@ def pixel_features(x: Tensor) -> Tensor:
 
 def load_classifier(name: str) -> Classifier | None:
     """The classifier that ships for a data set, ready to judge; None for a set without one."""
-    filename = f"classifier-{name}.safetensors"
+    filename = f"classifier-{name.removesuffix('-full')}.safetensors"
     if filename not in registry():
         return None
     tensors, meta = checkpoint.load(shipped(filename))
     net = Classifier(ClassifierConfig(**meta["config"]))
-    net.load_state_dict({key: value.float() for key, value in tensors.items()})
+    net.load_state_dict(tensors)  # from half precision to float32
     return net.eval().requires_grad_(False)
 
 

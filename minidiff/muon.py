@@ -20,9 +20,13 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
     x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)  # singular values at most 1
+    gram = x @ x.mT  # (N, rows, rows); each step multiplies x from the left, so the steps need only this small matrix
+    one = torch.eye(gram.shape[1], dtype=x.dtype, device=x.device)
+    product = one
     for _ in range(5):
-        gram = x @ x.mT  # (N, rows, rows)
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+        step = 3.4445 * one - 4.7750 * gram + 2.0315 * gram @ gram
+        product, gram = step @ product, step @ gram @ step
+    x = product @ x
     return x.mT if tall else x
 
 

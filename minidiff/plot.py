@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#F0E442"]
-STYLE = {
+matplotlib.rcParams.update({
     "axes.prop_cycle": cycler(color=COLOURS), "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
     "grid.alpha": 0.25, "image.cmap": "viridis", "legend.frameon": False, "font.size": 10,
-}
+})
 
 
 class Picture(Figure):
@@ -43,9 +43,8 @@ class Picture(Figure):
 
 def figure(alt: str, columns: int = 1, width: float = 7.0, height: float = 3.2) -> tuple[Picture, list]:
     """An empty figure with a row of axes in the course's style: (figure, axes)."""
-    with matplotlib.rc_context(STYLE):
-        picture = Picture(alt, width, height)
-        return picture, list(picture.subplots(1, columns, squeeze=False)[0])
+    picture = Picture(alt, width, height)
+    return picture, list(picture.subplots(1, columns, squeeze=False)[0])
 
 
 def images(x: Tensor, alt: str, columns: int = 10, titles: Sequence[str] = ()) -> Picture:

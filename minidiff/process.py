@@ -71,7 +71,7 @@ def transition(s: float | Tensor, t: float | Tensor, schedule: Schedule) -> tupl
     if not (s < t).all():
         raise ValueError(f"expected s < t (s nearer the data), got s = {s.max():.4g} and t = {t.min():.4g}")
     (alpha_s, _), (alpha_t, sigma_t) = schedule(s), schedule(t)
-    # sigma_t^2 - alpha_ts^2 sigma_s^2, written so that nearby times do not cancel
+    # sigma_t^2 - alpha_ts^2 sigma_s^2 as sigma_t^2 (1 - SNR_t / SNR_s), which rounding cannot make negative
     return alpha_t / alpha_s, sigma_t * (-torch.expm1(schedule.log_snr(t) - schedule.log_snr(s))).sqrt()
 
 

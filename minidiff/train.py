@@ -28,7 +28,7 @@ from minidiff.process import noise_like
 class TrainConfig:
     """The recipe. Nothing in it depends on how long a run will be, so any run can be continued."""
 
-    batch_size: int = 64
+    batch_size: int = 32
     lr: float = 2e-3
     warmup: int = 100  # steps until the learning rate is reached
     clip: float = 1.0  # largest norm of the gradient

@@ -57,9 +57,10 @@ def film(frames: Sequence[Picture], ms: int = 80, hold: int = 1200) -> Film:
     pictures = [Image.open(io.BytesIO(frame.png())).convert("RGB") for frame in frames]
     if len({picture.size for picture in pictures}) > 1:
         raise ValueError(f"expected frames of one size, got {sorted({picture.size for picture in pictures})}")
-    # one palette for all: a third of the bytes, and no flicker between frames
+    # one palette for all, with true white: a third of the bytes, and no flicker between frames
     palette = pictures[-1].quantize(128)
-    pictures = [picture.quantize(128, palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+    palette.putpalette([255 if value > 248 else value for value in palette.getpalette()])
+    pictures = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     buffer = io.BytesIO()
     pictures[0].save(buffer, "PNG", save_all=True, append_images=pictures[1:], loop=0,
                      duration=[ms] * (len(pictures) - 1) + [hold])

@@ -25,8 +25,11 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
 COLAB = json.loads((ROOT / "tests/colab_versions.json").read_text(encoding="utf-8"))
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
-PLATFORMS = {"linux": ("Linux", "posix", "x86_64"), "darwin": ("Darwin", "posix", "arm64"),
-             "win32": ("Windows", "nt", "AMD64")}
+PLATFORMS = {
+    "linux": ("Linux", "posix", "x86_64"),
+    "darwin": ("Darwin", "posix", "arm64"),
+    "win32": ("Windows", "nt", "AMD64"),
+}
 
 
 def declared(*extras: str) -> dict[str, Requirement]:
@@ -43,8 +46,12 @@ def machine(python: str, platform: str) -> dict[str, str]:
     """The marker environment of another machine."""
     system, os_name, processor = PLATFORMS[platform]
     return default_environment() | {
-        "python_version": python, "python_full_version": f"{python}.9", "sys_platform": platform,
-        "platform_system": system, "os_name": os_name, "platform_machine": processor,
+        "python_version": python,
+        "python_full_version": f"{python}.9",
+        "sys_platform": platform,
+        "platform_system": system,
+        "os_name": os_name,
+        "platform_machine": processor,
     }
 
 

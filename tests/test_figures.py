@@ -70,6 +70,7 @@ def test_film_is_an_animated_png():
     data, _ = film._repr_mimebundle_()
     pictures = Image.open(io.BytesIO(data["image/png"]))
     assert pictures.format == "PNG" and pictures.n_frames == 4 and data["text/plain"] == "rising"
+    assert pictures.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
     with pytest.raises(ValueError, match="at least one frame"):
         widgets.film([])
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from minidiff import checkpoint, metrics
-from minidiff.nets.classifier import Classifier, ClassifierConfig
+from minidiff.nets.classifier import Block, Classifier, ClassifierConfig
 
 NAN = float("nan")
 
@@ -168,12 +168,13 @@ def test_precision_recall_by_hand():
 
 def test_nearest_is_brute_force_and_copies_are_at_distance_zero():
     x, bank = normal(300, 3, 4, 4).float(), normal(50, 3, 4, 4, seed=1).float()
-    x[9] = bank[31]
+    x, bank = x + 9, bank + 9  # far from the origin, where |a|^2 - 2 a.b + |b|^2 would cancel badly
+    x[250:] = bank.flip(0)
     distance, index = metrics.nearest(x, bank)
     every = (x[:, None] - bank[None]).square().sum((2, 3, 4)).sqrt()
     assert torch.equal(index, every.argmin(1))
     torch.testing.assert_close(distance, every.amin(1))
-    assert distance[9] == 0 and index[9] == 31
+    assert (distance[250:] == 0).all() and index[250] == 49
 
 
 # Features
@@ -206,6 +207,11 @@ def test_classifier_scores_a_picture_alone_as_in_a_batch_and_in_either_mode():
     assert not list(net.buffers())
 
 
+def test_block_starts_as_the_identity():
+    x = normal(2, 8, 4, 4).float()
+    assert torch.equal(Block(8)(x), x)
+
+
 def test_classifier_names_what_it_expected():
     net = Classifier(ClassifierConfig(width=8))
     with pytest.raises(ValueError, match=r"expected pictures \(B, 1, 32, 32\), got \(2, 3, 32, 32\)"):
@@ -233,6 +239,8 @@ def test_shipped_classifiers_are_as_good_as_they_say(name, least):
     net = metrics.load_classifier(name)
     logits = torch.cat([net(part) for part in test.tensor().split(500)])
     accuracy = metrics.label_accuracy(logits, test.y)
+    features = torch.cat([net.features(part) for part in load(name).tensor(slice(0, None, 7)).split(500)])
+    assert features.square().mean() == pytest.approx(1, abs=0.1)
     assert accuracy > least and accuracy == pytest.approx(meta["test_accuracy"], abs=2e-3)
     assert meta["classes"] == list(test.classes) and {t.dtype for t in tensors.values()} == {torch.float16}
     assert path.stat().st_size < 0.7e6
@@ -266,6 +274,12 @@ def test_report_scores_real_pictures_as_real_and_junk_as_junk(digits):
     bad = junk["generated"]
     assert bad["frechet"] > 5 * real["frechet"] and bad["kid"] > 10 * bad["kid_error"]
     assert bad["precision"] < 0.1
+
+
+def test_report_tells_lost_modes_from_junk(digits):
+    train, test = digits
+    zeros = metrics.report(train.tensor(train.y == 0), None, train, test, None)["generated"]
+    assert zeros["precision"] > 0.8 and zeros["recall"] < 0.4
 
 
 def test_report_compares_equal_numbers_and_keeps_labels_with_their_pictures(digits):

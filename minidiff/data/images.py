@@ -25,7 +25,7 @@ EVERY = 6  # where nobody else has split a set, each sixth picture is for testin
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Pictures x uint8 (N, C, H, W) and labels y int64 (N,) into `classes`.
+    """Pictures x uint8 (N, C, H, W) and labels y int64 (N,) into `classes`; `load(name)` gives them again.
 
     `captions` (texts) and `scenes` (`minidiff.data.scenes.Scene`) have one entry per picture, or none at all.
     """

@@ -61,7 +61,7 @@ def load_folder(folder: str | Path, split: str = "train", size: int = 32) -> Ima
                          f"for a test split; got {len(paths)} for split {split!r}")
     x = torch.stack([_read(paths[k], size) for k in picks])
     y = torch.tensor([classes.index(labels[k]) for k in picks])
-    return Images(folder.resolve().name, x, y, tuple(classes))
+    return Images(str(folder.resolve()), x, y, tuple(classes))
 
 
 def _read(path: Path, size: int) -> Tensor:

@@ -9,6 +9,7 @@ Each residual branch, and the head, starts at zero: a new network outputs zero.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +22,9 @@ from .embed import Embedding
 class UNetConfig:
     channels: int = 1  # of the image
     classes: int = 10  # labels 0..classes-1; label `classes` means none
-    width: int = 48  # channels of the first level
-    multipliers: tuple[int, ...] = (1, 2)  # channels of each level, in widths; each level halves the image
-    blocks: int = 2  # residual blocks per level, down and up
+    width: int = 24  # channels of the first level
+    multipliers: tuple[int, ...] = (1, 2, 4)  # channels of each level, in widths; each level halves the image
+    blocks: int = 1  # residual blocks per level, down and up
     patch: int = 2  # pixels folded into channels by the stem, per side
 
     def __post_init__(self):
@@ -100,9 +101,9 @@ class UNet(nn.Module):
         self.embed = Embedding(emb, config.classes)
         self.stem = nn.Sequential(nn.PixelUnshuffle(config.patch), nn.Conv2d(folded, widths[0], 3, padding=1))
         self.down = nn.ModuleList(blocks(c, c) for c in widths[:-1])
-        self.shrink = nn.ModuleList(nn.Conv2d(c, d, 2, stride=2) for c, d in zip(widths, widths[1:]))
+        self.shrink = nn.ModuleList(nn.Conv2d(c, d, 2, stride=2) for c, d in pairwise(widths))
         self.middle = nn.ModuleList([ResBlock(low, low, emb), Attention(low, 4), ResBlock(low, low, emb)])
-        self.grow = nn.ModuleList(nn.ConvTranspose2d(d, c, 2, stride=2) for c, d in zip(widths, widths[1:]))
+        self.grow = nn.ModuleList(nn.ConvTranspose2d(d, c, 2, stride=2) for c, d in pairwise(widths))
         self.up = nn.ModuleList(blocks(2 * c, c) for c in widths[:-1])
         self.norm = ChannelNorm(widths[0])
         self.head = nn.Sequential(zeroed(nn.Conv2d(widths[0], folded, 3, padding=1)), nn.PixelShuffle(config.patch))
@@ -113,14 +114,14 @@ class UNet(nn.Module):
         emb = self.embed(t, cond)  # (B, E)
         h = self.stem(x)  # (B, width, H/patch, W/patch)
         seen = []
-        for blocks, shrink in zip(self.down, self.shrink):
+        for blocks, shrink in zip(self.down, self.shrink, strict=True):
             for block in blocks:
                 h = block(h, emb)
             seen.append(h)
             h = shrink(h)  # (B, c of the next level, h/2, w/2)
         first, attention, last = self.middle
         h = last(attention(first(h, emb)), emb)
-        for blocks, grow in zip(reversed(self.up), reversed(self.grow)):
+        for blocks, grow in zip(reversed(self.up), reversed(self.grow), strict=True):
             h = torch.cat([grow(h), seen.pop()], dim=1)  # (B, 2 c, 2h, 2w)
             for block in blocks:
                 h = block(h, emb)  # (B, c, 2h, 2w) after the first

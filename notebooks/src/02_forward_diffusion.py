@@ -795,7 +795,7 @@ assert abs(too_bright["DDPM paper"][0]) < 3 and min(noise for noise, _ in list(t
 # %%
 from_noise = [pair[0] for pair in drawn.values()]
 two_rows = bank[torch.cat([from_noise[0][:12], from_noise[-1][:12]])]
-plot.images(two_rows, columns=12, alt="Above, varied clothes and shoes. Below, almost only wide pullovers.")
+plot.images(two_rows, columns=12, alt="Above, varied clothes and shoes. Below, one pullover again and again.")
 
 # %%
 shoe = torch.isin(labels, torch.tensor([5, 7, 9])).float()  # sandal, sneaker, ankle boot
@@ -807,9 +807,9 @@ assert share["DDPM paper"] > 0.25 and share["ACIDS-IRCAM"] < 0.02
 print(f"{float(shoe.mean()):4.0%} shoes: the data")
 
 # %% [markdown]
-# From pure noise, the schedules with much signal left draw hardly any shoes: pure noise is read as a lightly
-# noised picture that happens to be even grey, so the clothes nearest to even grey are drawn. Wide pullovers
-# win; a dark ground with a thin sandal never comes up.
+# From pure noise, the schedules with much signal left draw hardly any shoes, and the last draws one pullover
+# again and again: pure noise is read as a lightly noised picture that happens to be even grey, so the few
+# pictures nearest to even grey win every time. A dark ground with a thin sandal never comes up.
 #
 # Real samplers take many small steps instead of one draw. Does `ddpm`, which chapter 03 derives, do better?
 # Here it walks back with `Empirical` as its denoiser, from the same noise, with the doses of the 200-step

@@ -1,14 +1,16 @@
 # %% [markdown]
 # # 03 · Reverse diffusion
 #
-# **Adding noise was easy: one line. Can it be undone, one small step at a time?** Chapter 02 turned data into noise. This one
-# finds out what walking back means exactly, what we would have to know in order to do it, and then does it.
+# **Adding noise was easy: one line. Can it be undone, one small step at a time?** Chapter 02 turned data into
+# noise. This one finds out what walking back means exactly, what we would have to know in order to do it, and
+# then does it.
 #
-# **You will build** the exact step back when the clean picture is known, the true step back for data whose density is known,
-# the best possible denoiser, and with it your first sampler: noise goes in, data comes out, and no network is trained.
+# **You will build** the exact step back when the clean picture is known, the true step back for data whose
+# density is known, the best possible denoiser, and with it your first sampler: noise goes in, data comes out,
+# and no network is trained.
 #
-# **You need** chapter 02, and rules of probability no deeper than Bayes'. On two CPU cores the notebook takes half a minute and
-# less than 1 GB of memory.
+# **You need** chapter 02, and rules of probability no deeper than Bayes'. On two CPU cores the notebook takes
+# half a minute and less than 1 GB of memory.
 
 # %%
 import torch
@@ -17,32 +19,43 @@ from minidiff import FromBetas, Mixture, linear_betas, plot
 
 torch.set_default_dtype(torch.float64)  # formulas are checked to many digits here
 
+
+# %%
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+
 # %% [markdown]
 # ## What chapter 02 left us
 #
-# DDPM's papers count steps $t = 1, \ldots, T$. Step $t$ shrinks the picture a little and adds noise of variance $\beta_t$; with
-# $\alpha_t = 1 - \beta_t$ and the product $\bar\alpha_t = \alpha_1 \alpha_2 \cdots \alpha_t$, where $\bar\alpha_0 = 1$,
+# DDPM's papers count steps $t = 1, \ldots, T$. Step $t$ shrinks the picture a little and adds noise of
+# variance $\beta_t$; with $\alpha_t = 1 - \beta_t$ and the product
+# $\bar\alpha_t = \alpha_1 \alpha_2 \cdots \alpha_t$, where $\bar\alpha_0 = 1$,
 #
 # $$
 # q(x_t \mid x_{t-1}) = \mathcal{N}(x_t;\ \sqrt{\alpha_t}\, x_{t-1},\ \beta_t I), \qquad
 # q(x_t \mid x_0) = \mathcal{N}(x_t;\ \sqrt{\bar\alpha_t}\, x_0,\ (1 - \bar\alpha_t) I).
 # $$
 #
-# $q$ is what the noise really does, $\mathcal{N}(x; m, v)$ is the density at $x$ of a Gaussian of mean $m$ and *variance* $v$, and $I$
-# says that every pixel has that variance and none knows of the others. In code we call the counter `k`; index 0 of each table means "no step yet".
+# $q$ is what the noise really does, $\mathcal{N}(x; m, v)$ is the density at $x$ of a Gaussian of mean $m$
+# and *variance* $v$, and $I$ says that every pixel has that variance and none knows of the others. In code we
+# call the counter `k`; index 0 of each table means "no step yet".
 
 # %%
 T = 1000
 betas = torch.cat([torch.zeros(1), linear_betas(T)])  # betas[k] is the paper's beta_k
 alphas = 1 - betas
 alpha_bar = alphas.cumprod(0)
+
+# %%
 print(f"{alpha_bar[0]:.0f} at the start, {alpha_bar[T]:.1e} at the end")
 
 # %% [markdown]
 # > **The package's letters.** Its time is $t = k / T$, from 0 (data) to 1 (noise), and its schedule gives
-# > $\alpha(t) = \sqrt{\bar\alpha_k}$ and $\sigma(t) = \sqrt{1 - \bar\alpha_k}$, so that $x_t = \alpha x_0 + \sigma \epsilon$
-# > with standard normal noise $\epsilon$.
-# > **Beware: the paper's $\alpha_t = 1 - \beta_t$ and the package's $\alpha$ are two different things.**
+# > $\alpha(t) = \sqrt{\bar\alpha_k}$ and $\sigma(t) = \sqrt{1 - \bar\alpha_k}$, so that
+# > $x_t = \alpha x_0 + \sigma \epsilon$ with standard normal noise $\epsilon$. **Beware: the paper's
+# > $\alpha_t = 1 - \beta_t$ and the package's $\alpha$ are two different things.**
 
 # %%
 schedule = FromBetas(linear_betas(T))
@@ -62,7 +75,8 @@ assert torch.isclose(alpha, alpha_bar[300].sqrt()) and torch.isclose(sigma, (1 -
 from minidiff import add_noise
 from minidiff.data import load
 
-noise = torch.Generator().manual_seed(0)
+# %%
+noise = seeded(0)
 clothes = load("fashion").tensor().double()
 x0 = clothes[[0, 1, 5, 8]]
 x_200 = add_noise(x0, torch.randn(x0.shape, generator=noise), 200 / T, schedule)
@@ -72,13 +86,16 @@ x = x_200
 for k in range(200, 0, -1):
     z = torch.randn(x.shape, generator=noise)
     x = (x - betas[k].sqrt() * z) / alphas[k].sqrt()
-plot.images(torch.cat([x0, x_200, x]), columns=4, alt="Three rows: clothes; clothes in noise; clothes in even more noise.")
+
+# %%
+alt = "Three rows: clothes; clothes in noise; clothes in even more noise."
+plot.images(torch.cat([x0, x_200, x]), alt, columns=4)
 
 # %% [markdown]
-# Above the pictures, in the middle after 200 steps forward, below after 200 steps "back": worse than before. What we subtracted
-# is not *the* noise that is in the picture but a new draw, and the difference of two independent Gaussians is a wider
-# Gaussian: variances add, whatever the sign. Stretching alone would leave noise of variance $(1 - \bar\alpha_t) / \bar\alpha_t$;
-# blind subtraction doubles it.
+# Above the pictures, in the middle after 200 steps forward, below after 200 steps "back": worse than before.
+# What we subtracted is not *the* noise that is in the picture but a new draw, and the difference of two
+# independent Gaussians is a wider Gaussian: variances add, whatever the sign. Stretching alone would leave
+# noise of variance $(1 - \bar\alpha_t) / \bar\alpha_t$; blind subtraction doubles it.
 
 # %%
 k = 200
@@ -95,23 +112,27 @@ print(f"variance of the noise before {1 - alpha_bar[k]:.2f}, after walking back 
 
 # %%
 guess = clothes.mean(0, keepdim=True)
-plot.images(torch.cat([guess, clothes[:7]]), alt="A grey blur that is shirt, shoe and bag at once; then seven clear pictures.")
+alt = "A grey blur that is shirt, shoe and bag at once; then seven clear pictures."
+plot.images(torch.cat([guess, clothes[:7]]), alt)
 
 # %% [markdown]
-# The mean of all pictures, the blur on the left: the guess of least squared error (section 7 proves it), and no picture at all.
-# One giant step gives an *average*, never a *sample*. Whatever we do must be random, and the randomness must be the right one.
+# The mean of all pictures, the blur on the left: the guess of least squared error (section 7 proves it), and
+# no picture at all. One giant step gives an *average*, never a *sample*. Whatever we do must be random, and
+# the randomness must be the right one.
 #
 # ### What Bayes says
 #
-# The right randomness has a name: the distribution of $x_{t-1}$ given $x_t$. Bayes' rule turns it into things we know:
+# The right randomness has a name: the distribution of $x_{t-1}$ given $x_t$. Bayes' rule turns it into things
+# we know:
 #
 # $$
 # q(x_{t-1} \mid x_t) = \frac{q(x_t \mid x_{t-1})\; q(x_{t-1})}{q(x_t)}, \qquad
 # q(x_{t-1}) = \int q(x_{t-1} \mid x_0)\; q(x_0)\, dx_0 . \tag{3.1}
 # $$
 #
-# The first factor is one step of noise: known. But $q(x_{t-1})$ asks how likely each noisy picture is *among all noisy pictures of the
-# world*, an integral over the data distribution $q(x_0)$. For numbers (one dimension) a grid can do it.
+# The first factor is one step of noise: known. But $q(x_{t-1})$ asks how likely each noisy picture is *among
+# all noisy pictures of the world*, an integral over the data distribution $q(x_0)$. For numbers (one
+# dimension) a grid can do it.
 
 # %%
 x = torch.linspace(-6, 6, 2401)  # a grid for one number
@@ -130,8 +151,9 @@ def marginal(data, k):
 
 
 # %% [markdown]
-# Two worlds: in one, data are near $-1.2$ or $0.8$; in the other they are spread out as a Gaussian. Mean and variance are the
-# same, 0 and 1. Nothing in (3.1) needs $t-1$ and $t$ to be neighbours; from step 400 to step 100 the eye sees more.
+# Two worlds: in one, data are near $-1.2$ or $0.8$; in the other they are spread out as a Gaussian. Mean and
+# variance are the same, 0 and 1. Nothing in (3.1) needs $t-1$ and $t$ to be neighbours; from step 400 to step
+# 100 the eye sees more.
 #
 # *Predict: in both worlds we stand at $x_{400} = 0$. Were we in the same place at step 100?*
 
@@ -146,23 +168,28 @@ back = {}
 for name, data in {"two humps": two_humps, "one hump": one_hump}.items():
     joint = came_here * marginal(data, 100)
     back[name] = joint / (joint.sum() * dx)
-plot.curves(x, back, "Where x was: two far peaks for the data with two humps, one wide peak for the other.", "$x_{100}$", "density")
+
+# %%
+alt = "Where x was: two far peaks for the data with two humps, one wide peak for the other."
+plot.curves(x, back, alt, "$x_{100}$", "density")
 
 # %% [markdown]
-# The same noise, the same place, and different answers: **the way back depends on the data.** That is good news, for it is how data can
-# come out at the end; and bad news for pictures, where the grid would have $2401^{1024}$ points. The integral in (3.1) is
-# *intractable*: true, well defined, and out of reach.
+# The same noise, the same place, and different answers: **the way back depends on the data.** That is good
+# news, for it is how data can come out at the end; and bad news for pictures, where the grid would have
+# $2401^{1024}$ points. The integral in (3.1) is *intractable*: true, well defined, and out of reach.
 #
 # ## 2. If the picture were known
 #
-# Suppose that somebody tells us $x_0$. Then the integral disappears, as each factor is asked about one picture only:
+# Suppose that somebody tells us $x_0$. Then the integral disappears, as each factor is asked about one
+# picture only:
 #
 # $$
 # q(x_{t-1} \mid x_t, x_0) = \frac{q(x_t \mid x_{t-1})\; q(x_{t-1} \mid x_0)}{q(x_t \mid x_0)} . \tag{3.2}
 # $$
 #
-# (The first factor would be $q(x_t \mid x_{t-1}, x_0)$; but noise has no memory, so $x_0$ says nothing that $x_{t-1}$ does not.) All three are
-# Gaussians that we know. The brute force first: one number, $x_0 = 0.8$, seen at step $k = 5$ as $x_5 = 0.75$.
+# (The first factor would be $q(x_t \mid x_{t-1}, x_0)$; but noise has no memory, so $x_0$ says nothing that
+# $x_{t-1}$ does not.) All three are Gaussians that we know. The brute force first: one number, $x_0 = 0.8$,
+# seen at step $k = 5$ as $x_5 = 0.75$.
 #
 # *Predict: $x_4$ lies between what two witnesses say, $x_0$ and $x_5$. To whom does it listen more?*
 
@@ -171,23 +198,28 @@ k, x_t, x_0 = 5, torch.tensor(0.75), torch.tensor(0.8)
 near = torch.linspace(0.6, 1.0, 4001)  # a finer grid, for x_4
 says_x_t = normal(x_t, alphas[k].sqrt() * near, betas[k])  # q(x_5 | x_4)
 says_x_0 = normal(near, alpha_bar[k - 1].sqrt() * x_0, 1 - alpha_bar[k - 1])  # q(x_4 | x_0)
+
+# %%
 both = says_x_t * says_x_0
 both = both / torch.trapezoid(both, near)
 
 # %%
 lines = {"what $x_5$ says": says_x_t, "what $x_0$ says": says_x_0, "both: $q(x_4 | x_5, x_0)$": both}
-plot.curves(near, lines, "Two bells, left and right; their product is a narrower bell between them.", "$x_4$", "density")
+alt = "Two bells, left and right; their product is a narrower bell between them."
+plot.curves(near, lines, alt, "$x_4$", "density")
 
 # %% [markdown]
-# The product is again a bell, narrower than either, and nearer to the narrower one: two witnesses together know more than each, and
-# the surer one counts for more. That is a theorem about any two Gaussians:
+# The product is again a bell, narrower than either, and nearer to the narrower one: two witnesses together
+# know more than each, and the surer one counts for more. That is a theorem about any two Gaussians:
 #
 # $$
 # \mathcal{N}(x; m_1, v_1)\; \mathcal{N}(x; m_2, v_2) \;\propto\; \mathcal{N}(x; m, v), \qquad
-# \frac{1}{v} = \frac{1}{v_1} + \frac{1}{v_2}, \qquad m = v \left( \frac{m_1}{v_1} + \frac{m_2}{v_2} \right). \tag{3.3}
+# \frac{1}{v} = \frac{1}{v_1} + \frac{1}{v_2}, \qquad
+# m = v \left( \frac{m_1}{v_1} + \frac{m_2}{v_2} \right). \tag{3.3}
 # $$
 #
-# *Precisions* (one over variance) *add; means are averaged by precision.* The proof completes a square. The exponent of the product is
+# *Precisions* (one over variance) *add; means are averaged by precision.* The proof completes a square. The
+# exponent of the product is
 #
 # $$
 # -\frac{(x - m_1)^2}{2 v_1} - \frac{(x - m_2)^2}{2 v_2}
@@ -205,17 +237,32 @@ def product(m_1, v_1, m_2, v_2):
 
 
 # %% [markdown]
-# Now to our two witnesses. $x_0$ says: mean $m_2 = \sqrt{\bar\alpha_{t-1}}\, x_0$, variance $v_2 = 1 - \bar\alpha_{t-1}$. And $x_t$ says, after the
-# shrinking is undone: mean $m_1 = x_t / \sqrt{\alpha_t}$, variance $v_1 = \beta_t / \alpha_t$, because
-# $(x_t - \sqrt{\alpha_t}\, x_{t-1})^2 / \beta_t = (x_{t-1} - x_t / \sqrt{\alpha_t})^2 / (\beta_t / \alpha_t)$.
+# Now to our two witnesses. $x_0$ says: mean $m_2 = \sqrt{\bar\alpha_{t-1}}\, x_0$, variance
+# $v_2 = 1 - \bar\alpha_{t-1}$. And $x_t$ says, after the shrinking is undone: mean
+# $m_1 = x_t / \sqrt{\alpha_t}$, variance $v_1 = \beta_t / \alpha_t$, because
+#
+# $$
+# \frac{(x_t - \sqrt{\alpha_t}\, x_{t-1})^2}{\beta_t}
+# = \frac{(x_{t-1} - x_t / \sqrt{\alpha_t})^2}{\beta_t / \alpha_t} .
+# $$
 
 # %%
-mean, variance = product(x_t / alphas[k].sqrt(), betas[k] / alphas[k], alpha_bar[k - 1].sqrt() * x_0, 1 - alpha_bar[k - 1])
+m_1, v_1 = x_t / alphas[k].sqrt(), betas[k] / alphas[k]
+m_2, v_2 = alpha_bar[k - 1].sqrt() * x_0, 1 - alpha_bar[k - 1]
+mean, variance = product(m_1, v_1, m_2, v_2)
+print(f"mean {mean:.3f}, standard deviation {variance.sqrt():.4f}")
+
+# %% [markdown]
+# And the grid, which knows nothing of the theorem:
+
+# %%
 grid_mean = torch.trapezoid(near * both, near)
 grid_variance = torch.trapezoid((near - grid_mean) ** 2 * both, near)
+print(f"the grid: mean {grid_mean:.3f}, standard deviation {grid_variance.sqrt():.4f}")
+
+# %%
 assert torch.allclose(mean, grid_mean, atol=1e-6) and torch.allclose(variance, grid_variance, rtol=1e-6)
-assert torch.allclose(normal(near, mean, variance), both, atol=1e-6)
-print(f"mean {mean:.3f}, standard deviation {variance.sqrt():.4f}: as the grid says")
+assert torch.allclose(normal(near, mean, variance), both, atol=1e-6)  # the whole bell
 
 # %% [markdown]
 # ### The formula of the paper
@@ -228,8 +275,9 @@ print(f"mean {mean:.3f}, standard deviation {variance.sqrt():.4f}: as the grid s
 # = \frac{1 - \bar\alpha_t}{\beta_t (1 - \bar\alpha_{t-1})},
 # $$
 #
-# since $\alpha_t \bar\alpha_{t-1} = \bar\alpha_t$ and $\alpha_t + \beta_t = 1$. Multiply the means by it, and there is DDPM's posterior,
-# $q(x_{t-1} \mid x_t, x_0) = \mathcal{N}(x_{t-1};\ \tilde\mu_t,\ \tilde\beta_t I)$ with
+# since $\alpha_t \bar\alpha_{t-1} = \bar\alpha_t$ and $\alpha_t + \beta_t = 1$. Multiply the means by it, and
+# there is DDPM's posterior, $q(x_{t-1} \mid x_t, x_0) = \mathcal{N}(x_{t-1};\ \tilde\mu_t,\ \tilde\beta_t I)$
+# with
 #
 # $$
 # \tilde\mu_t(x_t, x_0) = \frac{\sqrt{\alpha_t}\, (1 - \bar\alpha_{t-1})}{1 - \bar\alpha_t}\, x_t
@@ -247,19 +295,22 @@ def step_back(x_t, x_0, k):
 
 # %%
 assert torch.allclose(torch.stack(step_back(x_t, x_0, k)), torch.stack([grid_mean, grid_variance]), rtol=1e-6)
-print(f"from step 5 to 4: standard deviation {step_back(x_t, x_0, 5)[1].sqrt():.4f}; from 1 to 0: {step_back(x_t, x_0, 1)[1]:.0f}")
+spread = [step_back(x_t, x_0, k)[1].sqrt().item() for k in (5, 2, 1)]
+print(f"std from 5 to 4: {spread[0]:.4f}, from 2 to 1: {spread[1]:.4f}, from 1 to 0: {spread[2]:.0f}")
 
 # %% [markdown]
-# The last step, from 1 to 0, has no noise: who knows $x_0$ has nothing left to guess. Pixels of a picture are independent given
-# $x_0$ and $x_t$, so for a picture the formula is the same, pixel by pixel.
+# The last step, from 1 to 0, has no noise: who knows $x_0$ has nothing left to guess. Pixels of a picture are
+# independent given $x_0$ and $x_t$, so for a picture the formula is the same, pixel by pixel.
 #
 # ### The same in the package's letters
 #
 # With $s < t$ for any two times, neighbours or not, chapter 02 wrote the way from $s$ to $t$ as
-# $x_t = \alpha_{ts}\, x_s + \sigma_{ts}\, \epsilon$. One step of DDPM is $\alpha_{ts} = \sqrt{\alpha_t}$ and $\sigma_{ts}^2 = \beta_t$, and (3.4) reads
+# $x_t = \alpha_{ts}\, x_s + \sigma_{ts}\, \epsilon$. One step of DDPM is $\alpha_{ts} = \sqrt{\alpha_t}$ and
+# $\sigma_{ts}^2 = \beta_t$, and (3.4) reads
 #
 # $$
-# q(x_s \mid x_t, x_0) = \mathcal{N}\!\left( x_s;\ \frac{\alpha_{ts}\, \sigma_s^2}{\sigma_t^2}\, x_t + \frac{\alpha_s\, \sigma_{ts}^2}{\sigma_t^2}\, x_0,\
+# q(x_s \mid x_t, x_0) = \mathcal{N}\!\left( x_s;\ \frac{\alpha_{ts}\, \sigma_s^2}{\sigma_t^2}\, x_t
+#   + \frac{\alpha_s\, \sigma_{ts}^2}{\sigma_t^2}\, x_0,\
 # \frac{\sigma_{ts}^2\, \sigma_s^2}{\sigma_t^2} I \right).
 # $$
 
@@ -269,73 +320,88 @@ from minidiff import posterior
 plot.show_source(posterior)
 
 # %%
-x_t, x_0 = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(1))
+x_t, x_0 = torch.randn(2, 5, 3, generator=seeded(1))
 for k in (1, 2, 300, 999, 1000):
     mean, variance = step_back(x_t, x_0, k)
     package = posterior(x_t, x_0, (k - 1) / T, k / T, schedule)
-    assert torch.allclose(mean, package.mean, atol=1e-8) and torch.allclose(variance.sqrt(), package.std, atol=1e-8)
+    assert torch.allclose(mean, package.mean, atol=1e-8)
+    assert torch.allclose(variance.sqrt(), package.std, atol=1e-8)
 
 # %% [markdown]
 # Equal, at the first step, in the middle and at the last. From here on we use `posterior`, for any two times.
 #
 # ## 3. The same mean, told by the noise
 #
-# A network may guess the noise instead of the picture. As $x_t = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1 - \bar\alpha_t}\, \epsilon$, whoever knows
-# $x_t$ and $\epsilon$ knows $x_0 = (x_t - \sqrt{1 - \bar\alpha_t}\, \epsilon) / \sqrt{\bar\alpha_t}$. In (3.4) the coefficient of $x_t$ becomes
+# A network may guess the noise instead of the picture. As
+# $x_t = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1 - \bar\alpha_t}\, \epsilon$, whoever knows $x_t$ and $\epsilon$
+# knows $x_0 = (x_t - \sqrt{1 - \bar\alpha_t}\, \epsilon) / \sqrt{\bar\alpha_t}$. In (3.4) the coefficient of
+# $x_t$ becomes
 #
 # $$
-# \frac{\sqrt{\alpha_t}\, (1 - \bar\alpha_{t-1})}{1 - \bar\alpha_t} + \frac{\sqrt{\bar\alpha_{t-1}}\, \beta_t}{(1 - \bar\alpha_t) \sqrt{\bar\alpha_t}}
-# = \frac{\alpha_t (1 - \bar\alpha_{t-1}) + \beta_t}{(1 - \bar\alpha_t) \sqrt{\alpha_t}} = \frac{1}{\sqrt{\alpha_t}},
+# \frac{\sqrt{\alpha_t}\, (1 - \bar\alpha_{t-1})}{1 - \bar\alpha_t}
+# + \frac{\sqrt{\bar\alpha_{t-1}}\, \beta_t}{(1 - \bar\alpha_t) \sqrt{\bar\alpha_t}}
+# = \frac{\alpha_t (1 - \bar\alpha_{t-1}) + \beta_t}{(1 - \bar\alpha_t) \sqrt{\alpha_t}}
+# = \frac{1}{\sqrt{\alpha_t}},
 # $$
 #
 # that of $\epsilon$ is $-\beta_t / \sqrt{\alpha_t (1 - \bar\alpha_t)}$, and together
 #
 # $$
-# \tilde\mu_t = \frac{1}{\sqrt{\alpha_t}} \left( x_t - \frac{\beta_t}{\sqrt{1 - \bar\alpha_t}}\, \epsilon \right). \tag{3.5}
+# \tilde\mu_t = \frac{1}{\sqrt{\alpha_t}}
+# \left( x_t - \frac{\beta_t}{\sqrt{1 - \bar\alpha_t}}\, \epsilon \right). \tag{3.5}
 # $$
 
 # %%
-eps = torch.randn(5, 3, generator=torch.Generator().manual_seed(2))
+eps = torch.randn(5, 3, generator=seeded(2))
 for k in (1, 300, 1000):
     x_t = add_noise(x_0, eps, k / T, schedule)
     told_by_noise = (x_t - betas[k] / (1 - alpha_bar[k]).sqrt() * eps) / alphas[k].sqrt()
     assert torch.allclose(told_by_noise, step_back(x_t, x_0, k)[0], atol=1e-10)
 
 # %% [markdown]
-# Compare with the blind walk of section 1. There we subtracted $\sqrt{\beta_t}\, z$ with a $z$ of our own; (3.5) subtracts $\epsilon$, the noise that *is*
-# in the picture, and far less of it.
+# Compare with the blind walk of section 1. There we subtracted $\sqrt{\beta_t}\, z$ with a $z$ of our own;
+# (3.5) subtracts $\epsilon$, the noise that *is* in the picture, and far less of it.
 #
 # *Predict: in the middle, at step 500, how much less?*
 
 # %%
 k = 500
 right, blind = betas[k] / (1 - alpha_bar[k]).sqrt(), betas[k].sqrt()
-print(f"right: {right:.3f} times the noise; blind: {blind:.3f} times a new noise")
+print(f"right: {right:.4f} times the noise; blind: {blind:.4f} times a new noise")
 
 # %% [markdown]
-# Ten times less. The noise $\epsilon$ in the picture is a sum: what was there before, $\sqrt{\alpha_t (1 - \bar\alpha_{t-1})}\, \epsilon_{t-1}$, and the last
-# step's $\sqrt{\beta_t}\, z$. Seeing the sum, how much of it is due to the last step? On average just the share that (3.5) takes away:
+# Ten times less. The noise in the picture, $\sqrt{1 - \bar\alpha_t}\, \epsilon$, is a sum: what was there
+# before, shrunk to $\sqrt{\alpha_t (1 - \bar\alpha_{t-1})}\, \epsilon_{t-1}$, and the last step's
+# $\sqrt{\beta_t}\, z$. Seeing only the sum, what would you say the last step added? On average just what
+# (3.5) takes away:
 
 # %%
-before, z = torch.randn(2, 100_000, generator=torch.Generator().manual_seed(17))
+before, z = torch.randn(2, 1_000_000, generator=seeded(17))
 eps = ((alphas[k] * (1 - alpha_bar[k - 1])).sqrt() * before + betas[k].sqrt() * z) / (1 - alpha_bar[k]).sqrt()
-share = (betas[k].sqrt() * z * eps).mean() / eps.square().mean()  # slope of the best line from eps to sqrt(beta) z
-assert torch.isclose(share, right, rtol=0.1)
-print(f"share of the last step in the noise, measured: {share:.3f}")
+
+# %%
+# slope of the best line that tells sqrt(beta) z from eps
+share = (betas[k].sqrt() * z * eps).mean() / eps.square().mean()
+assert torch.isclose(share, right, rtol=0.05)
+print(f"share of the last step in the noise, measured: {share:.4f}")
 
 # %% [markdown]
 # ## 4. Which variance?
 #
-# $\tilde\beta_t$ is the variance of a step back for one who knows $x_0$. We do not. How much more uncertain are we?
+# $\tilde\beta_t$ is the variance of a step back for one who knows $x_0$. We do not. How much more uncertain
+# are we?
 #
-# *Predict: if all data were one single picture, what would the true variance of a step back be? And if the data were pure noise?*
+# *Predict: if all data were one single picture, what would the true variance of a step back be? And if the
+# data were pure noise?*
 #
-# Take data that are Gaussian with variance $c^2$. Then $q(x_{t-1})$ in (3.1) is Gaussian as well, with variance
-# $V = \bar\alpha_{t-1} c^2 + 1 - \bar\alpha_{t-1}$, and (3.3) adds precisions once more, $\alpha_t / \beta_t + 1 / V$. With $c = 0$ that is $1 / \tilde\beta_t$;
-# with $c = 1$ it is $(\alpha_t + \beta_t) / \beta_t = 1 / \beta_t$. Between them the variance only grows with $c$:
+# Take data that are Gaussian with variance $c^2$. Then $q(x_{t-1})$ in (3.1) is Gaussian as well, with
+# variance $V = \bar\alpha_{t-1} c^2 + 1 - \bar\alpha_{t-1}$, and (3.3) adds precisions once more,
+# $\alpha_t / \beta_t + 1 / V$. With $c = 0$ that is $1 / \tilde\beta_t$; with $c = 1$ it is
+# $(\alpha_t + \beta_t) / \beta_t = 1 / \beta_t$. Between them the variance only grows with $c$:
 #
 # $$
-# \underbrace{\tilde\beta_t}_{c = 0} \;\le\; \mathrm{Var}(x_{t-1} \mid x_t) = \frac{\beta_t V}{\alpha_t V + \beta_t} \;\le\; \underbrace{\beta_t}_{c = 1},
+# \underbrace{\tilde\beta_t}_{c = 0} \;\le\; \mathrm{Var}(x_{t-1} \mid x_t)
+# = \frac{\beta_t V}{\alpha_t V + \beta_t} \;\le\; \underbrace{\beta_t}_{c = 1},
 # \qquad V = 1 - \bar\alpha_{t-1} + \bar\alpha_{t-1} c^2 . \tag{3.6}
 # $$
 
@@ -345,6 +411,7 @@ def reverse_variance(c):
     return betas[1:] * V / (alphas[1:] * V + betas[1:])
 
 
+# %%
 k = torch.arange(1, T + 1)
 beta_tilde = step_back(0.0, 0.0, k)[1]
 assert torch.allclose(reverse_variance(0.0), beta_tilde) and torch.allclose(reverse_variance(1.0), betas[1:])
@@ -355,39 +422,50 @@ assert torch.allclose(reverse_variance(0.0), beta_tilde) and torch.allclose(reve
 # %%
 for c in (0.1, 0.5):
     one = Mixture(torch.ones(1), torch.zeros(1, 1), torch.tensor([c]))
-    exact = torch.cat([one.reverse(torch.zeros(1), (j - 1) / T, j / T, schedule).stds[0] ** 2 for j in (2, 10, 300)])
-    assert torch.allclose(reverse_variance(c)[[1, 9, 299]], exact, rtol=1e-6)
+    for j in (2, 10, 300):
+        kernel = one.reverse(torch.zeros(1), (j - 1) / T, j / T, schedule)
+        assert torch.isclose(kernel.stds[0, 0] ** 2, reverse_variance(c)[j - 1], rtol=1e-6)
 
 # %%
+ratio = reverse_variance(0.0) / betas[1:]
+assert ratio[1] < 0.5 and 0.975 < ratio[99] < 0.985
 lines = {f"data of std {c}": reverse_variance(c) / betas[1:] for c in (1.0, 0.03, 0.01, 0.003, 0.0)}
-plot.curves(k, lines, "Five curves that meet at 1 for late steps; at the first step they lie between 0 for c = 0 and 1 for c = 1.", "step $k$",
-            r"reverse variance $/\ \beta_k$", xscale="log")
+
+# %%
+alt = "Five curves that meet at 1 for late steps; at the first they lie between 0 for c = 0 and 1 for c = 1."
+plot.curves(k, lines, alt, "step $k$", r"reverse variance $/\ \beta_k$", xscale="log")
 
 # %% [markdown]
-# The top line is $\beta$, the bottom curve $\tilde\beta$. At step 2 they differ by half, at step 100 by two per cent: for most of
-# the walk the choice hardly matters, and in its last few steps it decides how the finest grains are drawn. Data of standard deviation
-# 0.03 are already nearer to $\beta$.
+# The top line is $\beta$, the bottom curve $\tilde\beta$. At step 2 $\tilde\beta$ is less than half of
+# $\beta$, at step 100 two per cent less: for most of the walk the choice hardly matters, and in its last few
+# steps it decides how the finest grains are drawn. Data of standard deviation 0.03 are already nearer to
+# $\beta$.
 #
-# The lower bound holds for *any* data: uncertainty about $x_0$ can only add variance (this is the law of total variance). The upper bound needs
-# data whose variance is at most 1, and then holds on average over $x_t$: one reason to scale pictures to $[-1, 1]$. DDPM's authors tried
-# both and saw little difference with 1000 steps. The package samples with $\tilde\beta$, which leaves no noise behind; the bound of chapter 04 is
+# The lower bound holds for *any* data: uncertainty about $x_0$ can only add variance (this is the law of
+# total variance). The upper bound needs data whose variance is at most 1, and then holds on average over
+# $x_t$: one reason to scale pictures to $[-1, 1]$. DDPM's authors tried both and saw little difference with
+# 1000 steps. The package samples with $\tilde\beta$, which leaves no noise behind; the bound of chapter 04 is
 # computed with $\beta$.
 #
 # ## 5. An exact world
 #
-# To see the true reverse without an integral we need data that are rich, and still exact: a mixture of Gaussians, where each point first picks
-# component $k$ with probability $w_k$ and is then drawn around the mean $m_k$ with standard deviation $s_k$. (From here on $\alpha$ and
-# $\sigma$ are the package's, at its time $t$, and $\alpha_s, \sigma_s$ those at time $s$; in formulas $k$ now counts components.) Noise turns each component into a Gaussian again, by the rule for sums of
-# chapter 02: $\alpha x_0$ has mean $\alpha m_k$ and variance $\alpha^2 s_k^2$, and noise adds $\sigma^2$. So **a mixture stays a mixture**:
+# To see the true reverse without an integral we need data that are rich, and still exact: a mixture of
+# Gaussians, where each point first picks component $k$ with probability $w_k$ and is then drawn around the
+# mean $m_k$ with standard deviation $s_k$. (From here on $\alpha$ and $\sigma$ are the package's, at its time
+# $t$, and $\alpha_s, \sigma_s$ those at time $s$; in formulas $k$ now counts components.) Noise turns each
+# component into a Gaussian again, by the rule for sums of chapter 02: $\alpha x_0$ has mean $\alpha m_k$ and
+# variance $\alpha^2 s_k^2$, and noise adds $\sigma^2$. So **a mixture stays a mixture**:
 #
 # $$
 # p_t(x) = \sum_k w_k\, \mathcal{N}(x;\ \alpha m_k,\ \alpha^2 s_k^2 + \sigma^2) . \tag{3.7}
 # $$
 
 # %%
-two = Mixture(weights=torch.tensor([0.4, 0.6]), means=torch.tensor([[-1.2], [0.8]]), stds=torch.tensor([0.2, 0.2]))
+means, stds = torch.tensor([[-1.2], [0.8]]), torch.tensor([0.2, 0.2])
+two = Mixture(torch.tensor([0.4, 0.6]), means, stds)
 
 
+# %%
 def noisy_components(x, t):
     """w_k N(x; ...) for each component, (2, N) for a grid of N."""
     alpha, sigma = schedule(t)
@@ -411,7 +489,8 @@ from minidiff.widgets import film
 
 
 def density_frame(t):
-    picture, (ax,) = plot.figure("Two humps sink, move together and become one bell as t grows.", width=5, height=2.4)
+    alt = "Two humps sink, move together and become one bell as t grows."
+    picture, (ax,) = plot.figure(alt, width=5, height=2.4)
     ax.fill_between(x, noisy_components(x, t).sum(0), alpha=0.4)
     ax.plot(x, noisy_components(x, t).T, linewidth=0.8)
     ax.set(xlim=(-3.2, 3.2), ylim=(0, 1.25), xlabel="$x_t$", title=f"t = {t:.2f}")
@@ -421,8 +500,8 @@ def density_frame(t):
 film([density_frame(t) for t in torch.linspace(0, 1, 26).tolist()], ms=150)
 
 # %% [markdown]
-# The shaded density starts with two humps. Its components, the thin lines, drift towards 0 and swell; at $t = 0.22$ the last valley between
-# them is gone, and at $t = 1$ what remains is the standard Gaussian.
+# The shaded density starts with two humps. Its components, the thin lines, drift towards 0 and swell; at
+# $t = 0.22$ the last valley between them is gone, and at $t = 1$ what remains is the standard Gaussian.
 
 # %%
 def humps(density):
@@ -434,9 +513,10 @@ assert [humps(noisy_components(x, t).sum(0)) for t in (0.1, 0.21, 0.22, 1.0)] ==
 # %% [markdown]
 # ## 6. The true step back, and why steps are small
 #
-# Within one component everything is Gaussian, so (3.3) gives the step back, with the component's own noisy density as the second witness:
-# mean $\alpha_s m_k$, variance $V_k = \alpha_s^2 s_k^2 + \sigma_s^2$. Which component it was is uncertain, and $x_t$ is the evidence: the
-# *responsibility* $r_k(x_t)$ is the share of component $k$ in the density (3.7) at $x_t$. Together
+# Within one component everything is Gaussian, so (3.3) gives the step back, with the component's own noisy
+# density as the second witness: mean $\alpha_s m_k$, variance $V_k = \alpha_s^2 s_k^2 + \sigma_s^2$. Which
+# component it was is uncertain, and $x_t$ is the evidence: the *responsibility* $r_k(x_t)$ is the share of
+# component $k$ in the density (3.7) at $x_t$. Together
 #
 # $$
 # \begin{aligned}
@@ -458,7 +538,8 @@ def way_back(x_t, s, t):
     share = noisy_components(x_t, t)
     alpha, sigma = schedule(s)
     a, b = transition(s, t, schedule)  # alpha_ts, sigma_ts
-    mean, variance = product(x_t / a, b**2 / a**2, alpha * two.means, alpha**2 * two.stds[:, None] ** 2 + sigma**2)
+    V = alpha**2 * two.stds[:, None] ** 2 + sigma**2
+    mean, variance = product(x_t / a, b**2 / a**2, alpha * two.means, V)
     return (share / share.sum() * normal(x, mean, variance)).sum(0)
 
 
@@ -469,7 +550,8 @@ assert torch.allclose(way_back(here, 0.1, 0.4), kernel.log_prob(x[:, None], 0.0,
 assert torch.allclose(way_back(here, 0.1, 0.4), back["two humps"], atol=1e-6)
 
 # %% [markdown]
-# Equal to the package's `Mixture.reverse`, and to the brute force of section 1 (steps 400 and 100 are times 0.4 and 0.1).
+# Equal to the package's `Mixture.reverse`, and to the brute force of section 1 (steps 400 and 100 are times
+# 0.4 and 0.1).
 #
 # *Predict: we stand at $x_t = 0$, $t = 0.4$. Where were we a step ago, if steps are long? If they are short?*
 
@@ -487,17 +569,20 @@ def draw_kernel(ax, step, t=0.4):
 
 
 # %%
-picture, axes = plot.figure("The kernel for three steps: two humps, a lopsided hump, a bell that its Gaussian covers.", 3, width=9, height=2.6)
+alt = "The kernel for three steps: two humps, a lopsided hump, a bell that its Gaussian covers."
+picture, axes = plot.figure(alt, 3, width=9, height=2.6)
 for ax, step in zip(axes, (0.35, 0.2, 0.05), strict=True):
     draw_kernel(ax, step)
 axes[0].legend()
 picture
 
 # %% [markdown]
-# Left: the true step back has two humps, and the Gaussian of the same mean and variance, the best one, puts its weight into the valley
-# between them, where no data are. Right: the true step is a bell. **A long step back is not Gaussian; a short one nearly is.** Here is
-# why: over a short step $\mathcal{N}(x_t;\ \alpha_{ts} x_s,\ \sigma_{ts}^2)$ is so narrow, as a function of $x_s$, that the density $p_s(x_s)$ it is multiplied with is almost
-# a straight line, in its logarithm, across it; and a Gaussian times an exponential of a straight line is a Gaussian that has moved.
+# Left: the true step back has two humps, and the Gaussian of the same mean and variance, the best one, puts
+# its weight into the valley between them, where no data are. Right: the true step is a bell. **A long step
+# back is not Gaussian; a short one nearly is.** Here is why: over a short step
+# $\mathcal{N}(x_t;\ \alpha_{ts} x_s,\ \sigma_{ts}^2)$ is so narrow, as a function of $x_s$, that the density
+# $p_s(x_s)$ it is multiplied with is almost a straight line, in its logarithm, across it; and a Gaussian
+# times an exponential of a straight line is a Gaussian that has moved.
 
 # %%
 import ipywidgets
@@ -506,24 +591,27 @@ from minidiff.widgets import explore
 
 
 def draw(step):
-    picture, (ax,) = plot.figure("The true reverse kernel for one step, and the Gaussian of its mean and variance.", height=2.8)
+    alt = "The true reverse kernel for one step, and the Gaussian of its mean and variance."
+    picture, (ax,) = plot.figure(alt, height=2.8)
     draw_kernel(ax, step)
     ax.legend()
     return picture
 
 
-slider = ipywidgets.FloatSlider(value=0.3, min=0.01, max=0.39, step=0.01, description="step", continuous_update=False)
+slider = ipywidgets.FloatSlider(0.3, min=0.01, max=0.39, step=0.01, continuous_update=False)
+slider.description = "step"
 _ = explore(draw, step=slider)
 
 # %% [markdown]
-# Move the slider to find the step at which the second hump disappears. (Without a kernel you see its first position.)
+# Move the slider to find the step at which the second hump disappears. (Without a kernel you see its first
+# position.)
 
 # %%
 assert humps(way_back(here, 0.4 - 0.22, 0.4)) == 2 and humps(way_back(here, 0.4 - 0.2, 0.4)) == 1
 
 # %% [markdown]
-# The figure can also settle a debt of section 4. At each $x_t$ the true variance is at least $\tilde\beta$'s formula, and on average over $x_t$ at most
-# $\beta$'s: here for a step long enough to have two humps.
+# The figure can also settle a debt of section 4. At each $x_t$ the true variance is at least $\tilde\beta$'s
+# formula, and on average over $x_t$ at most $\beta$'s: here for a step long enough to have two humps.
 
 # %%
 s, t = 0.1, 0.4
@@ -532,13 +620,13 @@ true = torch.stack([moments(way_back(at, s, t))[1] for at in x[::20]])
 lower, upper = posterior(here[None], here[None], s, t, schedule).std ** 2, transition(s, t, schedule)[1] ** 2
 average = (p_t * true).sum() / p_t.sum()
 assert (true >= lower).all() and lower < average < upper
-print(f"lower bound {lower.item():.2f}, average variance {average:.2f}, upper bound {upper:.2f}")
+print(f"lower bound {lower.item():.3f}, average variance {average:.3f}, upper bound {upper:.3f}")
 
 # %% [markdown]
 # ### How fast does it become Gaussian?
 #
-# One number for "how far from Gaussian": the Kullback-Leibler divergence $\int p \log (p / g)$, here from the true kernel $p$ to the best
-# Gaussian $g$. It is 0 where they are equal, and is measured in *nats*.
+# One number for "how far from Gaussian": the Kullback-Leibler divergence $\int p \log (p / g)$, here from the
+# true kernel $p$ to the best Gaussian $g$. It is 0 where they are equal, and is measured in *nats*.
 #
 # *Predict: by what factor does it shrink if the step is halved: 2, 4 or 8?*
 
@@ -553,37 +641,44 @@ def distance_from_gaussian(step, x_t=here, t=0.4):
 steps = torch.logspace(-2, -0.41, 25)
 starts = [torch.tensor(v) for v in (-0.5, 0.0, 0.5)]
 gaps = {f"$x_t$ = {at:.1f}": torch.stack([distance_from_gaussian(h, at) for h in steps]) for at in starts}
-plot.curves(steps, gaps, "Three lines that rise steeply with the step, straight on logarithmic axes up to 0.1.", "step $t - s$",
-            "KL from the best Gaussian, nats", xscale="log", yscale="log")
+
+# %%
+alt = "Three lines that rise steeply with the step, straight on logarithmic axes up to 0.1."
+log = {"xscale": "log", "yscale": "log"}
+plot.curves(steps, gaps, alt, "step $t - s$", "KL from the best Gaussian, nats", **log)
 
 # %%
 small, half = distance_from_gaussian(0.004), distance_from_gaussian(0.002)
 assert 7 < small / half < 9
-print(f"step 0.30: {distance_from_gaussian(0.3):.2f} nats; halving a step of 0.004 divides it by {small / half:.1f}")
+print(f"{distance_from_gaussian(0.3):.2f} nats at step 0.3; from 0.004 to 0.002 it falls by {small / half:.1f}")
 
 # %% [markdown]
-# By about 8, a little more while the step is not small yet: the curve falls with the third power of the step, while the number of steps grows only with the first. A walk of many short Gaussian
-# steps can follow any data; a walk of a few long ones cannot. **That is why diffusion models take small steps**, and why their networks need
-# no more than a mean.
+# By about 8, a little more while the step is not small yet: the curve falls with the third power of the step,
+# while the number of steps grows only with the first. A walk of many short Gaussian steps can follow any
+# data; a walk of a few long ones cannot. **That is why diffusion models take small steps**, and why their
+# networks need no more than a mean.
 #
 # ## 7. The best guess at the picture
 #
-# Back to the blur of section 1. A *denoiser* is a function $f(x_t)$ that guesses $x_0$. Which is best in squared error? Write $m = E[x_0 \mid x_t]$, the mean
-# over all data that could have become $x_t$. For any $f$
+# Back to the blur of section 1. A *denoiser* is a function $f(x_t)$ that guesses $x_0$. Which is best in
+# squared error? Write $m = E[x_0 \mid x_t]$, the mean over all data that could have become $x_t$. For any $f$
 #
 # $$
 # E\big[(x_0 - f)^2\big] = E\big[(x_0 - m)^2\big] + E\big[(m - f)^2\big] ,
 # $$
 #
-# because the mixed term, $2 (x_0 - m)(m - f)$, has mean 0 at each $x_t$: there $m - f$ is fixed, and $x_0 - m$ is 0 on average. The first part is nobody's
-# choice; the second is smallest at $f = m$. So the best denoiser is the mean, and for a mixture we can write it down:
+# because the mixed term, $2 (x_0 - m)(m - f)$, has mean 0 at each $x_t$: there $m - f$ is fixed, and
+# $x_0 - m$ is 0 on average. The first part is nobody's choice; the second is smallest at $f = m$. So the best
+# denoiser is the mean, and for a mixture we can write it down:
 #
 # $$
-# E[x_0 \mid x_t] = \sum_k r_k(x_t) \left( m_k + \frac{\alpha s_k^2}{\alpha^2 s_k^2 + \sigma^2}\, (x_t - \alpha m_k) \right) . \tag{3.9}
+# E[x_0 \mid x_t] = \sum_k r_k(x_t)
+# \left( m_k + \frac{\alpha s_k^2}{\alpha^2 s_k^2 + \sigma^2}\, (x_t - \alpha m_k) \right) . \tag{3.9}
 # $$
 #
-# Each component guesses its mean, corrected by what $x_t$ says, and the responsibilities average the guesses. (A component's own guess is (3.3) once
-# more: witnesses $m_k$ with variance $s_k^2$, and $x_t / \alpha$ with variance $\sigma^2 / \alpha^2$.)
+# Each component guesses its mean, corrected by what $x_t$ says, and the responsibilities average the guesses.
+# (A component's own guess is (3.3) once more: witnesses $m_k$ with variance $s_k^2$, and $x_t / \alpha$ with
+# variance $\sigma^2 / \alpha^2$.)
 
 # %%
 def best_guess(x, t):
@@ -596,10 +691,11 @@ def best_guess(x, t):
 assert torch.allclose(best_guess(x, 0.2), two.denoise(x[:, None], 0.2, schedule)[:, 0], atol=1e-10)
 
 # %% [markdown]
-# An independent answer, without a formula: draw half a million pairs $(x_0, x_t)$, sort them by $x_t$ into narrow bins, and average $x_0$ in each.
+# An independent answer, without a formula: draw half a million pairs $(x_0, x_t)$, sort them by $x_t$ into
+# narrow bins, and average $x_0$ in each.
 
 # %%
-clean = two.sample(500_000, torch.Generator().manual_seed(3))[:, 0]
+clean = two.sample(500_000, seeded(3))[:, 0]
 noisy = add_noise(clean, torch.randn(clean.shape, generator=noise), 0.2, schedule)
 bins = ((noisy + 2) / 0.05).floor().long().clamp(0, 79)  # 80 bins of width 0.05 from -2 to 2
 found = torch.bincount(bins, clean, 80) / torch.bincount(bins, minlength=80)
@@ -609,41 +705,48 @@ assert error < 0.05
 print(f"largest difference over the 50 inner bins {error:.2f}")
 
 # %% [markdown]
-# And is it best? Two other guesses that one might try, on the same pairs: undo the shrinking, and the best *straight line*.
+# And is it best? Two other guesses that one might try, on the same pairs: undo the shrinking, and the best
+# *straight line*.
 
 # %%
 alpha, sigma = schedule(0.2)
-others = {"best guess": best_guess(noisy, 0.2), "straight line": alpha * noisy, "undo the shrinking": noisy / alpha}
-errors = {name: (clean - guess).square().mean().item() for name, guess in others.items()}
+guesses = {"best guess": best_guess(noisy, 0.2), "line": alpha * noisy, "undo the shrinking": noisy / alpha}
+errors = {name: (clean - guess).square().mean().item() for name, guess in guesses.items()}
 assert min(errors, key=errors.get) == "best guess"
 print({name: round(error, 3) for name, error in errors.items()})
 
 # %% [markdown]
 # (The line $\alpha x_t$ is the best one as the data have variance 1: it is (3.9) for a single Gaussian.)
 #
-# *Predict: what does the best guess look like as a function of $x_t$, for hardly any noise, for some, for nothing but noise?*
+# *Predict: what does the best guess look like as a function of $x_t$, for hardly any noise, for some, for
+# nothing but noise?*
 
 # %%
 lines = {f"t = {t}": best_guess(x, t) for t in (0.01, 0.2, 0.4, 1.0)}
-picture = plot.curves(x, lines, "A diagonal, two soft steps between the humps, and a flat line.", "$x_t$", r"$E[x_0 | x_t]$")
+alt = "A diagonal, two soft steps between the humps, and a flat line."
+picture = plot.curves(x, lines, alt, "$x_t$", r"$E[x_0 | x_t]$")
 picture.axes[0].set(xlim=(-2, 2), ylim=(-2, 2))
 picture
 
 # %% [markdown]
 # With hardly any noise it believes what it sees. At $t = 0.2$ it is a soft step: left is one hump, right the
-# other, and *between them it hedges*; at $t = 0.4$ it hedges everywhere. At $t = 1$ it sees nothing and says the mean, the blur of section 1. No guess between the humps is a plausible
-# data point; all of them are the best guess. Both are true, and sampling has to live with it.
+# other, and *between them it hedges*; at $t = 0.4$ it hedges everywhere. At $t = 1$ it sees nothing and says
+# the mean, the blur of section 1. No guess between the humps is a plausible data point; all of them are the
+# best guess. Both are true, and sampling has to live with it.
 #
 # ## 8. The first samples
 #
-# We know the step back if $x_0$ is known (3.4), and the best guess at $x_0$ (3.9). Put the one into the other:
+# We know the step back if $x_0$ is known (3.4), and the best guess at $x_0$ (3.9). Put the one into the
+# other:
 #
 # $$
-# x_{t-1} = \tilde\mu_t\big(x_t,\ E[x_0 \mid x_t]\big) + \sqrt{\tilde\beta_t}\; z, \qquad z \sim \mathcal{N}(0, I), \qquad t = T, \ldots, 1 . \tag{3.10}
+# x_{t-1} = \tilde\mu_t\big(x_t,\ E[x_0 \mid x_t]\big) + \sqrt{\tilde\beta_t}\; z, \qquad
+# z \sim \mathcal{N}(0, I), \qquad t = T, \ldots, 1 . \tag{3.10}
 # $$
 #
-# This is *ancestral sampling*. Is it allowed to put an average in the place of $x_0$? For the mean, exactly: $\tilde\mu_t$ is linear in $x_0$, so its average over
-# all possible $x_0$ is its value at the average. The mean of (3.10) *is* the mean of the true reverse kernel, for steps of any length:
+# This is *ancestral sampling*. Is it allowed to put an average in the place of $x_0$? For the mean, exactly:
+# $\tilde\mu_t$ is linear in $x_0$, so its average over all possible $x_0$ is its value at the average. The
+# mean of (3.10) *is* the mean of the true reverse kernel, for steps of any length:
 
 # %%
 points = torch.linspace(-1.5, 1.5, 7)
@@ -653,8 +756,9 @@ for s, t in ((0.39, 0.4), (0.1, 0.4), (0.2, 0.9)):
     assert torch.allclose(posterior(points[:, None], guess, s, t, schedule).mean[:, 0], true, atol=1e-8)
 
 # %% [markdown]
-# What it gets wrong is the rest: a Gaussian instead of a mixture, and $\tilde\beta_t$ instead of a larger variance. Both vanish with the step. So walk:
-# in two dimensions now, data in eight clusters on a circle, every other one three times as likely and twice as wide.
+# What it gets wrong is the rest: a Gaussian instead of a mixture, and $\tilde\beta_t$ instead of a larger
+# variance. Both vanish with the step. So walk: in two dimensions now, data in eight clusters on a circle,
+# every other one three times as likely and twice as wide.
 
 # %%
 from minidiff.data import toy
@@ -678,14 +782,17 @@ def walk_back(x, generator):
 # *Predict: 400 points of pure noise go in. What comes out?*
 
 # %%
-truth = clusters.sample(2000, torch.Generator().manual_seed(4))
-start = torch.randn(400, 2, generator=torch.Generator().manual_seed(5))
-ours = walk_back(start, torch.Generator().manual_seed(6))
-plot.scatter({"noise": start, "after 1000 steps back": ours, "data": truth}, "A round cloud; eight clusters; the same eight clusters.")
+truth = clusters.sample(2000, seeded(4))
+start = torch.randn(400, 2, generator=seeded(5))
+ours = walk_back(start, seeded(6))
+
+# %%
+alt = "A round cloud; eight clusters; the same eight clusters."
+plot.scatter({"noise": start, "after 1000 steps back": ours, "data": truth}, alt)
 
 # %% [markdown]
-# Data, out of noise, and nothing was trained. The package's `ddpm` is the same loop for any grid of times and any denoiser, and a *generator*: it
-# hands over each state on its way, and `final` takes the last one.
+# Data, out of noise, and nothing was trained. The package's `ddpm` is the same loop for any grid of times and
+# any denoiser, and a *generator*: it hands over each state on its way, and `final` takes the last one.
 
 # %%
 from minidiff import ddpm, final, times
@@ -693,15 +800,17 @@ from minidiff import ddpm, final, times
 plot.show_source(ddpm)
 
 # %%
-theirs = final(ddpm(denoise, start, times(T), schedule, torch.Generator().manual_seed(6)))
+theirs = final(ddpm(denoise, start, times(T), schedule, seeded(6)))
 assert torch.allclose(ours, theirs, atol=1e-6)
 
 # %% [markdown]
-# The same noise, the same samples. From now on `ddpm`; and as it shows its states, here is the walk in 60 steps.
+# The same noise, the same samples. From now on `ddpm`; and as it shows its states, here is the walk in 60
+# steps.
 
 # %%
 def crowd_frame(state):
-    picture, (ax,) = plot.figure("Six hundred points walk from a round cloud into eight clusters.", 1, width=3.2, height=3.4)
+    alt = "Six hundred points walk from a round cloud into eight clusters."
+    picture, (ax,) = plot.figure(alt, width=3.2, height=3.4)
     ax.scatter(*state.x.T, s=2, color=plot.COLOURS[0], label="point")
     ax.scatter(*state.x0.T, s=2, color=plot.COLOURS[1], alpha=0.5, label="guess")
     ax.legend(loc="upper right", markerscale=3)
@@ -709,13 +818,13 @@ def crowd_frame(state):
     return picture
 
 
-crowd = torch.randn(600, 2, generator=torch.Generator().manual_seed(7))
-states = list(ddpm(denoise, crowd, times(60), schedule, torch.Generator().manual_seed(8)))
+crowd = torch.randn(600, 2, generator=seeded(7))
+states = list(ddpm(denoise, crowd, times(60), schedule, seeded(8)))
 film([crowd_frame(state) for state in states[::4] + states[-1:]], ms=250)
 
 # %% [markdown]
-# Blue is where the points are, orange is the best guess from there. The guesses start in the middle, at the mean, spread out, and take the shape of
-# the data before the points do.
+# Blue is where the points are, orange is the best guess from there. The guesses start in the middle, at the
+# mean, spread out, and take the shape of the data before the points do.
 #
 # *Predict: when is it decided in which cluster a point ends: at the start, in the middle, near the end?*
 
@@ -727,27 +836,32 @@ def nearest_cluster(x):
 ends = nearest_cluster(states[-1].x)
 decided = torch.stack([(nearest_cluster(state.x0) == ends).double().mean() for state in states])
 reached = torch.stack([state.t for state in states])
-plot.curves(reached, {"guess is in the final cluster": decided}, "A line at one eighth down to t = 0.7, then a climb to 1.", "$t$", "share of points")
+alt = "A line that lies at one eighth for t above 0.6 and climbs to 1 at t = 0."
+plot.curves(reached, {"guess is in the final cluster": decided}, alt, "$t$", "share of points")
 
 # %% [markdown]
-# Read it from right to left, as the walk goes. For the first third the guess names the final cluster as often as chance would, one time in eight. Nothing is decided by the
-# first noise; most of it is decided between $t = 0.4$ and $t = 0.1$, where the data's own structure is as large as the noise.
+# Read it from right to left, as the walk goes. For the first third the guess names the final cluster as often
+# as chance would, one time in eight. Nothing is decided by the first noise; most of it is decided between
+# $t = 0.4$ and $t = 0.1$, where the noise is about as large as the distance between clusters.
 #
-# Are they *right*, not only pretty? First the share of points in each cluster, mean and spread, against the mixture's own numbers.
+# Are they *right*, not only pretty? First the share of points in each cluster, mean and spread, against the
+# mixture's own numbers.
 #
 # *Predict: the rare clusters have weight 1/16 each. Does the walk find them as often as it should?*
 
 # %%
-cloud = torch.randn(2000, 2, generator=torch.Generator().manual_seed(9))
-samples = final(ddpm(denoise, cloud, times(500), schedule, torch.Generator().manual_seed(10)))
+cloud = torch.randn(2000, 2, generator=seeded(9))
+samples = final(ddpm(denoise, cloud, times(500), schedule, seeded(10)))
 share = torch.bincount(nearest_cluster(samples), minlength=8) / len(samples)
 assert torch.allclose(share, clusters.weights, atol=0.025)
-assert torch.allclose(samples.mean(0), torch.zeros(2), atol=0.06) and torch.allclose(samples.std(0), torch.ones(2), atol=0.04)
-print("shares", [round(v, 2) for v in share.tolist()], "exact", [round(v, 2) for v in clusters.weights[:2].tolist()], "...")
+assert torch.allclose(samples.mean(0), torch.zeros(2), atol=0.06)
+assert torch.allclose(samples.std(0), torch.ones(2), atol=0.04)
+print("shares", [round(v, 2) for v in share.tolist()], "exact 0.06 and 0.19, in turn")
 
 # %% [markdown]
-# Then the width of the clusters. (Half the points of a two-dimensional Gaussian lie within $\sqrt{2 \ln 2}$ standard deviations of its
-# centre; the median does not mind a stray point that was counted to the wrong cluster.)
+# Then the width of the clusters. (Half the points of a two-dimensional Gaussian lie within $\sqrt{2 \ln 2}$
+# standard deviations of its centre; the median does not mind a stray point that was counted to the wrong
+# cluster.)
 
 # %%
 def widths(x):
@@ -758,13 +872,14 @@ def widths(x):
 
 
 assert torch.allclose(widths(samples), clusters.stds[:2], rtol=0.1)
-print(f"width of rare and common clusters {widths(samples)[0]:.2f} and {widths(samples)[1]:.2f}; exact 0.10 and 0.20")
+print("widths", [round(v, 2) for v in widths(samples).tolist()], "exact 0.1 and 0.2")
 
 # %% [markdown]
 # ### Why small steps, again
 #
-# One number for "how far from the data": the *sliced Wasserstein distance*. Look at both clouds from one side, sort the points as seen from there, and
-# take the mean distance between equal ranks; then average over 64 sides.
+# One number for "how far from the data": the *sliced Wasserstein distance*. Look at both clouds from one
+# side, sort the points as seen from there, and take the mean distance between equal ranks; then average over
+# 64 sides.
 
 # %%
 def sliced_distance(a, b):
@@ -777,21 +892,26 @@ def sliced_distance(a, b):
 # *Predict: how many steps are enough: 5, 20, 100 or 500?*
 
 # %%
-clouds = {n: final(ddpm(denoise, cloud, times(n), schedule, torch.Generator().manual_seed(10))) for n in (5, 20, 100)}
+clouds = {n: final(ddpm(denoise, cloud, times(n), schedule, seeded(10))) for n in (5, 20, 100)}
 clouds[500] = samples
 distances = {n: sliced_distance(cloud, truth) for n, cloud in clouds.items()}
-draws = [sliced_distance(clusters.sample(2000, torch.Generator().manual_seed(seed)), truth) for seed in range(20, 30)]
-assert distances[5] > 3 * distances[20] and max(distances[100], distances[500]) < 1.5 * max(draws)
-print({n: round(d, 2) for n, d in distances.items()}, f"two draws of the data: {min(draws):.2f} to {max(draws):.2f}")
+draws = [sliced_distance(clusters.sample(2000, seeded(seed)), truth) for seed in range(20, 30)]
 
 # %%
-plot.scatter({f"{n} steps": cloud for n, cloud in clouds.items()}, "5 steps: a smear; 20, 100 and 500 steps: eight clusters.")
+assert distances[5] > 3 * distances[20] and max(distances[100], distances[500]) < 1.5 * max(draws)
+print({n: round(d, 2) for n, d in distances.items()}, f"two draws: {min(draws):.2f} to {max(draws):.2f}")
+
+# %%
+alt = "5 steps: a smear; 20, 100 and 500 steps: eight clusters."
+plot.scatter({f"{n} steps": points for n, points in clouds.items()}, alt)
 
 # %% [markdown]
-# Five steps smear everything towards the middle: each long step puts one bell into the valley between humps. From about 100 steps on, the samples
-# are about as far from the data as two draws of the data are from each other. Enough? This distance hardly sees how *wide* the clusters are; the widths do.
+# Five steps smear everything towards the middle: each long step puts one bell into the valley between humps.
+# From about 100 steps on, the samples are about as far from the data as two draws of the data are from each
+# other. Enough? This distance hardly sees how *wide* the clusters are; the widths do.
 #
-# *Predict: $\tilde\beta$ is the lower bound of the variance. Do few steps make the clusters too wide or too narrow?*
+# *Predict: $\tilde\beta$ is the lower bound of the variance. Do few steps make the clusters too wide or too
+# narrow?*
 
 # %%
 found = {n: widths(cloud)[1].item() for n, cloud in clouds.items()}
@@ -799,20 +919,24 @@ assert found[20] < 0.85 * clusters.stds[1] < found[500]
 print("width of the common clusters, exact 0.20:", {n: round(v, 2) for n, v in list(found.items())[1:]})
 
 # %% [markdown]
-# Too narrow: by a quarter with 20 steps, still by a tenth with 100, right with 500, where the bounds of (3.6) have met. No single number sees everything,
-# and ancestral sampling wants hundreds of small steps. Chapters 08 and 15 get there in far fewer.
+# Too narrow: by a quarter with 20 steps, still by an eighth with 100, right with 500, where steps are so
+# short that the bounds of (3.6) are close. No single number sees everything, and ancestral sampling wants
+# hundreds of small steps. Chapters 08 and 15 get there in far fewer.
 #
 # ## 9. A denoiser with perfect memory
 #
-# For pictures there is no formula for the density. But there is a data set. Take it as the whole truth: $N$ pictures $d_n$, all equally likely and nothing else
-# possible; a mixture of $N$ Gaussians of width 0. Then (3.9) becomes
+# For pictures there is no formula for the density. But there is a data set. Take it as the whole truth: $N$
+# pictures $d_n$, all equally likely and nothing else possible; a mixture of $N$ Gaussians of width 0. Then
+# (3.9) becomes
 #
 # $$
 # E[x_0 \mid x_t] = \sum_n r_n(x_t)\, d_n, \qquad
-# r_n(x_t) = \underset{n}{\mathrm{softmax}} \left( -\frac{\lVert x_t - \alpha d_n \rVert^2}{2 \sigma^2} \right) : \tag{3.11}
+# r_n(x_t) = \underset{n}{\mathrm{softmax}}
+# \left( -\frac{\lVert x_t - \alpha d_n \rVert^2}{2 \sigma^2} \right) : \tag{3.11}
 # $$
 #
-# the average of all pictures, each weighted by how well it would explain what we see. No network, no training, and for *these* data exact.
+# the average of all pictures, each weighted by how well it would explain what we see. No network, no
+# training, and for *these* data exact.
 
 # %%
 from minidiff import Empirical
@@ -834,7 +958,8 @@ ours = torch.stack([remember(picture, 0.5) for picture in x_t])
 assert torch.allclose(ours, memory.denoise(x_t, 0.5, schedule), atol=1e-8)
 
 # %% [markdown]
-# *Predict: the noisy picture below is given to it at six times. Where does the guess turn from a blur into a boot?*
+# *Predict: the noisy picture below is given to it at six times. Where does the guess turn from a blur into a
+# boot?*
 
 # %%
 ts = torch.tensor([0.05, 0.2, 0.4, 0.6, 0.8, 1.0])
@@ -842,94 +967,112 @@ titles = [f"t = {t:.2f}" for t in ts] + ["guess"] * 6
 
 
 def look(picture, alt):
-    noisy = add_noise(picture.expand(6, 1, 32, 32), torch.randn(6, 1, 32, 32, generator=torch.Generator().manual_seed(12)), ts, schedule)
+    eps = torch.randn(6, 1, 32, 32, generator=seeded(12))
+    noisy = add_noise(picture.expand(6, 1, 32, 32), eps, ts, schedule)
     return plot.images(torch.cat([noisy, memory.denoise(noisy, ts, schedule)]), alt, columns=6, titles=titles)
 
 
-look(wardrobe[11], "Above a boot in more and more noise; below three times the boot, and from t = 0.6 on a blur.")
+look(wardrobe[11], "Above a boot in more and more noise; below three times the boot, then a blur.")
 
 # %% [markdown]
-# Above what it sees, below what it says. Up to $t = 0.4$, where our eye sees little, it finds the one picture in its memory that fits: 1,024 noisy pixels are 1,024
-# witnesses. From $t = 0.6$ on many pictures fit, and it averages over them.
+# Above what it sees, below what it says. Up to $t = 0.4$, where our eye sees little, it finds the one picture
+# in its memory that fits: 1,024 noisy pixels are 1,024 witnesses. From $t = 0.6$ on many pictures fit, and it
+# averages over them.
 #
 # *Predict: and if it is shown a picture that is not in its memory?*
 
 # %%
 stranger = load("fashion", "test").tensor().double()[4]
-look(stranger, "Above a shirt in more and more noise; below two different other shirts, and from t = 0.6 on a blur.")
+look(stranger, "Above a shirt in more and more noise; below two other shirts, then a blur.")
 
 # %% [markdown]
-# It looks hard at a shirt it has never seen, at $t = 0.05$ through hardly any noise, and gives back *another* shirt, from memory. A perfect memory cannot see
-# what is new. What does it draw?
+# It looks hard at a shirt it has never seen, at $t = 0.05$ through hardly any noise, and gives back *another*
+# shirt, from memory. A perfect memory cannot see what is new. What does it draw?
 
 # %%
+from functools import partial
+
 from minidiff.metrics import nearest
 
-seeds = torch.randn(8, 1, 32, 32, generator=torch.Generator().manual_seed(13))
-drawn = final(ddpm(lambda x, t: memory.denoise(x, t, schedule), seeds, times(50), schedule, torch.Generator().manual_seed(14)))
+seeds = torch.randn(8, 1, 32, 32, generator=seeded(13))
+recall = partial(memory.denoise, schedule=schedule)
+drawn = final(ddpm(recall, seeds, times(50), schedule, seeded(14)))
 distance, index = nearest(drawn, wardrobe)
-plot.images(torch.cat([drawn, wardrobe[index]]), "Eight sharp pieces of clothing, and below them the same eight again.", columns=8)
+alt = "Eight sharp pieces of clothing, and below them the same eight again."
+plot.images(torch.cat([drawn, wardrobe[index]]), alt, columns=8)
 
 # %%
-usual, _ = nearest(load("fashion", "test").tensor()[:200].double(), wardrobe)
+usual = nearest(load("fashion", "test").tensor()[:200].double(), wardrobe)[0]
 assert distance.max() < 1e-6 and usual.min() > 0.5
-print(f"to the nearest picture in memory: samples {distance.max():.0f}, new photographs {usual.median():.1f} (median)")
+print(f"to the nearest picture in memory: samples {distance.max():.0f}, new photographs {usual.median():.1f}")
 
 # %% [markdown]
-# Perfectly sharp clothes, each *exactly* a picture of the data set. The sampler is right, the denoiser is the best there is for these data, and together they
-# are an expensive way to draw from a hat. Of what we want, new clothes that could be from the same shop, the data set knows nothing; that has to come from a
-# denoiser which **cannot** remember everything and has to find out what clothes have in common. That is the reason for a network, and what it should be
-# taught is now clear: the squared error in which the mean is best. Chapters 04 and 05 derive that loss from the likelihood, chapter 06 builds the network.
+# Perfectly sharp clothes, each *exactly* a picture of the data set. The sampler is right, the denoiser is the
+# best there is for these data, and together they are an expensive way to draw from a hat. Of what we want,
+# new clothes that could be from the same shop, the data set knows nothing; that has to come from a denoiser
+# which **cannot** remember everything and has to find out what clothes have in common. That is the reason for
+# a network, and what it should be taught is now clear: the squared error in which the mean is best. Chapters
+# 04 and 05 derive that loss from the likelihood, chapter 06 builds the network.
 #
 # ## Errors you will meet
 #
-# All of these stand, or stood for years, in public courses and libraries. Each takes one line, none crashes, and most still draw something.
+# All of these stand, or stood for years, in public courses and libraries. Each takes one line, none crashes,
+# and most still draw something.
 #
-# **1. The wrong neighbour.** $\bar\alpha_{t-1}$ at the first step is 1. In tables that start at 0 it is easily read as `alpha_bar[0]` $= 1 - \beta_1$ instead; a
-# widely read annotated DDIM does so, and a well-known image-control library had to repair it. The cruder form of the slip takes $\bar\alpha_t$ for both.
-# The grid sees it at once:
+# **1. The wrong neighbour.** $\bar\alpha_{t-1}$ at the first step is 1. In tables that start at 0 it is
+# easily read as `alpha_bar[0]` $= 1 - \beta_1$ instead; a widely read annotated DDIM does so, and a
+# well-known image-control library had to repair it. The cruder form of the slip takes $\bar\alpha_t$ for
+# both. The grid sees it at once:
 
 # %%
 k = 5
-wrong = (alphas[k].sqrt() * (1 - alpha_bar[k]) * 0.75 + alpha_bar[k].sqrt() * betas[k] * 0.8) / (1 - alpha_bar[k])
+wrong = alphas[k].sqrt() * 0.75 + alpha_bar[k].sqrt() * betas[k] / (1 - alpha_bar[k]) * 0.8
 assert not torch.isclose(wrong, grid_mean, atol=1e-3)
 print(f"wrong neighbour {wrong:.3f}, grid {grid_mean:.3f}")
 
 # %% [markdown]
-# The weights of $x_t$ and $x_0$ no longer fit together: the result lies outside the interval from 0.75 to 0.8. The same slip in `step_back` makes the last step
-# random where it should be $x_0$.
+# The weights of $x_t$ and $x_0$ no longer fit together: the result lies outside the interval from 0.75 to
+# 0.8. The same slip in `step_back` makes the last step random where it should be $x_0$.
 #
-# **2. Noise in the last step.** An annotated implementation of DDPM adds $\sqrt{\beta_t}\, z$ in every step, the last one too; a popular course notebook computes the mask
-# that should prevent it, and does not use it. With $\tilde\beta_1 = 0$ nothing can go wrong. With $\beta_1$ in its place the samples stay noisy, and the shorter the walk,
-# the more so.
+# **2. Noise in the last step.** An annotated implementation of DDPM adds $\sqrt{\beta_t}\, z$ in every step,
+# the last one too; a popular course notebook computes the mask that should prevent it, and does not use it.
+# With $\tilde\beta_1 = 0$ nothing can go wrong. With $\beta_1$ in its place the samples stay noisy, and the
+# shorter the walk, the more so.
 
 # %%
-*_, before, last = ddpm(denoise, cloud[:400], times(20), schedule, torch.Generator().manual_seed(15))
-_, std = transition(0.0, 1 / 20, schedule)
+*earlier, last = ddpm(denoise, cloud[:400], times(20), schedule, seeded(15))
+std = transition(0.0, 1 / 20, schedule)[1]
 wrong = last.x + std * torch.randn(last.x.shape, generator=noise)
 assert torch.equal(last.x, last.x0) and not torch.allclose(wrong, last.x0, atol=0.1)
-print(f"noise left in the samples of 20 steps: {(wrong - last.x0).std():.2f}, as wide as a cluster of the data")
+print(f"noise left in the samples: {(wrong - last.x0).std():.2f}, almost the width of a cluster")
 
 # %% [markdown]
 # The check to keep: *the last $x$ equals the last $\hat x_0$*.
 #
-# **3. A variance taken for a standard deviation.** A much-cited article sets "$\sigma_t$ to $\beta_t$ or $\tilde\beta_t$"; it means $\sigma_t^2$. As
-# $\beta_t$ is small its square is tiny: hardly any noise is added, and the clusters shrivel.
+# **3. A variance taken for a standard deviation.** A much-cited article sets "$\sigma_t$ to $\beta_t$ or
+# $\tilde\beta_t$"; it means $\sigma_t^2$. As $\beta_t$ is small its square is tiny: hardly any noise is
+# added, and the clusters shrivel.
 
 # %%
-x = cloud
+wrong = cloud
 for k in range(T, 0, -5):  # five steps at once
-    kernel = posterior(x, denoise(x, k / T), (k - 5) / T, k / T, schedule)
-    x = kernel.mean + kernel.std**2 * torch.randn(x.shape, generator=noise)
-assert widths(x)[1] < 0.7 * clusters.stds[1] and sliced_distance(x, truth) > 2 * max(draws)
-plot.scatter({"variance for std": x, "right": samples}, "Left eight shrivelled clusters, the rare ones almost empty; right the eight clusters.")
+    kernel = posterior(wrong, denoise(wrong, k / T), (k - 5) / T, k / T, schedule)
+    wrong = kernel.mean + kernel.std**2 * torch.randn(wrong.shape, generator=noise)
+
+# %%
+assert widths(wrong)[1] < 0.7 * clusters.stds[1] and sliced_distance(wrong, truth) > 2 * max(draws)
+alt = "Left eight shrivelled clusters, the rare ones almost empty; right the eight clusters."
+plot.scatter({"variance for std": wrong, "right": samples}, alt)
 
 # %% [markdown]
-# Half as wide as they should be, and the rare ones rarer. The check to keep: *moments of the samples*, next to the exact ones.
+# Half as wide as they should be, and the rare ones rarer. The check to keep: *moments of the samples*, next
+# to the exact ones.
 #
-# **4. The wrong average in the score.** The *score* is the slope of the log density, $\nabla \log p_t(x_t)$, the direction in which data become likelier. It is an average of the
-# slopes of $q(x_t \mid x_0)$, each $-(x_t - \alpha x_0) / \sigma^2$. Over which $x_0$? The same article averages over the data, $q(x_0)$; right is the average over
-# those that could have become $x_t$, $q(x_0 \mid x_t)$, which puts $E[x_0 \mid x_t]$ in the place of $x_0$.
+# **4. The wrong average in the score.** The *score* is the slope of the log density, $\nabla \log p_t(x_t)$,
+# the direction in which data become likelier. It is an average of the slopes of $q(x_t \mid x_0)$, each
+# $-(x_t - \alpha x_0) / \sigma^2$. Over which $x_0$? The same article averages over the data, $q(x_0)$; right
+# is the average over those that could have become $x_t$, $q(x_0 \mid x_t)$, which puts $E[x_0 \mid x_t]$ in
+# the place of $x_0$.
 
 # %%
 t, at = 0.2, torch.linspace(-1.5, 1.5, 7)[:, None].requires_grad_()
@@ -938,27 +1081,31 @@ alpha, sigma = schedule(t)
 right = -(at - alpha * two.denoise(at, t, schedule)) / sigma**2
 wrong = -(at - alpha * clean.mean()) / sigma**2  # the mean of all data
 assert torch.allclose(right, exact) and not torch.allclose(wrong, exact, atol=1)
-print(f"largest error of the wrong average {(wrong - exact).abs().max():.1f}, of the right one {(right - exact).abs().max():.0f}")
+errors = [(score - exact).abs().max().item() for score in (wrong, right)]
+print(f"largest error of the wrong average {errors[0]:.1f}, of the right one {errors[1]:.0f}")
 
 # %% [markdown]
 # The check to keep: *automatic differentiation of an exact log density*.
 #
 # ## Exercises
 #
-# **1. Pen.** (a) Show from (3.4) that $\tilde\beta_1 = 0$. (b) In the package's letters the variance of a step back is
-# $\sigma_{ts}^2 \sigma_s^2 / \sigma_t^2$. Let $s \to t$ at a fixed $t > 0$: what becomes of its ratio to $\sigma_{ts}^2$, and what does that say about
-# the choice between $\tilde\beta$ and $\beta$?
+# **1. Pen.** (a) Show from (3.4) that $\tilde\beta_1 = 0$. (b) In the package's letters the variance of a
+# step back is $\sigma_{ts}^2 \sigma_s^2 / \sigma_t^2$. Let $s \to t$ at a fixed $t > 0$: what becomes of its
+# ratio to $\sigma_{ts}^2$, and what does that say about the choice between $\tilde\beta$ and $\beta$?
 #
 # <details><summary>Answer</summary>
 #
-# (a) $\bar\alpha_0 = 1$, so the numerator $1 - \bar\alpha_0$ is 0. (b) The ratio is $\sigma_s^2 / \sigma_t^2$, and tends to 1 as $\sigma$ is continuous and $\sigma_t > 0$:
-# in the limit of small steps both bounds of (3.6) meet, and with them any choice between. At $t$ near 0 the limit is reached late, for there
-# $\sigma_s$ and $\sigma_t$ stay far apart in ratio; the first few steps in the figure of section 4 show it.
+# (a) $\bar\alpha_0 = 1$, so the numerator $1 - \bar\alpha_0$ is 0. (b) The ratio is
+# $\sigma_s^2 / \sigma_t^2$, and tends to 1 as $\sigma$ is continuous and $\sigma_t > 0$: in the limit of
+# small steps both bounds of (3.6) meet, and with them any choice between. At $t$ near 0 the limit is reached
+# late, for there $\sigma_s$ and $\sigma_t$ stay far apart in ratio; the first few steps in the figure of
+# section 4 show it.
 #
 # </details>
 #
-# **2. Code.** Long strides in the paper's letters. Given $\bar\alpha_s$ and $\bar\alpha_t$ for any two steps $s < t$, return mean and *standard deviation* of
-# $q(x_s \mid x_t, x_0)$. What plays the part of $\alpha_t$, and what that of $\beta_t$?
+# **2. Code.** Long strides in the paper's letters. Given $\bar\alpha_s$ and $\bar\alpha_t$ for any two steps
+# $s < t$, return mean and *standard deviation* of $q(x_s \mid x_t, x_0)$. What plays the part of $\alpha_t$,
+# and what that of $\beta_t$?
 
 # %%
 from minidiff.exercises import check
@@ -981,19 +1128,26 @@ def reference(x_t, x_0, alpha_bar_s, alpha_bar_t):
     return kernel.mean, kernel.std.flatten()[0]
 
 
-pair = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(16))
-check(stride, reference, [(*pair, 0.9, 0.5), (*pair, 0.3, 0.01)], hint="one step has alpha_t = alpha_bar_t / alpha_bar_s, beta_t = 1 - alpha_t")
+pair = torch.randn(2, 4, 3, generator=seeded(16))
+hint = "from s to t, alpha_bar_t / alpha_bar_s does what alpha_t does in one step"
+check(stride, reference, [(*pair, 0.9, 0.5), (*pair, 0.3, 0.01)], hint)
 
 # %% [markdown]
-# **3. Open.** When does the reverse kernel have two humps? Change means, weights and widths of `two`, the place `here` and the time $t$, and use the slider of section 6. Find a rule
-# of thumb that compares $\sigma_{ts} / \alpha_{ts}$, how blurred the view back is, with the distance of the components. Does a *wide* pair of components need smaller steps than a
-# narrow one? Can three components give three humps?
+# **3. Open.** When does the reverse kernel have two humps? Change means, weights and widths of `two`, the
+# place `here` and the time $t$, and use the slider of section 6. Find a rule of thumb that compares
+# $\sigma_{ts} / \alpha_{ts}$, how blurred the view back is, with the distance of the components. Does a
+# *wide* pair of components need smaller steps than a narrow one? Can three components give three humps?
 #
 # ## What to keep
 #
 # - The way back depends on the data: $q(x_{t-1} \mid x_t)$ needs $q(x_{t-1})$, an integral over all of them.
-# - Given $x_0$ it is a Gaussian that anybody can write down (3.4): precisions add, means are averaged by precision. `posterior` is that formula.
-# - The variance of a step back lies between $\tilde\beta_t$ (a single possible $x_0$) and $\beta_t$ (data of variance 1); the last step has none.
-# - A long step back is not Gaussian, a short one is, up to an error that falls with the third power of the step: hence many small steps.
-# - The best denoiser in squared error is $E[x_0 \mid x_t]$. In the place of $x_0$ it gives the exact mean of the step back, and that is all a sampler needs.
-# - The best denoiser of a *data set* only remembers. A network is there to be wrong about that in the right way: to generalise.
+# - Given $x_0$ it is a Gaussian that anybody can write down (3.4): precisions add, means are averaged by
+#   precision. `posterior` is that formula.
+# - The variance of a step back lies between $\tilde\beta_t$ (a single possible $x_0$) and $\beta_t$ (data of
+#   variance 1); the last step has none.
+# - A long step back is not Gaussian, a short one is, up to an error that falls with the third power of the
+#   step: hence many small steps.
+# - The best denoiser in squared error is $E[x_0 \mid x_t]$. In the place of $x_0$ it gives the exact mean of
+#   the step back, and that is all a sampler needs.
+# - The best denoiser of a *data set* only remembers. A network is there to be wrong about that in the right
+#   way: to generalise.
