@@ -33,19 +33,21 @@ lab: setup
 # Every step runs, so that one look shows all that is wrong; any failure fails the whole.
 test: setup
 	@failed=; \
-	$(PY) -m ruff check . || failed="$$failed lint"; \
+	$(PY) -m ruff check . && $(PY) -m ruff format --check . || failed="$$failed lint"; \
 	$(PY) tools/build_notebooks.py --check || failed="$$failed sources"; \
 	$(TWO) tests || failed="$$failed tests"; \
 	$(TWO) $(NBVAL) notebooks || failed="$$failed notebooks"; \
 	if [ -n "$$failed" ]; then echo "make test failed in:$$failed"; exit 1; fi
 
 demo: setup
+	@rm -rf runs/demo
 	@$(PY) -m minidiff train --data fashion --seconds 180 --out runs/demo
 	@$(PY) -m minidiff sample runs/demo --n 64 --out runs/demo/samples.png
 	@echo "The picture is in $(CURDIR)/runs/demo/samples.png"
 
 lint: setup
 	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
 
 notebooks: setup
 	@$(PY) tools/build_notebooks.py

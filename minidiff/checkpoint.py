@@ -32,7 +32,7 @@ class CheckpointError(ValueError):
 
 
 def save(path: str | Path, tensors: dict[str, Tensor], meta: dict) -> None:
-    """Writes tensors and a JSON-able description; CheckpointError if the disk refuses, and then the old file still stands."""
+    """Writes tensors and a JSON-able description; CheckpointError if the disk refuses: the old file still stands."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(meta)
     header = {"minidiff": str(VERSION), "meta": text, "sha256": _digest(tensors, text)}
@@ -40,7 +40,7 @@ def save(path: str | Path, tensors: dict[str, Tensor], meta: dict) -> None:
 
 
 def load(path: str | Path) -> tuple[dict[str, Tensor], dict]:
-    """(tensors, meta) as they were saved. CheckpointError for a file that is missing, empty, cut off, foreign or altered."""
+    """(tensors, meta) as they were saved. CheckpointError if missing, empty, cut off, foreign or altered."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; train one with `python -m minidiff train`")
@@ -51,14 +51,21 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict]:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, struct.error) as error:
-        raise CheckpointError(f"{path}: cut off or not a safetensors file ({error}); copy it again or train again") from None
+        raise CheckpointError(
+            f"{path}: cut off or not a safetensors file ({error}); copy it again or train again"
+        ) from None
     if "minidiff" not in header:
-        raise CheckpointError(f"{path}: a safetensors file, but not of minidiff; expected one written by `minidiff train`")
+        raise CheckpointError(
+            f"{path}: a safetensors file, but not of minidiff; expected one written by `minidiff train`"
+        )
     if header["minidiff"] != str(VERSION):
-        raise CheckpointError(f"{path}: expected checkpoint format {VERSION}, got {header['minidiff']}; update minidiff")
+        raise CheckpointError(
+            f"{path}: expected checkpoint format {VERSION}, got {header['minidiff']}; update minidiff"
+        )
     if header.get("sha256") != _digest(tensors, header["meta"]):
-        raise CheckpointError(f"{path}: the content does not match its sha256, it was altered or damaged; "
-                              "copy it again or train again")
+        raise CheckpointError(
+            f"{path}: the content does not match its sha256, it was altered or damaged; copy it again or train again"
+        )
     return tensors, json.loads(header["meta"])
 
 
@@ -74,8 +81,10 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(part, path)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise CheckpointError(f"{path}: could not write {len(content) / 1e6:.1f} MB ({reason}); "
-                              "free space or choose another folder; an earlier file of that name is untouched") from None
+        raise CheckpointError(
+            f"{path}: could not write {len(content) / 1e6:.1f} MB ({reason}); "
+            "free space or choose another folder; an earlier file of that name is untouched"
+        ) from None
     finally:
         part.unlink(missing_ok=True)
 
@@ -83,15 +92,22 @@ def write_atomically(path: Path, content: bytes) -> None:
 def describe(denoiser: Denoiser) -> dict:
     """The architecture, the schedule and the prediction of a denoiser, as JSON-able values."""
     net, schedule = denoiser.net, denoiser.schedule
-    return {"net": type(net).__name__, "net_config": asdict(net.config), "schedule": type(schedule).__name__,
-            "schedule_config": asdict(schedule), "prediction": denoiser.prediction}
+    return {
+        "net": type(net).__name__,
+        "net_config": asdict(net.config),
+        "schedule": type(schedule).__name__,
+        "schedule_config": asdict(schedule),
+        "prediction": denoiser.prediction,
+    }
 
 
 def build(description: dict) -> Denoiser:
     """The denoiser of a description, with fresh weights."""
     if description["net"] not in NETS or description["schedule"] not in SCHEDULES:
-        raise CheckpointError(f"expected a net among {', '.join(NETS)} and a schedule among {', '.join(SCHEDULES)}, "
-                              f"got {description['net']} and {description['schedule']}")
+        raise CheckpointError(
+            f"expected a net among {', '.join(NETS)} and a schedule among {', '.join(SCHEDULES)}, "
+            f"got {description['net']} and {description['schedule']}"
+        )
     Net, Config = NETS[description["net"]]
     config = Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in description["net_config"].items()})
     schedule = SCHEDULES[description["schedule"]](**description["schedule_config"])
@@ -111,8 +127,9 @@ def load_denoiser(path: str | Path, prefix: str = "") -> tuple[Denoiser, dict]:
     weights = {name.removeprefix(prefix): tensor.float() for name, tensor in tensors.items() if name.startswith(prefix)}
     missing, unexpected = denoiser.load_state_dict(weights, strict=False)
     if missing or unexpected:
-        raise CheckpointError(f"{path}: the weights do not fit the described network; "
-                              f"missing {missing[:3]}, unexpected {unexpected[:3]}")
+        raise CheckpointError(
+            f"{path}: the weights do not fit the described network; missing {missing[:3]}, unexpected {unexpected[:3]}"
+        )
     return denoiser.eval().requires_grad_(False), meta
 
 

@@ -44,9 +44,13 @@ def parser() -> argparse.ArgumentParser:
     doctor.set_defaults(command=run_doctor)
 
     train = commands.add_parser("train", help="train on a data set or a folder of pictures")
-    train.add_argument("--data", required=True, help="digits, fashion, emoji, scenes, mnist, cifar10, fashion-full or a folder")
+    train.add_argument(
+        "--data", required=True, help="digits, fashion, emoji, scenes, mnist, cifar10, fashion-full or a folder"
+    )
     train.add_argument("--out", required=True, type=Path, help="folder of the run, such as runs/fashion")
-    train.add_argument("--seconds", type=positive(float), help="budget in training seconds, in all (180 if --steps is not given)")
+    train.add_argument(
+        "--seconds", type=positive(float), help="budget in training seconds, in all (180 if --steps is not given)"
+    )
     train.add_argument("--steps", type=positive(int), help="budget in steps, in all")
     train.add_argument("--resume", action="store_true", help="go on with the run in --out")
     train.add_argument("--seed", type=int, default=0)
@@ -56,7 +60,9 @@ def parser() -> argparse.ArgumentParser:
     drawing = argparse.ArgumentParser(add_help=False)
     drawing.add_argument("run", type=Path, help="folder of a run, or a checkpoint file")
     drawing.add_argument("--steps", type=positive(int), default=STEPS, help=f"denoising steps ({STEPS})")
-    drawing.add_argument("--guidance", type=float, default=GUIDANCE, help=f"0 ignores the labels, 1 is plain ({GUIDANCE})")
+    drawing.add_argument(
+        "--guidance", type=float, default=GUIDANCE, help=f"0 ignores the labels, 1 is plain ({GUIDANCE})"
+    )
     drawing.add_argument("--seed", type=int, default=0)
 
     sample = commands.add_parser("sample", parents=[drawing], help="draw pictures from a trained model")
@@ -73,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
 
 def positive(kind: type):
     """An argparse type: a number of that kind above zero."""
+
     def parse(text: str):
         if not kind(text) > 0:
             raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
@@ -106,8 +113,11 @@ def run_train(args) -> int:
             pass
     except KeyboardInterrupt:
         budget = f"--steps {args.steps}" if args.steps else f"--seconds {seconds:g}"
-        print(f"stopped and saved at step {run.training.step}; go on with:\n"
-              f"python -m minidiff train --data {args.data} {budget} --out {args.out} --resume", file=sys.stderr)
+        print(
+            f"stopped and saved at step {run.training.step}; go on with:\n"
+            f"python -m minidiff train --data {args.data} {budget} --out {args.out} --resume",
+            file=sys.stderr,
+        )
         return 130
     classes = len(run.about["classes"])
     samples = generate(run.training.ema.module, every_label(max(64, classes), classes), images.shape)

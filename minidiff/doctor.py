@@ -49,7 +49,9 @@ def packages() -> str:
 
     major, minor = (int(part) for part in torch.__version__.split(".")[:2])
     if (major, minor) < (2, 8):
-        raise RuntimeError(f"expected torch 2.8 or newer, got {torch.__version__}; run: pip install --upgrade torch torchvision")
+        raise RuntimeError(
+            f"expected torch 2.8 or newer, got {torch.__version__}; run: pip install --upgrade torch torchvision"
+        )
     return ", ".join(found)
 
 
@@ -100,7 +102,9 @@ def training() -> str:
     tenth = max(1, len(losses) // 10)
     first, last = sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth
     if not last < first:
-        raise RuntimeError(f"the loss went from {first:.3f} to {last:.3f} in {len(losses)} steps; "
-                           "expected it to fall: run on a quieter machine, or report this")
+        raise RuntimeError(
+            f"the loss went from {first:.3f} to {last:.3f} in {len(losses)} steps; "
+            "expected it to fall: run on a quieter machine, or report this"
+        )
     speed = len(losses) * run.training.config.batch_size / run.training.seconds
     return f"5 seconds of training: loss {first:.2f} to {last:.2f}, {speed:.0f} images/s"

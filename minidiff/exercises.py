@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def check(answer: Callable, solution: Callable, inputs: Sequence[tuple], hint: str, tolerance: float = 1e-5) -> None:
-    """Prints "correct" if answer(*args) equals solution(*args) on all inputs, else "not yet" with the reason and a hint."""
+    """Prints "correct" if answer(*args) equals solution(*args) on all inputs, else "not yet", why, and a hint."""
     problem = next(filter(None, (compare(answer, solution, args, tolerance) for args in inputs)), None)
     print("correct" if problem is None else f"not yet: {problem}. Hint: {hint}")
 

@@ -27,8 +27,14 @@ def every_label(n: int, classes: int) -> Tensor:
     return torch.arange(n) % max(classes, 1)
 
 
-def generate(denoiser: Denoiser, labels: Tensor, size: tuple[int, ...], steps: int = STEPS, guidance: float = GUIDANCE,
-             seed: int = 0) -> Tensor:
+def generate(
+    denoiser: Denoiser,
+    labels: Tensor,
+    size: tuple[int, ...],
+    steps: int = STEPS,
+    guidance: float = GUIDANCE,
+    seed: int = 0,
+) -> Tensor:
     """One picture of `size` (C, H, W) for each label (B,) int64: (B, C, H, W) float32 in [-1, 1], on the CPU."""
     device = next(denoiser.parameters()).device
     noise = torch.randn((len(labels), *size), generator=torch.Generator().manual_seed(seed))

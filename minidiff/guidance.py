@@ -43,14 +43,17 @@ def classifier_guidance(denoise: Callable, log_prob: Callable, w: float, schedul
     log_prob(x_t, t) -> (B,) is the log-probability of the wanted label. Needs alpha > 0: start below t = 1 where
     the schedule ends in pure noise.
     """
+
     def guided(x: Tensor, t: float | Tensor) -> Tensor:
         alpha, sigma = schedule(t)
         if (alpha == 0).any():
-            raise ValueError(f"expected a time with alpha > 0, got t = {float(torch.as_tensor(t).max()):.4g}: "
-                             "pure noise holds nothing to classify")
+            raise ValueError(
+                f"expected a time with alpha > 0, got t = {float(torch.as_tensor(t).max()):.4g}: "
+                "pure noise holds nothing to classify"
+            )
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            gradient, = torch.autograd.grad(log_prob(x, t).sum(), x)
+            (gradient,) = torch.autograd.grad(log_prob(x, t).sum(), x)
         return denoise(x.detach(), t) + expand(w * sigma**2 / alpha, x) * gradient
 
     return guided

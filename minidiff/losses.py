@@ -45,8 +45,10 @@ def weight(name: str, t: float | Tensor, schedule: Schedule) -> Tensor:
     raise ValueError(f"expected a weighting among {', '.join([*ROWS, 'min_snr', 'vlb'])}, got {name!r}")
 
 
-def vlb(denoise: Callable, x0: Tensor, ts: Tensor, schedule: Schedule, generator=None, bins: int | None = None) -> Tensor:
-    """The bound L_T + sum L_{t-1} + L_0 on -log p(x0), one draw of x_t a term: (B,) nats (Ho et al. 2020, eq. 5; eq. 4.5).
+def vlb(
+    denoise: Callable, x0: Tensor, ts: Tensor, schedule: Schedule, generator=None, bins: int | None = None
+) -> Tensor:
+    """The bound L_T + sum L_{t-1} + L_0 on -log p(x0), one x_t a term: (B,) nats (Ho et al. 2020, eq. 5; eq. 4.5).
 
     ts falls from 1 to 0 (`samplers.times`). With bins, x0 counts as one of that many even levels in [-1, 1].
     The reverse steps have variance sigma_ts^2, DDPM's beta_t: the choice with which the bound closes as steps shrink.
@@ -65,7 +67,7 @@ def vlb(denoise: Callable, x0: Tensor, ts: Tensor, schedule: Schedule, generator
 
 
 def log_bin(decoder: Gaussian, x0: Tensor, bins: int) -> Tensor:
-    """log of the decoder's mass in the bin of x0, outer bins reaching to infinity: (B,) (Ho et al. 2020, eq. 13; eq. 4.8)."""
+    """log of the mass in the bin of x0, outer bins reaching to infinity: (B,) (Ho et al. 2020, eq. 13; eq. 4.8)."""
     half = 1 / (bins - 1)
     upper = torch.where(x0 > 1 - half, math.inf, x0 + half)
     lower = torch.where(x0 < half - 1, -math.inf, x0 - half)

@@ -167,9 +167,7 @@ def _batched(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def report(
-    x: Tensor, y: Tensor | None, real_train: Images, real_test: Images, classifier: Classifier | None
-) -> dict:
+def report(x: Tensor, y: Tensor | None, real_train: Images, real_test: Images, classifier: Classifier | None) -> dict:
     """Scores pictures x (N, C, H, W), asked for as labels y (N,), and as many real held-out ones.
 
     At most len(real_test) of x, at random, are judged: both scores must have the same sample-size bias.
@@ -187,14 +185,22 @@ def report(
         features = _batched(describe, pictures)  # (n, D)
         kernel = kid(bank, features, generator=torch.Generator().manual_seed(0))
         precision, recall = precision_recall(bank[peers], features)  # two sets of one size
-        scores = {"frechet": frechet(bank, features), "kid": kernel.mean, "kid_error": kernel.error,
-                  "precision": precision, "recall": recall,
-                  "nearest_training_distance": nearest(features, bank)[0].median().item()}
+        scores = {
+            "frechet": frechet(bank, features),
+            "kid": kernel.mean,
+            "kid_error": kernel.error,
+            "precision": precision,
+            "recall": recall,
+            "nearest_training_distance": nearest(features, bank)[0].median().item(),
+        }
         if classifier is not None and labels is not None:
             scores["label_accuracy"] = label_accuracy(_batched(classifier, pictures), labels)
         return scores
 
     kind = "8x8 averaged pixels" if classifier is None else "minidiff classifier"
-    return {"features": f"{kind} ({bank.shape[1]} numbers)", "pictures": n,
-            "generated": score(x[chosen], None if y is None else y[chosen]),
-            "real_held_out": score(real_test.tensor(held_out), real_test.y[held_out])}
+    return {
+        "features": f"{kind} ({bank.shape[1]} numbers)",
+        "pictures": n,
+        "generated": score(x[chosen], None if y is None else y[chosen]),
+        "real_held_out": score(real_test.tensor(held_out), real_test.y[held_out]),
+    }

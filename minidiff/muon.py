@@ -4,7 +4,7 @@ A gradient of a weight matrix is mostly a few strong directions; Muon (Jordan et
 all of them. With the momentum M = U S V^T (a singular value decomposition) the step is U V^T:
     W <- W - lr * 0.2 sqrt(longer side) * U V^T,
 and U V^T comes from five matrix polynomials instead of a decomposition. The factor makes a step as long as one of
-AdamW, so that both share a learning rate (Liu et al. 2025, eq. 4). A convolution counts as the matrix (C_out, C_in k k).
+AdamW, so that both share a learning rate (Liu et al. 2025, eq. 4). A convolution is a matrix (C_out, C_in k k).
 """
 
 from collections import defaultdict
@@ -16,7 +16,7 @@ MOMENTUM = 0.95
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """U V^T for each of (N, rows, columns), roughly: singular values land between 0.7 and 1.2 (Newton-Schulz, 5 steps)."""
+    """U V^T for each of (N, rows, columns), roughly: singular values land in 0.7 to 1.2 (Newton-Schulz, 5 steps)."""
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
     x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)  # singular values at most 1

@@ -27,8 +27,10 @@ class Mixture:
     def __post_init__(self):
         K = len(self.weights)
         if self.means.ndim != 2 or len(self.means) != K or self.stds.shape not in {(K,), self.means.shape}:
-            raise ValueError(f"expected weights (K,), means (K, D), stds (K,) or (K, D), got {tuple(self.weights.shape)}, "
-                             f"{tuple(self.means.shape)}, {tuple(self.stds.shape)}")
+            raise ValueError(
+                f"expected weights (K,), means (K, D), stds (K,) or (K, D), got {tuple(self.weights.shape)}, "
+                f"{tuple(self.means.shape)}, {tuple(self.stds.shape)}"
+            )
         if not ((self.weights >= 0).all() and torch.isclose(self.weights.sum(), self.weights.new_ones(()))):
             raise ValueError(f"expected weights >= 0 that sum to 1, got {self.weights.tolist()}")
         if not (self.stds > 0).all():
@@ -89,10 +91,14 @@ class Empirical:
     def denoise(self, x: Tensor, t: float | Tensor, schedule: Schedule) -> Tensor:
         """E[x0 | x_t = x] = the data, weighted by how likely each is to have become x: (B, ...) (eq. 3.11). t > 0."""
         if x.shape[1:] != self.data.shape[1:]:
-            raise ValueError(f"expected data of shape (B, {', '.join(map(str, self.data.shape[1:]))}), got {tuple(x.shape)}")
+            raise ValueError(
+                f"expected data of shape (B, {', '.join(map(str, self.data.shape[1:]))}), got {tuple(x.shape)}"
+            )
         bank, points = self.data.flatten(1).to(x.device).double(), x.flatten(1).double()  # (N, D), (B, D)
         alpha, sigma = (expand(c, points) for c in schedule(t))  # () or (B, 1)
         if (sigma == 0).any():
             raise ValueError("expected t > 0: at t = 0 the data have no density to weight them by")
-        closeness = alpha * points @ bank.T - alpha**2 * bank.square().sum(1) / 2  # -|x - alpha d|^2 / 2 + const, (B, N)
+        closeness = (
+            alpha * points @ bank.T - alpha**2 * bank.square().sum(1) / 2
+        )  # -|x - alpha d|^2 / 2 + const, (B, N)
         return ((closeness / sigma**2).softmax(1) @ bank).reshape(x.shape).to(x)

@@ -16,10 +16,18 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#F0E442"]
-matplotlib.rcParams.update({
-    "axes.prop_cycle": cycler(color=COLOURS), "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "grid.alpha": 0.25, "image.cmap": "viridis", "legend.frameon": False, "font.size": 10,
-})
+matplotlib.rcParams.update(
+    {
+        "axes.prop_cycle": cycler(color=COLOURS),
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.alpha": 0.25,
+        "image.cmap": "viridis",
+        "legend.frameon": False,
+        "font.size": 10,
+    }
+)
 
 
 class Picture(Figure):

@@ -117,8 +117,10 @@ def solve(prediction: str, y: Tensor, x_t: Tensor, t: float | Tensor, schedule: 
     (alpha, sigma), (a, b) = schedule(t), row(prediction, t, schedule)
     det = alpha * b - sigma * a
     if (det == 0).any():
-        raise ValueError(f"a prediction of {prediction} does not determine x0 and eps at t = {as_time(t).max():.4g} "
-                         f"with {schedule}: expected alpha b - sigma a != 0, got 0")
+        raise ValueError(
+            f"a prediction of {prediction} does not determine x0 and eps at t = {as_time(t).max():.4g} "
+            f"with {schedule}: expected alpha b - sigma a != 0, got 0"
+        )
     x0 = expand(b / det, x_t) * x_t - expand(sigma / det, x_t) * y
     eps = expand(alpha / det, x_t) * y - expand(a / det, x_t) * x_t
     return x0, eps

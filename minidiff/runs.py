@@ -32,13 +32,18 @@ class Run:
 
     @classmethod
     def start(cls, folder: Path, images: Images, config: TrainConfig, device: torch.device) -> "Run":
-        """A new run on `images` with fresh weights from the config's seed. ValueError if the folder holds one already."""
+        """A new run with fresh weights from the config's seed. ValueError if the folder holds one already."""
         if (folder / CHECKPOINT).exists():
             raise ValueError(f"{folder} holds a run already: go on with it by --resume, or choose another --out")
         torch.manual_seed(config.seed)
         channels, height, _ = images.shape
         net = UNet(UNetConfig(channels=channels, classes=len(images.classes)))
-        about = {"data": images.name, "classes": list(images.classes), "size": list(images.shape), "config": asdict(config)}
+        about = {
+            "data": images.name,
+            "classes": list(images.classes),
+            "size": list(images.shape),
+            "config": asdict(config),
+        }
         run = cls(folder, Training(Denoiser(net, Cosine()).to(device), config), about, [])
         run.save()
         return run
@@ -48,7 +53,9 @@ class Run:
         """The run in the folder, as it was saved. CheckpointError if there is none or it learned from other data."""
         tensors, meta = checkpoint.load(folder / CHECKPOINT)
         if meta["data"] != images.name:
-            raise CheckpointError(f"{folder}: expected --data {meta['data']}, which the run began with, got {images.name}")
+            raise CheckpointError(
+                f"{folder}: expected --data {meta['data']}, which the run began with, got {images.name}"
+            )
         training = Training(checkpoint.build(meta["denoiser"]).to(device), TrainConfig(**meta["config"]))
         training.restore(tensors, meta["step"], meta["seconds"])
         about = {key: meta[key] for key in ("data", "classes", "size", "config")}
@@ -57,7 +64,7 @@ class Run:
         return cls(folder, training, about, [entry for entry in history if entry["step"] <= meta["step"]])
 
     def train(self, images: Images, steps: int | None = None, seconds: float | None = None) -> Iterator[Progress]:
-        """`minidiff.train.train`, written down: whatever ends it, Ctrl-C and errors too, the last whole step is saved."""
+        """`minidiff.train.train`, written down: whatever ends it, Ctrl-C too, the last whole step is saved."""
         saved, logged = time.monotonic(), 0.0
         try:
             for progress in train(self.training, images, steps, seconds):
@@ -73,8 +80,12 @@ class Run:
 
     def save(self) -> None:
         """Writes the checkpoint and the log, each in one piece."""
-        meta = {**self.about, "denoiser": checkpoint.describe(self.training.denoiser),
-                "step": self.training.step, "seconds": self.training.seconds}
+        meta = {
+            **self.about,
+            "denoiser": checkpoint.describe(self.training.denoiser),
+            "step": self.training.step,
+            "seconds": self.training.seconds,
+        }
         checkpoint.save(self.folder / CHECKPOINT, self.training.tensors(), meta)
         log = json.dumps({**self.about, "history": self.history}, indent=1)
         checkpoint.write_atomically(self.folder / LOG, log.encode())

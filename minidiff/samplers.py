@@ -38,7 +38,9 @@ def steps(ts: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """The pairs (t, s) of a falling grid (n + 1,), as float64 numbers ()."""
     ts = as_time(torch.as_tensor(ts, dtype=torch.float64).cpu())
     if ts.ndim != 1 or len(ts) < 2 or not (ts[1:] < ts[:-1]).all():
-        raise ValueError(f"expected at least two strictly falling times, got {ts.tolist()[:4]}{'...' if ts.numel() > 4 else ''}")
+        raise ValueError(
+            f"expected at least two strictly falling times, got {ts.tolist()[:4]}{'...' if ts.numel() > 4 else ''}"
+        )
     return pairwise(ts)
 
 
@@ -66,7 +68,9 @@ def ddpm(denoise: Callable, x: Tensor, ts: Tensor, schedule: Schedule, generator
 
 
 @torch.no_grad()
-def ddim(denoise: Callable, x: Tensor, ts: Tensor, schedule: Schedule, eta: float = 0.0, generator=None) -> Iterator[State]:
+def ddim(
+    denoise: Callable, x: Tensor, ts: Tensor, schedule: Schedule, eta: float = 0.0, generator=None
+) -> Iterator[State]:
     """The non-Markovian family (Song et al. 2020, eq. 12): eta = 0 draws no noise, eta = 1 is ddpm (eq. 8.3)."""
     for t, s in steps(ts):
         x0 = denoise(x, t)
@@ -95,7 +99,7 @@ def euler(denoise: Callable, x: Tensor, ts: Tensor, schedule: Schedule) -> Itera
 
 @torch.no_grad()
 def heun(denoise: Callable, x: Tensor, ts: Tensor, schedule: Schedule) -> Iterator[State]:
-    """Euler, then the mean of both ends' slopes: second order, two denoiser calls a step (Karras et al. 2022, Alg. 1)."""
+    """Euler, then the mean of both ends' slopes: second order, two calls a step (Karras et al. 2022, Alg. 1)."""
     for t, s in steps(ts):
         x0 = denoise(x, t)
         if s > 0:
@@ -126,8 +130,10 @@ def dpmpp_2m(denoise: Callable, x: Tensor, ts: Tensor, schedule: Schedule) -> It
 
 
 @torch.no_grad()
-def langevin(denoise: Callable, x: Tensor, ts: Tensor, schedule: Schedule, inner: int = 20, generator=None) -> Iterator[State]:
-    """Annealed Langevin dynamics (Song & Ermon 2019, Alg. 1): inner noisy uphill steps of size sigma^2 / 10 at each time."""
+def langevin(
+    denoise: Callable, x: Tensor, ts: Tensor, schedule: Schedule, inner: int = 20, generator=None
+) -> Iterator[State]:
+    """Annealed Langevin dynamics (Song & Ermon 2019, Alg. 1): inner noisy steps of size sigma^2 / 10 at each time."""
     for t, s in steps(ts):
         alpha, sigma = (expand(c, x) for c in schedule(t))
         step = sigma**2 / 10

@@ -57,7 +57,7 @@ class VariancePreserving(Schedule):
 
 @dataclass(frozen=True)
 class LinearBeta(VariancePreserving):
-    """DDPM's linear schedule in continuous time: beta(t) rises from beta_min to beta_max (Song et al. 2021, eq. 33; eq. 2.12)."""
+    """DDPM's linear table in continuous time, beta(t) from beta_min to beta_max (Song et al. 2021; eq. 2.12)."""
 
     beta_min: float = 0.1
     beta_max: float = 20.0
@@ -76,8 +76,10 @@ class FromBetas(VariancePreserving):
     def __post_init__(self):
         betas = tuple(float(b) for b in self.betas)
         if not betas or not all(0 < b < 1 for b in betas):
-            raise ValueError(f"expected betas strictly between 0 and 1, got {len(betas)} values"
-                             + (f" from {min(betas):.4g} to {max(betas):.4g}" if betas else ""))
+            raise ValueError(
+                f"expected betas strictly between 0 and 1, got {len(betas)} values"
+                + (f" from {min(betas):.4g} to {max(betas):.4g}" if betas else "")
+            )
         object.__setattr__(self, "betas", betas)
 
     def __repr__(self) -> str:

@@ -28,8 +28,8 @@ from minidiff.process import noise_like
 class TrainConfig:
     """The recipe. Nothing in it depends on how long a run will be, so any run can be continued."""
 
-    batch_size: int = 32
-    lr: float = 2e-3
+    batch_size: int = 64
+    lr: float = 3e-3
     warmup: int = 100  # steps until the learning rate is reached
     clip: float = 1.0  # largest norm of the gradient
     ema_gamma: float = 6.94  # the average of the weights reaches back over about a tenth of the run so far
@@ -41,7 +41,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Progress:
-    """One finished step: its number, the batch's mean weighted loss, the training seconds so far, the share of the budget used."""
+    """One finished step: number, mean weighted loss of the batch, training seconds so far, share of the budget used."""
 
     step: int
     loss: float
@@ -89,14 +89,19 @@ class Training:
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors of the run under flat names, for a checkpoint."""
-        moments = {f"optimizer.{type(optimizer).__name__}.{i}.{name}": tensor for optimizer in self.optimizers
-                   for i, state in optimizer.state_dict()["state"].items() for name, tensor in state.items()}
+        moments = {
+            f"optimizer.{type(optimizer).__name__}.{i}.{name}": tensor
+            for optimizer in self.optimizers
+            for i, state in optimizer.state_dict()["state"].items()
+            for name, tensor in state.items()
+        }
         weights = {f"denoiser.{name}": tensor for name, tensor in self.denoiser.state_dict().items()}
         average = {f"ema.{name}": tensor for name, tensor in self.ema.module.state_dict().items()}
         return weights | average | moments
 
     def restore(self, tensors: dict[str, Tensor], step: int, seconds: float) -> None:
         """Goes back to the state that `tensors` gave after that step."""
+
         def part(prefix: str) -> dict[str, Tensor]:
             return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
@@ -133,11 +138,13 @@ def train(training: Training, data, steps: int | None = None, seconds: float | N
             loss, lr = train_step(training, data)
             took = time.perf_counter() - began
             training.step, training.seconds = training.step + 1, training.seconds + took
-        yield Progress(training.step, loss, lr, training.seconds, training.config.batch_size / took, min(1.0, fraction()))
+        yield Progress(
+            training.step, loss, lr, training.seconds, training.config.batch_size / took, min(1.0, fraction())
+        )
 
 
 def train_step(training: Training, data) -> tuple[float, float]:
-    """One step down the loss (eq. 7.1): (loss, learning rate). The weights stay as they were if the loss is not finite."""
+    """One step down the loss (eq. 7.1): (loss, learning rate). The weights stay if the loss is not finite."""
     config, denoiser, device = training.config, training.denoiser, training.device
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + training.step)
     x0, *cond = data[batch_index(training.step, len(data), config.batch_size, config.seed)]
@@ -151,9 +158,11 @@ def train_step(training: Training, data) -> tuple[float, float]:
     loss = (weight(config.weighting, t, denoiser.schedule) * losses).mean()
     lr = config.lr * min(1.0, (training.step + 1) / config.warmup)
     if not torch.isfinite(loss):
-        raise ValueError(f"the loss is {loss.item()} at step {training.step + 1} (learning rate {lr:.3g}), expected a finite "
-                         "number: try a smaller learning rate, --precision fp32, and look for nan in the data; "
-                         f"the weights are those of step {training.step}")
+        raise ValueError(
+            f"the loss is {loss.item()} at step {training.step + 1} (learning rate {lr:.3g}), expected a finite "
+            "number: try a smaller learning rate, --precision fp32, and look for nan in the data; "
+            f"the weights are those of step {training.step}"
+        )
     loss.backward()
     torch.nn.utils.clip_grad_norm_(denoiser.parameters(), config.clip)
     for optimizer in training.optimizers:
@@ -166,7 +175,8 @@ def train_step(training: Training, data) -> tuple[float, float]:
 
 
 def batch_index(step: int, n: int, batch_size: int, seed: int) -> Tensor:
-    """The images of step 0, 1, ...: (batch_size,) int64. Each epoch is a new permutation of all n, cut where batches fall."""
+    """The images of step 0, 1, ...: (batch_size,) int64. Each epoch is a new permutation of all n, cut into batches."""
+
     def permutation(epoch: int) -> Tensor:
         return torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
 
@@ -177,9 +187,11 @@ def batch_index(step: int, n: int, batch_size: int, seed: int) -> Tensor:
 
 
 def autocast_dtype(device: torch.device, precision: str) -> torch.dtype | None:
-    """bfloat16 or None for float32. "auto" takes bfloat16 where the hardware multiplies it: CPUs with AMX, GPUs since Ampere."""
-    fast = {"cpu": lambda: torch.cpu._is_amx_tile_supported(),
-            "cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False)}
+    """bfloat16 or None for float32. "auto" takes bfloat16 where hardware multiplies it: AMX, GPUs since Ampere."""
+    fast = {
+        "cpu": lambda: torch.cpu._is_amx_tile_supported(),
+        "cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False),
+    }
     if precision not in ("auto", "fp32", "bf16"):
         raise ValueError(f"expected a precision among auto, fp32, bf16, got {precision!r}")
     if precision == "auto":
@@ -219,6 +231,8 @@ def bar(progress: Iterable[Progress]) -> Iterator[Progress]:
         smooth = None
         for p in progress:
             smooth = p.loss if smooth is None else 0.98 * smooth + 0.02 * p.loss
-            shown.set_postfix_str(f"step {p.step}, loss {smooth:.3f}, {p.images_per_second:.0f} images/s", refresh=False)
+            shown.set_postfix_str(
+                f"step {p.step}, loss {smooth:.3f}, {p.images_per_second:.0f} images/s", refresh=False
+            )
             shown.update(100 * p.fraction - shown.n)
             yield p

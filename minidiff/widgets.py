@@ -32,8 +32,11 @@ def explore(draw: Callable[..., Picture], **controls):
         control.observe(refresh, "value")
     box = ipywidgets.VBox([*controls.values(), image])
     view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
-    show = {"application/vnd.jupyter.widget-view+json": view, "image/png": base64.b64encode(image.value).decode(),
-            "text/plain": first.alt}
+    show = {
+        "application/vnd.jupyter.widget-view+json": view,
+        "image/png": base64.b64encode(image.value).decode(),
+        "text/plain": first.alt,
+    }
     display(show, metadata={"image/png": {"alt": first.alt}}, raw=True)
     return box
 
@@ -62,6 +65,7 @@ def film(frames: Sequence[Picture], ms: int = 80, hold: int = 1200) -> Film:
     palette.putpalette([255 if value > 248 else value for value in palette.getpalette()])
     pictures = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     buffer = io.BytesIO()
-    pictures[0].save(buffer, "PNG", save_all=True, append_images=pictures[1:], loop=0,
-                     duration=[ms] * (len(pictures) - 1) + [hold])
+    pictures[0].save(
+        buffer, "PNG", save_all=True, append_images=pictures[1:], loop=0, duration=[ms] * (len(pictures) - 1) + [hold]
+    )
     return Film(buffer.getvalue(), frames[-1].alt)

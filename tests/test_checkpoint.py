@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved comes back, and every kind of bad file or full disk gives one clear line and loses nothing."""
+"""Checkpoints: what is saved comes back; a bad file or a full disk gives one clear line and loses nothing."""
 
 import errno
 import json
@@ -14,7 +14,12 @@ from minidiff.nets.mlp import MLP, MLPConfig
 from minidiff.nets.unet import UNet, UNetConfig
 from minidiff.schedule import Cosine, Flow, FromBetas, LinearBeta, VarianceExploding
 
-TENSORS = {"weight": torch.arange(6.0).reshape(2, 3), "step": torch.tensor(7), "half": torch.randn(4).bfloat16(), "none": torch.zeros(0, 3)}
+TENSORS = {
+    "weight": torch.arange(6.0).reshape(2, 3),
+    "step": torch.tensor(7),
+    "half": torch.randn(4).bfloat16(),
+    "none": torch.zeros(0, 3),
+}
 
 
 @pytest.fixture
@@ -91,13 +96,17 @@ def test_a_full_disk_leaves_the_last_good_file(good, monkeypatch, failing):
         monkeypatch.setattr(os, "fsync", full)
     else:
         real = open
+
         def open_full(path, mode="r", **options):
             file = real(path, mode, **options)
             if mode == "wb":
+
                 class Full:
                     __enter__, __exit__, write = lambda self: self, lambda self, *_: file.close(), full
+
                 return Full()
             return file
+
         monkeypatch.setattr("builtins.open", open_full)
     with pytest.raises(CheckpointError, match=r"could not write .* MB \(No space left on device\).*is untouched"):
         save(good, {"weight": torch.zeros(1000)}, {})
@@ -123,16 +132,27 @@ def test_a_folder_in_the_way(tmp_path):
         save(tmp_path / "taken.safetensors", TENSORS, {})
 
 
-DENOISERS = [Denoiser(MLP(MLPConfig(width=16)), schedule, prediction)
-             for schedule, prediction in [(Cosine(), "v"), (Flow(), "velocity"), (LinearBeta(0.2, 15.0), "eps"),
-                                          (VarianceExploding(0.02, 30.0), "x0"), (FromBetas([0.1, 0.2, 0.3]), "eps")]]
+DENOISERS = [
+    Denoiser(MLP(MLPConfig(width=16)), schedule, prediction)
+    for schedule, prediction in [
+        (Cosine(), "v"),
+        (Flow(), "velocity"),
+        (LinearBeta(0.2, 15.0), "eps"),
+        (VarianceExploding(0.02, 30.0), "x0"),
+        (FromBetas([0.1, 0.2, 0.3]), "eps"),
+    ]
+]
 
 
 @pytest.mark.parametrize("denoiser", DENOISERS, ids=lambda d: type(d.schedule).__name__)
 def test_a_denoiser_can_be_rebuilt_from_json(denoiser):
     description = json.loads(json.dumps(describe(denoiser)))
     again = build(description)
-    assert again.schedule == denoiser.schedule and again.prediction == denoiser.prediction and again.net.config == denoiser.net.config
+    assert (
+        again.schedule == denoiser.schedule
+        and again.prediction == denoiser.prediction
+        and again.net.config == denoiser.net.config
+    )
 
 
 def test_a_denoiser_comes_back_in_half_precision(tmp_path):

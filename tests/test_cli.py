@@ -1,4 +1,4 @@
-"""The command line as people use it: a run from nothing, stopped and resumed, sampled and measured; and its one-line errors."""
+"""The command line as people use it: a run from nothing, stopped, resumed, sampled, measured; one-line errors."""
 
 import json
 import os
@@ -40,13 +40,26 @@ def test_ten_and_ten_steps_equal_twenty(tmp_path):
     assert train(tmp_path / "whole", "--steps", "20") == 0
     assert train(tmp_path / "parts", "--steps", "10") == 0
     assert train(tmp_path / "parts", "--steps", "20", "--resume") == 0
-    (whole, meta), (parts, meta_parts) = (load(tmp_path / name / "checkpoint.safetensors") for name in ("whole", "parts"))
+    (whole, meta), (parts, meta_parts) = (
+        load(tmp_path / name / "checkpoint.safetensors") for name in ("whole", "parts")
+    )
     assert meta["step"] == meta_parts["step"] == 20
     assert whole.keys() == parts.keys() and all(torch.equal(whole[k], parts[k]) for k in whole)
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
-    command = [sys.executable, "-m", "minidiff", "train", "--data", "digits", "--seconds", "300", "--out", str(tmp_path / "run")]
+    command = [
+        sys.executable,
+        "-m",
+        "minidiff",
+        "train",
+        "--data",
+        "digits",
+        "--seconds",
+        "300",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     while not (tmp_path / "run" / "log.json").exists() and process.poll() is None:
         time.sleep(0.1)
@@ -94,6 +107,7 @@ def test_the_batches_of_generate_leave_no_trace(run):
     noise = torch.randn((105, 1, 8, 8), generator=torch.Generator().manual_seed(0))
     from minidiff.guidance import cfg
     from minidiff.samplers import dpmpp_2m, final, times
+
     alone = final(dpmpp_2m(cfg(denoiser, labels[100:], 10, 1.5), noise[100:], times(2), denoiser.schedule)).clamp(-1, 1)
     torch.testing.assert_close(together[100:], alone, rtol=1e-4, atol=1e-4)
 
@@ -107,11 +121,14 @@ def test_evaluate_prints_a_table_and_writes_json(run, capsys):
     assert {"kid", "precision", "recall", "nearest_training_distance"} <= scores["generated"].keys()
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["train", "--data", "nope", "--out", "x"], "expected one of digits, fashion, emoji, scenes"),
-    (["sample", "no/such/run"], "no/such/run: no such checkpoint"),
-    (["evaluate", "no/such/run"], "no/such/run: no such checkpoint"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["train", "--data", "nope", "--out", "x"], "expected one of digits, fashion, emoji, scenes"),
+        (["sample", "no/such/run"], "no/such/run: no such checkpoint"),
+        (["evaluate", "no/such/run"], "no/such/run: no such checkpoint"),
+    ],
+)
 def test_one_line_for_what_is_not_there(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 1
@@ -144,7 +161,10 @@ def test_labels_and_endings_that_do_not_exist(run, capsys):
     assert "expected --out to end in .png or .npz, got a.gif" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["sample", "r", "--n", "0"], ["train", "--data", "digits", "--out", "x", "--seconds", "-3"], [], ["sing"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["sample", "r", "--n", "0"], ["train", "--data", "digits", "--out", "x", "--seconds", "-3"], [], ["sing"]],
+)
 def test_argparse_refuses(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         main(arguments)
@@ -179,7 +199,9 @@ def test_doctor_names_what_is_broken(capsys, monkeypatch):
 
 
 def test_as_a_module():
-    shown = subprocess.run([sys.executable, "-m", "minidiff", "--help"], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        [sys.executable, "-m", "minidiff", "--help"], capture_output=True, text=True, check=True
+    ).stdout
     assert all(command in shown for command in ("doctor", "train", "sample", "evaluate"))
 
 

@@ -106,14 +106,18 @@ def test_tensor_maps_bytes_to_the_interval_and_indexing_gives_a_batch():
     assert "bytes" in repr(found) and len(repr(found)) < 100
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"x": torch.zeros(2, 1, 4, 4)}, "uint8"),
-    ({"x": torch.zeros(2, 4, 4, dtype=torch.uint8)}, r"\(N, C, H, W\)"),
-    ({"y": torch.zeros(3, dtype=torch.int64)}, r"int64 \(2,\)"),
-    ({"y": torch.zeros(2)}, "int64"),
-    ({"y": torch.tensor([0, 2])}, r"0\.\.1, got 0\.\.2"),
-    ({"captions": ("one",)}, "0 or 2 captions"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"x": torch.zeros(2, 1, 4, 4)}, "uint8"),
+        ({"x": torch.zeros(2, 4, 4, dtype=torch.uint8)}, r"\(N, C, H, W\)"),
+        ({"y": torch.zeros(3, dtype=torch.int64)}, r"int64 \(2,\)"),
+        ({"y": torch.zeros(2)}, "int64"),
+        ({"y": torch.tensor([0, 2])}, r"0\.\.1, got 0\.\.2"),
+        ({"y": torch.tensor([-1, 1])}, r"0\.\.1, got -1\.\.1"),
+        ({"captions": ("one",)}, "0 or 2 captions"),
+    ],
+)
 def test_images_refuse_what_does_not_fit(change, message):
     x, y = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1])
     good = {"name": "two", "x": x, "y": y, "classes": ("a", "b")}
@@ -217,11 +221,14 @@ class Downloaded:
         self.data = self.pictures
 
 
-@pytest.mark.parametrize("name, pictures, shape", [
-    ("mnist", torch.full((3, 28, 28), 255, dtype=torch.uint8), (1, 32, 32)),
-    ("fashion-full", torch.full((3, 28, 28), 255, dtype=torch.uint8), (1, 32, 32)),
-    ("cifar10", np.full((3, 32, 32, 3), (255, 128, 0), np.uint8), (3, 32, 32)),
-])
+@pytest.mark.parametrize(
+    "name, pictures, shape",
+    [
+        ("mnist", torch.full((3, 28, 28), 255, dtype=torch.uint8), (1, 32, 32)),
+        ("fashion-full", torch.full((3, 28, 28), 255, dtype=torch.uint8), (1, 32, 32)),
+        ("cifar10", np.full((3, 32, 32, 3), (255, 128, 0), np.uint8), (3, 32, 32)),
+    ],
+)
 def test_downloads_become_images(monkeypatch, tmp_path, name, pictures, shape):
     datasets = pytest.importorskip("torchvision.datasets")
     monkeypatch.setattr(Downloaded, "pictures", pictures, raising=False)

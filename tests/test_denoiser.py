@@ -28,7 +28,9 @@ class Constant(nn.Module):
 def test_the_true_target_gives_the_true_image(schedule, prediction):
     x0, eps = torch.randn(2, 3, 1, 4, 4, dtype=torch.float64)
     net = Constant(target(prediction, x0, eps, 0.4, schedule))
-    torch.testing.assert_close(Denoiser(net, schedule, prediction)(add_noise(x0, eps, 0.4, schedule), 0.4), x0, rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(
+        Denoiser(net, schedule, prediction)(add_noise(x0, eps, 0.4, schedule), 0.4), x0, rtol=1e-7, atol=1e-7
+    )
 
 
 def test_the_network_gets_a_time_per_sample_and_the_condition():

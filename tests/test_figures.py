@@ -1,4 +1,4 @@
-"""Figures, live figures, films and self-checks: what they show, what they send, and that they never raise in a notebook."""
+"""Figures, live figures, films and self-checks: what they show, what they send, and that none raises."""
 
 import io
 
@@ -26,7 +26,9 @@ def test_figures_are_pngs_with_a_text(name):
     torch.manual_seed(0)
     picture = FIGURES[name]()
     data, metadata = picture._repr_mimebundle_()
-    assert set(data) == {"image/png", "text/plain"} and data["text/plain"] == metadata["image/png"]["alt"] == picture.alt
+    assert (
+        set(data) == {"image/png", "text/plain"} and data["text/plain"] == metadata["image/png"]["alt"] == picture.alt
+    )
     pixels = Image.open(io.BytesIO(data["image/png"]))
     assert len(set(pixels.convert("L").tobytes())) > 10  # something is drawn
     assert picture.png() == picture.png()
@@ -51,9 +53,11 @@ def test_show_source_is_the_live_source():
 def test_explore_redraws_and_leaves_a_picture(monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda *args, **kw: shown.append((args[0], kw)))
-    box = widgets.explore(lambda k: plot.curves(torch.arange(5.0), {"y": k * torch.arange(5.0) ** k}, f"power {k}", "x", "y"),
-                          k=ipywidgets.IntSlider(2, 1, 5, description="power"))
-    (data, options), = shown
+    box = widgets.explore(
+        lambda k: plot.curves(torch.arange(5.0), {"y": k * torch.arange(5.0) ** k}, f"power {k}", "x", "y"),
+        k=ipywidgets.IntSlider(2, 1, 5, description="power"),
+    )
+    ((data, options),) = shown
     assert set(data) == {"application/vnd.jupyter.widget-view+json", "image/png", "text/plain"}
     assert data["text/plain"] == "power 2" and options["metadata"]["image/png"]["alt"] == "power 2"
     slider, image = box.children
@@ -90,18 +94,21 @@ def not_started(x):
     raise NotImplementedError("your turn")
 
 
-@pytest.mark.parametrize("answer, reply", [
-    (lambda x: x + x, "correct"),
-    (lambda x: (2 * x).double(), "correct"),
-    (not_started, "not yet: nothing there so far. Hint: twice"),
-    (broken, "not yet: KeyError: 'mean'. Hint: twice"),
-    (lambda x: 3 * x, "not yet: off by up to 2. Hint: twice"),
-    (lambda x: None, "not yet: it returns None; is a return missing?. Hint: twice"),
-    (lambda x: x.sum(), r"not yet: shape (), wanted (3,). Hint: twice"),
-    (lambda x: "two", "not yet: expected numbers, got str. Hint: twice"),
-    (lambda x: (2 * x, x), "not yet: 2 values, wanted 1. Hint: twice"),
-    (lambda x: 2 * x if x.ndim == 1 else x, "not yet: off by up to 1. Hint: twice"),
-])
+@pytest.mark.parametrize(
+    "answer, reply",
+    [
+        (lambda x: x + x, "correct"),
+        (lambda x: (2 * x).double(), "correct"),
+        (not_started, "not yet: nothing there so far. Hint: twice"),
+        (broken, "not yet: KeyError: 'mean'. Hint: twice"),
+        (lambda x: 3 * x, "not yet: off by up to 2. Hint: twice"),
+        (lambda x: None, "not yet: it returns None; is a return missing?. Hint: twice"),
+        (lambda x: x.sum(), r"not yet: shape (), wanted (3,). Hint: twice"),
+        (lambda x: "two", "not yet: expected numbers, got str. Hint: twice"),
+        (lambda x: (2 * x, x), "not yet: 2 values, wanted 1. Hint: twice"),
+        (lambda x: 2 * x if x.ndim == 1 else x, "not yet: off by up to 1. Hint: twice"),
+    ],
+)
 def test_check_says_what_is_wrong_and_never_raises(answer, reply, capsys):
     check(answer, solution, INPUTS, hint="twice")
     assert capsys.readouterr().out.strip() == reply

@@ -11,8 +11,12 @@ from minidiff.oracle import Mixture
 from minidiff.samplers import ddim, final, times
 from minidiff.schedule import Cosine, LinearBeta
 
-CLASSES = [Mixture(torch.ones(1, **f64), torch.tensor([[m, 0.0]], **f64), torch.tensor([0.5], **f64)) for m in (-1.0, 1.0)]
-BOTH = Mixture(torch.tensor([0.5, 0.5], **f64), torch.tensor([[-1.0, 0.0], [1.0, 0.0]], **f64), torch.tensor([0.5, 0.5], **f64))
+CLASSES = [
+    Mixture(torch.ones(1, **f64), torch.tensor([[m, 0.0]], **f64), torch.tensor([0.5], **f64)) for m in (-1.0, 1.0)
+]
+BOTH = Mixture(
+    torch.tensor([0.5, 0.5], **f64), torch.tensor([[-1.0, 0.0], [1.0, 0.0]], **f64), torch.tensor([0.5, 0.5], **f64)
+)
 
 
 def denoise(x, t, cond):
@@ -39,8 +43,10 @@ def test_guided_score_is_the_sum_of_scores():
     """In scores: grad log p(x) + w (grad log p(x | y) - grad log p(x)), by automatic differentiation."""
     schedule, w = LinearBeta(), 2.5
     x = torch.randn(6, 2, **f64, requires_grad=True)
-    log_p = BOTH.log_prob(x, 0.4, schedule) + w * (CLASSES[1].log_prob(x, 0.4, schedule) - BOTH.log_prob(x, 0.4, schedule))
-    score, = torch.autograd.grad(log_p.sum(), x)
+    log_p = BOTH.log_prob(x, 0.4, schedule) + w * (
+        CLASSES[1].log_prob(x, 0.4, schedule) - BOTH.log_prob(x, 0.4, schedule)
+    )
+    (score,) = torch.autograd.grad(log_p.sum(), x)
     alpha, sigma = schedule(0.4)
     guided = cfg(denoise, torch.ones(6, dtype=torch.long), 2, w)(x.detach(), 0.4)
     torch.testing.assert_close((alpha * guided - x.detach()) / sigma**2, score)
@@ -63,8 +69,12 @@ def test_exact_classifier_guidance_at_w_1_is_conditioning():
 def test_classifier_guidance_works_inside_a_sampler():
     """Samplers switch gradients off; the classifier's gradient must be there all the same."""
     schedule = LinearBeta()
-    guided = classifier_guidance(partial(BOTH.denoise, schedule=schedule),
-                                 lambda x, t: CLASSES[1].log_prob(x, t, schedule) - BOTH.log_prob(x, t, schedule), 1.0, schedule)
+    guided = classifier_guidance(
+        partial(BOTH.denoise, schedule=schedule),
+        lambda x, t: CLASSES[1].log_prob(x, t, schedule) - BOTH.log_prob(x, t, schedule),
+        1.0,
+        schedule,
+    )
     x = final(ddim(guided, torch.randn(500, 2, **f64, generator=torch.Generator().manual_seed(0)), times(50), schedule))
     assert x[:, 0].mean().item() == pytest.approx(1.0, abs=0.1) and not x.requires_grad
 

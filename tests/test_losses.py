@@ -1,4 +1,4 @@
-"""Objectives: weights against the losses they stand for, the bound against exact likelihoods, the decoder's total mass."""
+"""Objectives: weights against the losses they stand for, the bound against exact likelihoods, the decoder's mass."""
 
 import math
 from functools import partial
@@ -20,7 +20,9 @@ def test_times_are_stratified():
     assert ((t * 1000 - torch.arange(1000) - 0.5).abs() <= 0.5 + 1e-3).all()
     assert t.min() >= 0 and t.max() <= 1
     assert sample_times(8, torch.Generator().manual_seed(0), start=0.2).min() >= 0.2
-    assert not torch.equal(sample_times(8, torch.Generator().manual_seed(1)), sample_times(8, torch.Generator().manual_seed(2)))
+    assert not torch.equal(
+        sample_times(8, torch.Generator().manual_seed(1)), sample_times(8, torch.Generator().manual_seed(2))
+    )
 
 
 def test_loss_is_the_mean_squared_error_of_x0():
@@ -42,8 +44,17 @@ def test_weights_turn_the_error_of_x0_into_the_error_of_the_target(schedule, pre
     t = torch.linspace(0.1, 0.9, 6, dtype=torch.float64)
     x_t = add_noise(x0, eps, t, schedule)
     alpha, sigma = (c[:, None] for c in schedule(t))
-    error = (target(prediction, x0, eps, t, schedule) - target(prediction, wrong, (x_t - alpha * wrong) / sigma, t, schedule)).square().mean(1)
-    torch.testing.assert_close(weight(prediction, t, schedule) * (x0 - wrong).square().mean(1), error, rtol=1e-8, atol=1e-10)
+    error = (
+        (
+            target(prediction, x0, eps, t, schedule)
+            - target(prediction, wrong, (x_t - alpha * wrong) / sigma, t, schedule)
+        )
+        .square()
+        .mean(1)
+    )
+    torch.testing.assert_close(
+        weight(prediction, t, schedule) * (x0 - wrong).square().mean(1), error, rtol=1e-8, atol=1e-10
+    )
 
 
 def test_named_weights():
@@ -77,8 +88,28 @@ def test_bound_of_a_gaussian_approaches_its_likelihood(schedule):
 def test_bound_of_a_mixture_lies_above_its_likelihood():
     x0 = THREE.sample(2000, torch.Generator().manual_seed(0))
     exact = -THREE.log_prob(x0, 0.0, LinearBeta()).mean().item()
-    good = vlb(partial(THREE.denoise, schedule=LinearBeta()), x0, times(300), LinearBeta(), torch.Generator().manual_seed(1)).mean().item()
-    bad = vlb(lambda x, t: 0.9 * THREE.denoise(x, t, LinearBeta()), x0, times(300), LinearBeta(), torch.Generator().manual_seed(1)).mean().item()
+    good = (
+        vlb(
+            partial(THREE.denoise, schedule=LinearBeta()),
+            x0,
+            times(300),
+            LinearBeta(),
+            torch.Generator().manual_seed(1),
+        )
+        .mean()
+        .item()
+    )
+    bad = (
+        vlb(
+            lambda x, t: 0.9 * THREE.denoise(x, t, LinearBeta()),
+            x0,
+            times(300),
+            LinearBeta(),
+            torch.Generator().manual_seed(1),
+        )
+        .mean()
+        .item()
+    )
     assert exact - 0.02 < good < exact + 0.1 and bad > good + 0.1
 
 
@@ -111,7 +142,12 @@ def test_bound_of_perfect_knowledge_is_the_prior_and_the_decoder():
     alpha, sigma = schedule(1.0)
     prior = ((alpha * x0 / sigma) ** 2 / 2).sum(1)  # KL of two Gaussians of one std
     decoder = 4 * (math.log(2 * math.pi) / 2 + schedule(ts[-2])[1].log())
-    ratio = torch.stack([posterior(x0, x0, s, t, schedule).std / transition(s, t, schedule)[1] for t, s in zip(ts[:-2], ts[1:-1], strict=True)])
+    ratio = torch.stack(
+        [
+            posterior(x0, x0, s, t, schedule).std / transition(s, t, schedule)[1]
+            for t, s in zip(ts[:-2], ts[1:-1], strict=True)
+        ]
+    )
     widths = 4 * ((ratio**2 - 1) / 2 - ratio.log()).sum()  # posterior and model differ in nothing but their variance
     torch.testing.assert_close(vlb(lambda x, t: x0, x0, ts, schedule), prior + decoder + widths, rtol=1e-9, atol=1e-9)
 
@@ -133,7 +169,9 @@ def test_bin_is_the_integral_of_the_density():
 
 def test_bins_far_in_either_tail_stay_finite():
     level = torch.tensor([[0.0]], **f64)
-    left, right = (log_bin(Gaussian(torch.tensor([[m]], **f64), torch.tensor(0.01, **f64)), level, 256).item() for m in (-0.9, 0.9))
+    left, right = (
+        log_bin(Gaussian(torch.tensor([[m]], **f64), torch.tensor(0.01, **f64)), level, 256).item() for m in (-0.9, 0.9)
+    )
     assert math.isfinite(left) and left == pytest.approx(right, rel=1e-9) and left < -3000
 
 

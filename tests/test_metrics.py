@@ -33,6 +33,7 @@ class Given(nn.Module):
 
 # Frechet distance
 
+
 def test_frechet_of_diagonal_gaussians_is_the_closed_form():
     mean1, mean2, std1, std2 = normal(4, 6)
     got = metrics.frechet_gaussians(mean1, std1.square().diag(), mean2, std2.square().diag())
@@ -93,6 +94,7 @@ def test_frechet_is_biased_upwards_and_less_so_with_more_samples():
 
 # Kernel distance
 
+
 def test_mmd2_is_its_definition():
     a, b = normal(7, 3), normal(5, 3, seed=1)
 
@@ -144,6 +146,7 @@ def test_kid_mixes_sets_that_are_sorted_by_class():
 
 # Precision and recall
 
+
 def test_a_lost_mode_costs_recall_and_junk_costs_precision():
     real = torch.cat([normal(300, 2), normal(300, 2, seed=1) + 20])
     same = torch.cat([normal(300, 2, seed=2), normal(300, 2, seed=3) + 20])
@@ -166,6 +169,7 @@ def test_precision_recall_by_hand():
 
 # Nearest training picture
 
+
 def test_nearest_is_brute_force_and_copies_are_at_distance_zero():
     x, bank = normal(300, 3, 4, 4).float(), normal(50, 3, 4, 4, seed=1).float()
     x, bank = x + 9, bank + 9  # far from the origin, where |a|^2 - 2 a.b + |b|^2 would cancel badly
@@ -178,6 +182,7 @@ def test_nearest_is_brute_force_and_copies_are_at_distance_zero():
 
 
 # Features
+
 
 def test_pixel_features_are_averages():
     x = normal(2, 3, 32, 16)
@@ -230,6 +235,7 @@ def test_label_accuracy():
 
 # What ships
 
+
 @pytest.mark.parametrize(("name", "least"), [("fashion", 0.915), ("digits", 0.97), ("emoji", 0.6)])
 def test_shipped_classifiers_are_as_good_as_they_say(name, least):
     from minidiff.data import load, shipped
@@ -251,6 +257,7 @@ def test_a_set_without_a_classifier_has_none():
 
 
 # The report
+
 
 @pytest.fixture(scope="module")
 def digits():
@@ -296,6 +303,7 @@ def test_report_compares_equal_numbers_and_keeps_labels_with_their_pictures(digi
 
 
 # Errors
+
 
 @pytest.mark.parametrize("call", [metrics.frechet, metrics.mmd2, metrics.precision_recall, metrics.kid])
 @pytest.mark.parametrize(

@@ -56,5 +56,7 @@ def test_a_convolution_is_a_matrix_in_any_memory_layout():
 
 
 def test_hidden_weights():
-    net = nn.Sequential(nn.Conv2d(1, 32, 3), nn.Conv2d(32, 32, 3), nn.GroupNorm(1, 32), nn.Linear(32, 4), nn.Embedding(40, 32))
+    net = nn.Sequential(
+        nn.Conv2d(1, 32, 3), nn.Conv2d(32, 32, 3), nn.GroupNorm(1, 32), nn.Linear(32, 4), nn.Embedding(40, 32)
+    )
     assert [w is net[1].weight for w in hidden_weights(net)] == [True]

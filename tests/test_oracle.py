@@ -9,9 +9,14 @@ from minidiff.process import add_noise, noise_like, transition
 from minidiff.schedule import Cosine, VarianceExploding
 
 f64 = {"dtype": torch.float64}
-THREE = Mixture(torch.tensor([0.2, 0.5, 0.3], **f64), torch.tensor([[-2.0, 0.5], [1.0, 1.0], [0.5, -1.5]], **f64),
-                torch.tensor([0.3, 0.5, 0.2], **f64))
-ONE_AXIS = Mixture(torch.tensor([0.4, 0.6], **f64), torch.tensor([[-1.0], [1.5]], **f64), torch.tensor([0.2, 0.4], **f64))
+THREE = Mixture(
+    torch.tensor([0.2, 0.5, 0.3], **f64),
+    torch.tensor([[-2.0, 0.5], [1.0, 1.0], [0.5, -1.5]], **f64),
+    torch.tensor([0.3, 0.5, 0.2], **f64),
+)
+ONE_AXIS = Mixture(
+    torch.tensor([0.4, 0.6], **f64), torch.tensor([[-1.0], [1.5]], **f64), torch.tensor([0.2, 0.4], **f64)
+)
 
 
 def grid(n=200_001, reach=12.0):
@@ -23,7 +28,7 @@ def grid(n=200_001, reach=12.0):
 def test_score_is_the_gradient_of_log_prob(schedule):
     x = torch.randn(20, 2, dtype=torch.float64, requires_grad=True)
     t = torch.linspace(0.05, 0.95, 20, dtype=torch.float64)
-    gradient, = torch.autograd.grad(THREE.log_prob(x, t, schedule).sum(), x)
+    (gradient,) = torch.autograd.grad(THREE.log_prob(x, t, schedule).sum(), x)
     torch.testing.assert_close(THREE.score(x.detach(), t, schedule), gradient, rtol=1e-9, atol=1e-9)
 
 
@@ -32,7 +37,9 @@ def test_denoise_is_tweedie(schedule):
     """E[x0 | x_t] = (x_t + sigma^2 score) / alpha: two sums over components that share no line."""
     x, t = torch.randn(20, 2, dtype=torch.float64), torch.linspace(0.05, 0.95, 20, dtype=torch.float64)
     alpha, sigma = (c[:, None] for c in schedule(t))
-    torch.testing.assert_close(THREE.denoise(x, t, schedule), (x + sigma**2 * THREE.score(x, t, schedule)) / alpha, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(
+        THREE.denoise(x, t, schedule), (x + sigma**2 * THREE.score(x, t, schedule)) / alpha, rtol=1e-8, atol=1e-8
+    )
 
 
 @every_schedule
@@ -45,7 +52,9 @@ def test_density_and_posterior_mean_by_quadrature(schedule):
         joint = prior * torch.distributions.Normal(alpha * x0, sigma).log_prob(torch.tensor(x, **f64)).exp()
         at = torch.tensor([[x]], **f64)
         assert ONE_AXIS.log_prob(at, 0.4, schedule).exp().item() == pytest.approx((joint.sum() * step).item(), rel=1e-7)
-        assert ONE_AXIS.denoise(at, 0.4, schedule).item() == pytest.approx(((joint * x0).sum() / joint.sum()).item(), rel=1e-7)
+        assert ONE_AXIS.denoise(at, 0.4, schedule).item() == pytest.approx(
+            ((joint * x0).sum() / joint.sum()).item(), rel=1e-7
+        )
 
 
 def test_density_integrates_to_one():
@@ -58,7 +67,9 @@ def test_one_gaussian_has_the_textbook_answer():
     one = Mixture(torch.ones(1, **f64), torch.tensor([[2.0]], **f64), torch.tensor([0.5], **f64))
     alpha, sigma = Cosine()(0.4)
     x, variance = torch.tensor([[0.3]], **f64), alpha**2 * 0.25 + sigma**2
-    assert one.denoise(x, 0.4, Cosine()).item() == pytest.approx((2 + alpha * 0.25 / variance * (0.3 - 2 * alpha)).item())
+    assert one.denoise(x, 0.4, Cosine()).item() == pytest.approx(
+        (2 + alpha * 0.25 / variance * (0.3 - 2 * alpha)).item()
+    )
 
 
 def test_reverse_kernel_equals_bayes_on_a_grid():
@@ -81,7 +92,11 @@ def test_sample_has_the_mixtures_moments():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_finite_400_standard_deviations_away(dtype):
-    narrow = Mixture(torch.tensor([0.5, 0.5], dtype=dtype), torch.tensor([[-1.0, 0.0], [1.0, 0.0]], dtype=dtype), torch.tensor([0.1, 0.1], dtype=dtype))
+    narrow = Mixture(
+        torch.tensor([0.5, 0.5], dtype=dtype),
+        torch.tensor([[-1.0, 0.0], [1.0, 0.0]], dtype=dtype),
+        torch.tensor([0.1, 0.1], dtype=dtype),
+    )
     x = torch.tensor([[41.0, 0.0]], dtype=dtype)  # 400 standard deviations right of the right component
     log_prob, score = narrow.log_prob(x, 0.0, Cosine()), narrow.score(x, 0.0, Cosine())
     normal = torch.distributions.Normal(0.0, 0.1)
@@ -115,14 +130,18 @@ def test_empirical_is_the_mixture_of_narrow_gaussians():
     spikes = Mixture(torch.full((30,), 1 / 30, **f64), data, torch.full((30,), 1e-6, **f64))
     t = torch.linspace(0.1, 1.0, 12, dtype=torch.float64)
     x = add_noise(data[:12], noise_like(data[:12]), t, Cosine())
-    torch.testing.assert_close(Empirical(data).denoise(x, t, Cosine()), spikes.denoise(x, t, Cosine()), rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(
+        Empirical(data).denoise(x, t, Cosine()), spikes.denoise(x, t, Cosine()), rtol=1e-8, atol=1e-8
+    )
 
 
 def test_empirical_takes_images_and_refuses_others():
     data = torch.rand(10, 1, 4, 4) * 2 - 1
     x0 = Empirical(data).denoise(data[:3], 1e-3, Cosine())
     torch.testing.assert_close(x0, data[:3], rtol=0, atol=1e-4)  # hardly any noise: the nearest image is certain
-    torch.testing.assert_close(Empirical(data).denoise(data[:1], 1.0, Cosine())[0], data.mean(0), rtol=0, atol=1e-6)  # nothing known
+    torch.testing.assert_close(
+        Empirical(data).denoise(data[:1], 1.0, Cosine())[0], data.mean(0), rtol=0, atol=1e-6
+    )  # nothing known
     with pytest.raises(ValueError, match="t > 0"):
         Empirical(data).denoise(data, 0.0, Cosine())
     with pytest.raises(ValueError, match=r"expected data of shape \(B, 1, 4, 4\)"):

@@ -1,4 +1,4 @@
-"""The forward process and its posterior: against the step-by-step chain, grid Bayes, quadrature and torch's distributions."""
+"""The forward process and its posterior: against the chain step by step, grid Bayes and torch's distributions."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def test_each_sample_has_its_own_time_even_when_batch_and_width_agree():
     x0, eps, t = torch.randn(4, 4), torch.randn(4, 4), torch.tensor([0.1, 0.4, 0.6, 0.9])
     together = add_noise(x0, eps, t, Cosine())
     for i in range(4):
-        torch.testing.assert_close(together[i], add_noise(x0[i:i + 1], eps[i:i + 1], t[i], Cosine())[0])
+        torch.testing.assert_close(together[i], add_noise(x0[i : i + 1], eps[i : i + 1], t[i], Cosine())[0])
 
 
 def test_shapes_that_would_broadcast_are_refused():
@@ -76,11 +76,13 @@ def test_posterior_equals_bayes_on_a_grid(schedule):
     x0, x_t, s, t = 0.7, -0.4, 0.45, 0.6
     (alpha_s, sigma_s), (alpha_ts, sigma_ts) = schedule(s), transition(s, t, schedule)
     grid = alpha_s * x0 + sigma_s * torch.linspace(-12, 12, 400_001, dtype=torch.float64)
-    log_q = -((x_t - alpha_ts * grid) / sigma_ts) ** 2 / 2 - ((grid - alpha_s * x0) / sigma_s) ** 2 / 2
+    log_q = -(((x_t - alpha_ts * grid) / sigma_ts) ** 2) / 2 - ((grid - alpha_s * x0) / sigma_s) ** 2 / 2
     q = log_q.softmax(0)
     mean = (q * grid).sum()
     std = (q * (grid - mean) ** 2).sum().sqrt()
-    exact = posterior(torch.tensor([[x_t]], dtype=torch.float64), torch.tensor([[x0]], dtype=torch.float64), s, t, schedule)
+    exact = posterior(
+        torch.tensor([[x_t]], dtype=torch.float64), torch.tensor([[x0]], dtype=torch.float64), s, t, schedule
+    )
     assert exact.mean.item() == pytest.approx(mean.item(), rel=1e-6, abs=1e-7)
     assert exact.std.item() == pytest.approx(std.item(), rel=1e-6)
 
@@ -123,7 +125,9 @@ def test_targets_have_their_published_signs():
     alpha, sigma = Cosine()(0.3)
     torch.testing.assert_close(target("v", x0, eps, 0.3, Cosine()), alpha * eps - sigma * x0)
     torch.testing.assert_close(target("velocity", x0, eps, 0.3, Flow()), eps - x0)
-    assert torch.equal(target("eps", x0, eps, 0.3, Cosine()), eps) and torch.equal(target("x0", x0, eps, 0.3, Cosine()), x0)
+    assert torch.equal(target("eps", x0, eps, 0.3, Cosine()), eps) and torch.equal(
+        target("x0", x0, eps, 0.3, Cosine()), x0
+    )
 
 
 @every_schedule
@@ -146,7 +150,9 @@ def test_unsolvable_and_unknown_predictions_are_refused():
 def test_gaussian_agrees_with_torch_distributions():
     p = Gaussian(torch.randn(5, 3, dtype=torch.float64), torch.tensor(0.7, dtype=torch.float64))
     q = Gaussian(torch.randn(5, 3, dtype=torch.float64), torch.tensor(1.3, dtype=torch.float64))
-    as_torch = [torch.distributions.Independent(torch.distributions.Normal(g.mean, g.std.expand(5, 3)), 1) for g in (p, q)]
+    as_torch = [
+        torch.distributions.Independent(torch.distributions.Normal(g.mean, g.std.expand(5, 3)), 1) for g in (p, q)
+    ]
     torch.testing.assert_close(p.kl(q), torch.distributions.kl_divergence(*as_torch))
     x = torch.randn(5, 3, dtype=torch.float64)
     torch.testing.assert_close(p.log_prob(x), as_torch[0].log_prob(x))

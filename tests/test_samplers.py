@@ -21,7 +21,9 @@ def start(n, dims, schedule, seed=0, dtype=torch.float64):
 
 def test_times():
     assert times(4).tolist() == [1.0, 0.75, 0.5, 0.25, 0.0] and times(4).dtype == torch.float64
-    torch.testing.assert_close(times(1000), torch.arange(1000, -1, -1, dtype=torch.float64) / 1000, rtol=1e-15, atol=0)  # DDPM's k / T
+    torch.testing.assert_close(
+        times(1000), torch.arange(1000, -1, -1, dtype=torch.float64) / 1000, rtol=1e-15, atol=0
+    )  # DDPM's k / T
     for arguments in [(0,), (4, 0.2, 0.5), (4, 1.2), (4, 1.0, -0.1)]:
         with pytest.raises(ValueError, match="expected n >= 1 and"):
             times(*arguments)
@@ -43,16 +45,24 @@ def test_walks_the_grid_and_ends_in_x0_without_noise(sampler):
 
 
 @every_sampler
-@pytest.mark.parametrize("schedule", [LinearBeta(), Flow(), VarianceExploding(0.01, 20.0)], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "schedule", [LinearBeta(), Flow(), VarianceExploding(0.01, 20.0)], ids=lambda s: type(s).__name__
+)
 def test_the_oracle_gives_the_mixture_back(sampler, schedule):
     """Weights, means and widths of the components, from noise alone."""
-    ts = times(100) if not isinstance(schedule, VarianceExploding) else torch.cat([times(100, 1.0, 0.2), torch.zeros(1)])
+    ts = (
+        times(100) if not isinstance(schedule, VarianceExploding) else torch.cat([times(100, 1.0, 0.2), torch.zeros(1)])
+    )
     x = final(sampler(partial(ONE_AXIS.denoise, schedule=schedule), start(4000, 1, schedule), ts, schedule))[:, 0]
     right = x > 0.25
     assert right.double().mean().item() == pytest.approx(0.6, abs=0.05)
-    assert x[right].mean().item() == pytest.approx(1.5, abs=0.07) and x[~right].mean().item() == pytest.approx(-1, abs=0.07)
+    assert x[right].mean().item() == pytest.approx(1.5, abs=0.07) and x[~right].mean().item() == pytest.approx(
+        -1, abs=0.07
+    )
     width = 0.25 if sampler is langevin else 0.12  # the steps of Langevin dynamics are not infinitely small
-    assert x[right].std().item() == pytest.approx(0.4, rel=width) and x[~right].std().item() == pytest.approx(0.2, rel=width)
+    assert x[right].std().item() == pytest.approx(0.4, rel=width) and x[~right].std().item() == pytest.approx(
+        0.2, rel=width
+    )
 
 
 def exact_flow(x, start_time, stop_time, schedule):
@@ -62,14 +72,18 @@ def exact_flow(x, start_time, stop_time, schedule):
     return alpha_s * 0.8 + (x - alpha_t * 0.8) * widths[1] / widths[0]
 
 
-@pytest.mark.parametrize("sampler, order", [(euler, 1), (ddim, 1), (heun, 2), (dpmpp_2m, 2)], ids=lambda v: getattr(v, "__name__", str(v)))
+@pytest.mark.parametrize(
+    "sampler, order", [(euler, 1), (ddim, 1), (heun, 2), (dpmpp_2m, 2)], ids=lambda v: getattr(v, "__name__", str(v))
+)
 @pytest.mark.parametrize("schedule", [LinearBeta(), Cosine(), Flow()], ids=lambda s: type(s).__name__)
 def test_order_of_convergence(sampler, order, schedule):
     """Each doubling of the steps halves (first order) or quarters (second) the error against the exact flow."""
     x = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
     exact = exact_flow(x, 0.9, 0.1, schedule)
-    coarse, fine = ((final(sampler(partial(ONE.denoise, schedule=schedule), x, times(n, 0.9, 0.1), schedule)) - exact).abs().max()
-                    for n in (20, 640))
+    coarse, fine = (
+        (final(sampler(partial(ONE.denoise, schedule=schedule), x, times(n, 0.9, 0.1), schedule)) - exact).abs().max()
+        for n in (20, 640)
+    )
     assert ((coarse / fine).log2() / 5).item() == pytest.approx(order, abs=0.25)
 
 
@@ -90,11 +104,15 @@ def test_ddim_is_dpmpp_of_first_order():
 
 
 def test_langevin_settles_where_its_steps_say():
-    """On N(alpha m, S^2) steps of size e settle at the variance S^2 / (1 - e / (4 S^2)), the fixed point of one step."""
+    """On N(alpha m, S^2) steps of size e settle at the variance S^2 / (1 - e / (4 S^2)), a step's fixed point."""
     schedule, generator = Cosine(), torch.Generator().manual_seed(0)
     (alpha, sigma), ts = schedule(0.5), torch.tensor([0.5, 0.4], dtype=torch.float64)
     x = torch.randn((40_000, 1), generator=generator, dtype=torch.float64)
-    x = final(langevin(partial(ONE.denoise, schedule=schedule), x, ts, schedule, 150, generator)) * alpha / schedule(0.4)[0]
+    x = (
+        final(langevin(partial(ONE.denoise, schedule=schedule), x, ts, schedule, 150, generator))
+        * alpha
+        / schedule(0.4)[0]
+    )
     variance, step = alpha**2 * 0.25 + sigma**2, sigma**2 / 10
     assert x.mean().item() == pytest.approx((alpha * 0.8).item(), abs=0.02)
     assert x.var().item() == pytest.approx((variance / (1 - step / (4 * variance))).item(), rel=0.02)
@@ -110,7 +128,11 @@ def test_odes_draw_no_noise(sampler):
 @pytest.mark.parametrize("sampler", [ddpm, langevin, partial(ddim, eta=0.5)], ids=["ddpm", "langevin", "ddim"])
 def test_noise_comes_from_the_generator(sampler):
     x, schedule = start(20, 2, Cosine()), Cosine()
-    run = lambda seed: final(sampler(partial(THREE.denoise, schedule=schedule), x, times(10), schedule, generator=torch.Generator().manual_seed(seed)))  # noqa: E731
+
+    def run(seed):
+        generator = torch.Generator().manual_seed(seed)
+        return final(sampler(partial(THREE.denoise, schedule=schedule), x, times(10), schedule, generator=generator))
+
     assert torch.equal(run(1), run(1)) and not torch.equal(run(1), run(2))
 
 
@@ -123,7 +145,9 @@ def eps_from(x, x0, t, schedule):
 def test_ddpm_step_agrees_with_diffusers(steps):
     diffusers = pytest.importorskip("diffusers", reason="the peer that each step is compared with; extra `test`")
     schedule = FromBetas(linear_betas(1000))
-    theirs = diffusers.DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear", clip_sample=False, timestep_spacing="trailing")
+    theirs = diffusers.DDPMScheduler(
+        num_train_timesteps=1000, beta_schedule="linear", clip_sample=False, timestep_spacing="trailing"
+    )
     theirs.set_timesteps(steps)
     for k in (999, 599, 1000 // steps - 1):  # diffusers counts DDPM's steps 1..T from 0
         tolerance = 1e-4 if k else 1e-3  # the very last of 1000: diffusers takes 1 - 0.9999 in float32
@@ -131,7 +155,15 @@ def test_ddpm_step_agrees_with_diffusers(steps):
         t, s = (k + 1) / 1000, (k + 1 - 1000 // steps) / 1000
         eps = eps_from(x, x0, t, schedule).float()
         expected = theirs.step(eps, k, x, generator=torch.Generator().manual_seed(5)).prev_sample
-        ours = final(ddpm(lambda x, t, x0=x0: x0, x, torch.tensor([t, s], dtype=torch.float64), schedule, torch.Generator().manual_seed(5)))
+        ours = final(
+            ddpm(
+                lambda x, t, x0=x0: x0,
+                x,
+                torch.tensor([t, s], dtype=torch.float64),
+                schedule,
+                torch.Generator().manual_seed(5),
+            )
+        )
         torch.testing.assert_close(ours, expected, rtol=tolerance, atol=tolerance)
 
 
@@ -139,15 +171,29 @@ def test_ddpm_step_agrees_with_diffusers(steps):
 def test_ddim_step_agrees_with_diffusers(eta):
     diffusers = pytest.importorskip("diffusers", reason="the peer that each step is compared with; extra `test`")
     schedule = FromBetas(linear_betas(1000))
-    theirs = diffusers.DDIMScheduler(num_train_timesteps=1000, beta_schedule="linear", clip_sample=False,
-                                     set_alpha_to_one=True, timestep_spacing="trailing")
+    theirs = diffusers.DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="linear",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        timestep_spacing="trailing",
+    )
     theirs.set_timesteps(50)
     for k in (999, 599, 39):
         x, x0 = torch.randn(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(k)).unbind()
         t, s = (k + 1) / 1000, (k - 19) / 1000
         eps = eps_from(x, x0, t, schedule).float()
         expected = theirs.step(eps, k, x, eta=eta, generator=torch.Generator().manual_seed(5)).prev_sample
-        ours = final(ddim(lambda x, t, x0=x0: x0, x, torch.tensor([t, s], dtype=torch.float64), schedule, eta, torch.Generator().manual_seed(5)))
+        ours = final(
+            ddim(
+                lambda x, t, x0=x0: x0,
+                x,
+                torch.tensor([t, s], dtype=torch.float64),
+                schedule,
+                eta,
+                torch.Generator().manual_seed(5),
+            )
+        )
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -155,9 +201,16 @@ def test_dpmpp_run_agrees_with_diffusers():
     """A whole run of DPM-Solver++(2M) on the same grid, with the same denoiser."""
     diffusers = pytest.importorskip("diffusers", reason="the peer that the run is compared with; extra `test`")
     schedule = FromBetas(linear_betas(1000))
-    theirs = diffusers.DPMSolverMultistepScheduler(num_train_timesteps=1000, beta_schedule="linear", algorithm_type="dpmsolver++",
-                                                   solver_order=2, prediction_type="sample", lower_order_final=True,
-                                                   timestep_spacing="trailing", final_sigmas_type="zero")
+    theirs = diffusers.DPMSolverMultistepScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="linear",
+        algorithm_type="dpmsolver++",
+        solver_order=2,
+        prediction_type="sample",
+        lower_order_final=True,
+        timestep_spacing="trailing",
+        final_sigmas_type="zero",
+    )
     theirs.set_timesteps(20)
     x = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
     ts = torch.cat([(theirs.timesteps.double() + 1) / 1000, torch.zeros(1, dtype=torch.float64)])

@@ -38,7 +38,9 @@ def test_data_at_0_and_noise_growing(schedule):
     assert (schedule.log_snr(torch.linspace(0.01, 0.99, 99, dtype=torch.float64)).diff() < 0).all()
 
 
-@pytest.mark.parametrize("schedule", [LinearBeta(), Cosine(), FromBetas(linear_betas(1000))], ids=["LinearBeta", "Cosine", "FromBetas"])
+@pytest.mark.parametrize(
+    "schedule", [LinearBeta(), Cosine(), FromBetas(linear_betas(1000))], ids=["LinearBeta", "Cosine", "FromBetas"]
+)
 def test_variance_is_preserved(schedule):
     alpha, sigma = schedule(torch.linspace(0, 1, 101, dtype=torch.float64))
     torch.testing.assert_close(alpha**2 + sigma**2, torch.ones_like(alpha), rtol=0, atol=1e-14)
@@ -96,12 +98,15 @@ def test_linear_beta_integrates_its_beta():
     assert LinearBeta()(0.7)[0].log().item() == pytest.approx(-integral.item() / 2, rel=1e-9)
 
 
-@pytest.mark.parametrize("ours, name, arguments", [
-    (linear_betas(1000), "linear", {}),
-    (scaled_linear_betas(1000), "scaled_linear", {"beta_start": 0.00085, "beta_end": 0.012}),
-    (cosine_betas(1000), "squaredcos_cap_v2", {}),
-    (sigmoid_betas(1000), "sigmoid", {}),
-])
+@pytest.mark.parametrize(
+    "ours, name, arguments",
+    [
+        (linear_betas(1000), "linear", {}),
+        (scaled_linear_betas(1000), "scaled_linear", {"beta_start": 0.00085, "beta_end": 0.012}),
+        (cosine_betas(1000), "squaredcos_cap_v2", {}),
+        (sigmoid_betas(1000), "sigmoid", {}),
+    ],
+)
 def test_tables_agree_with_diffusers(ours, name, arguments):
     diffusers = pytest.importorskip("diffusers", reason="the peer that these tables are compared with; extra `test`")
     theirs = diffusers.DDPMScheduler(num_train_timesteps=1000, beta_schedule=name, **arguments).betas

@@ -150,8 +150,11 @@ def train(name: str, full: Path | None) -> None:
     path = ROOT / "data" / f"classifier-{name}.safetensors"
     checkpoint.save(path, tensors, meta)
     register(path)
-    print(f"{path.name}: {meta['test_accuracy']:.2%} of {meta['test_pictures']:,}, {seconds} CPU seconds, "
-          f"{path.stat().st_size / 1e6:.2f} MB", flush=True)
+    print(
+        f"{path.name}: {meta['test_accuracy']:.2%} of {meta['test_pictures']:,}, {seconds} CPU seconds, "
+        f"{path.stat().st_size / 1e6:.2f} MB",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -25,8 +25,14 @@ SHAPES = {  # tips, and how far out the notches lie if the tips lie at 1; cos(pi
     "triangle": (3, math.cos(math.pi / 3)),
     "star": (5, 0.45),
 }
-COLOURS = {"red": (220, 50, 47), "green": (40, 160, 70), "blue": (40, 90, 210), "yellow": (250, 200, 30),
-           "purple": (150, 60, 190), "black": (30, 30, 30)}
+COLOURS = {
+    "red": (220, 50, 47),
+    "green": (40, 160, 70),
+    "blue": (40, 90, 210),
+    "yellow": (250, 200, 30),
+    "purple": (150, 60, 190),
+    "black": (30, 30, 30),
+}
 SIZES = {"small": 0.08, "large": 0.13}
 RELATIONS = "left of", "right of", "above", "below"
 MARGIN = 0.08
@@ -88,16 +94,18 @@ def _reach(shape: str, size: str) -> float:
 def _fits(centres: Sequence[Sequence[float]], reach: Sequence[float]) -> bool:
     """Whether no two items come closer than they reach, and each is in a clear relation to the first."""
     discs = zip(centres, reach, strict=True)
-    return (all(_direction(centres[0], centre) for centre in centres[1:])
-            and all(math.dist(a, b) > r + s for (a, r), (b, s) in combinations(discs, 2)))
+    return all(_direction(centres[0], centre) for centre in centres[1:]) and all(
+        math.dist(a, b) > r + s for (a, r), (b, s) in combinations(discs, 2)
+    )
 
 
 def relation(a: Item, b: Item) -> str:
     """The relation of a to b, one of `RELATIONS`. ValueError where no single one fits."""
     found = _direction((a.x, a.y), (b.x, b.y))
     if found is None:
-        raise ValueError(f"expected centres that differ along one axis by {MARGIN} more than along the "
-                         f"other, got {a} and {b}")
+        raise ValueError(
+            f"expected centres that differ along one axis by {MARGIN} more than along the other, got {a} and {b}"
+        )
     return found
 
 

@@ -51,14 +51,19 @@ def load_download(name: str, split: str) -> Images:
 def load_folder(folder: str | Path, split: str = "train", size: int = 32) -> Images:
     """All pictures under a folder as RGB of size by size; ValueError if there are none or one is broken."""
     folder = Path(folder)
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES
-                   and not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    paths = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
     labels = [path.parent.relative_to(folder).as_posix() for path in paths]
     classes = sorted(set(labels))
     picks = held_out(len(paths), split).tolist()
     if not picks:
-        raise ValueError(f"expected pictures ({' '.join(sorted(SUFFIXES))}) under {folder}, at least {EVERY} "
-                         f"for a test split; got {len(paths)} for split {split!r}")
+        raise ValueError(
+            f"expected pictures ({' '.join(sorted(SUFFIXES))}) under {folder}, at least {EVERY} "
+            f"for a test split; got {len(paths)} for split {split!r}"
+        )
     x = torch.stack([_read(paths[k], size) for k in picks])
     y = torch.tensor([classes.index(labels[k]) for k in picks])
     return Images(str(folder.resolve()), x, y, tuple(classes))

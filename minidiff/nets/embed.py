@@ -1,8 +1,10 @@
 """How does a network hear a time and a label?
 
 A number enters as a bank of waves (Vaswani et al. 2017, section 3.5), from slow to fast,
-    sinusoid(t) = [cos(w_0 t), ..., cos(w_{h-1} t), sin(w_0 t), ..., sin(w_{h-1} t)],    w_i = 1000 * 10000^(-i/h),
-so that near times get near vectors and every scale of t in [0, 1] is visible; a label enters as a learned vector.
+    sinusoid(t) = [cos(w_0 t), ..., cos(w_{h-1} t), sin(w_0 t), ..., sin(w_{h-1} t)],
+    w_i = 1000 * 10000^(-i/h), h waves of each kind,
+so that near times get near vectors and every scale of t in [0, 1] is visible.
+A label enters as a learned vector.
 Label `classes` is the null label, "no label given"; None stands for a whole batch of it.
 Times are (B,), labels (B,) int64, embeddings (B, D).
 """
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 
 
 def sinusoid(t: Tensor, dim: int) -> Tensor:
-    """Waves of times t (B,) in [0, 1] as (B, dim), dim even (Vaswani et al. 2017; t in thousandths, as Ho et al. 2020)."""
+    """Waves (B, dim), dim even, of times (B,) in [0, 1], counted in thousandths (Vaswani et al. 2017)."""
     if dim < 2 or dim % 2:
         raise ValueError(f"expected an even embedding size of at least 2, got {dim}")
     half = dim // 2
@@ -24,7 +26,7 @@ def sinusoid(t: Tensor, dim: int) -> Tensor:
 
 
 class Embedding(nn.Module):
-    """One vector (B, dim) for a time (B,) and a label (B,): the sum of a small MLP of waves and a row of a table."""
+    """One vector (B, dim) for a time (B,) and a label (B,): a small MLP of waves plus a row of a table."""
 
     def __init__(self, dim: int, classes: int):
         super().__init__()

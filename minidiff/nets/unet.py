@@ -3,8 +3,8 @@
 A U-Net (Ronneberger et al. 2015; Ho et al. 2020, appendix B): go down to few pixels and many channels, where
 the whole picture is one neighbourhood, come up again, and at each size hand what was seen on the way down to
 the way up. The stem folds patch x patch pixels into channels; the head unfolds them.
-Images are (B, C, H, W) with H and W divisible by `config.stride`; times (B,); labels (B,) int64 with `classes`
-as the null label. Weights are kept channels-last, the layout in which CPUs and tensor cores convolve fastest.
+Images are (B, C, H, W) with H and W divisible by `config.stride`; times (B,); labels (B,) int64 with
+`classes` as the null label. Weights are kept channels-last, in which CPUs and tensor cores convolve fastest.
 Each residual branch, and the head, starts at zero: a new network outputs zero.
 """
 
@@ -44,7 +44,7 @@ def zeroed(layer: nn.Module) -> nn.Module:
 
 
 class ChannelNorm(nn.LayerNorm):
-    """LayerNorm over the channels of each pixel of (B, C, H, W): one contiguous pass in channels-last memory."""
+    """LayerNorm over the channels of each pixel of (B, C, H, W): one pass over channels-last memory."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -65,7 +65,7 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         scale, shift = self.film(F.silu(emb))[:, :, None, None].chunk(2, dim=1)  # (B, c, 1, 1) each
         h = self.conv1(F.silu(self.norm1(x)))  # (B, c, H, W)
-        h = self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
+        h = self.conv2(F.silu(torch.addcmul(shift, self.norm2(h), 1 + scale)))  # one pass for scale and shift
         return self.skip(x) + h
 
 
@@ -80,9 +80,10 @@ class Attention(nn.Module):
         self.out = zeroed(nn.Conv2d(c, c, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(self.norm(x)).flatten(2).unflatten(1, (3, self.heads, -1)).transpose(3, 4).unbind(1)
-        h = F.scaled_dot_product_attention(q, k, v)  # (B, heads, H W, c / heads)
-        return x + self.out(h.transpose(2, 3).reshape(x.shape))
+        qkv = self.qkv(self.norm(x)).flatten(2).unflatten(1, (3, self.heads, -1))  # (B, 3, heads, c/heads, HW)
+        q, k, v = qkv.transpose(3, 4).unbind(1)  # (B, heads, HW, c/heads) each
+        h = F.scaled_dot_product_attention(q, k, v)
+        return x + self.out(h.transpose(2, 3).reshape(x.shape))  # (B, c, H, W)
 
 
 class UNet(nn.Module):
@@ -106,7 +107,8 @@ class UNet(nn.Module):
         self.grow = nn.ModuleList(nn.ConvTranspose2d(d, c, 2, stride=2) for c, d in pairwise(widths))
         self.up = nn.ModuleList(blocks(2 * c, c) for c in widths[:-1])
         self.norm = ChannelNorm(widths[0])
-        self.head = nn.Sequential(zeroed(nn.Conv2d(widths[0], folded, 3, padding=1)), nn.PixelShuffle(config.patch))
+        unfold = nn.PixelShuffle(config.patch)
+        self.head = nn.Sequential(zeroed(nn.Conv2d(widths[0], folded, 3, padding=1)), unfold)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
@@ -131,6 +133,8 @@ class UNet(nn.Module):
         """A ValueError for an image or a time that the network cannot take."""
         c, stride = self.config.channels, self.config.stride
         if x.ndim != 4 or x.shape[1] != c or t.shape != x.shape[:1]:
-            raise ValueError(f"expected images (B, {c}, H, W) and times (B,), got {tuple(x.shape)} and {tuple(t.shape)}")
+            raise ValueError(
+                f"expected images (B, {c}, H, W) and times (B,), got {tuple(x.shape)} and {tuple(t.shape)}"
+            )
         if 0 in x.shape[2:] or x.shape[2] % stride or x.shape[3] % stride:
             raise ValueError(f"expected height and width divisible by {stride}, got {x.shape[2]} x {x.shape[3]}")

@@ -650,7 +650,7 @@ plot.curves(steps, gaps, alt, "step $t - s$", "KL from the best Gaussian, nats",
 # %%
 small, half = distance_from_gaussian(0.004), distance_from_gaussian(0.002)
 assert 7 < small / half < 9
-print(f"{distance_from_gaussian(0.3):.2f} nats at step 0.3; from 0.004 to 0.002 it falls by {small / half:.1f}")
+print(f"{distance_from_gaussian(0.3):.2f} nats at step 0.3; 0.004 to 0.002: divided by {small / half:.1f}")
 
 # %% [markdown]
 # By about 8, a little more while the step is not small yet: the curve falls with the third power of the step,
