@@ -49,7 +49,7 @@ wanted = torch.arange(10)
 images(noise, alt="Ten squares of grey noise; nothing can be seen in them.", titles=classes)
 
 # %%
-guided = cfg(denoiser, wanted, null=10, w=1.5)
+guided = cfg(denoiser, wanted, null=10, w=2.0)
 pictures = final(dpmpp_2m(guided, noise, times(25), denoiser.schedule))
 images(pictures, alt="Ten pieces of clothing, one of each class, as small grey photographs.", titles=classes)
 
@@ -59,7 +59,7 @@ images(pictures, alt="Ten pieces of clothing, one of each class, as small grey p
 # | in the code | what it does | chapter |
 # |---|---|---|
 # | `denoiser` | guesses the clean picture from a noisy one | 05 to 07 |
-# | `cfg(..., w=1.5)` | leans towards the class that was asked for | 09 |
+# | `cfg(..., w=2.0)` | leans towards the class that was asked for | 09 |
 # | `times(25)` | 25 steps, from $t = 1$ (noise) down to $t = 0$ (data) | 02 |
 # | `dpmpp_2m` | one of several ways to take those steps | 03, 08 |
 # | `denoiser.schedule` | how much picture and how much noise there is at time $t$ | 02 |
@@ -129,7 +129,7 @@ def draw(label, w):
 
 
 label = ipywidgets.Dropdown(options=[(name, k) for k, name in enumerate(classes)], value=8, description="class")
-w = ipywidgets.FloatSlider(value=1.5, min=0, max=5, step=0.5, description="w", continuous_update=False)
+w = ipywidgets.FloatSlider(value=2.0, min=0, max=5, step=0.5, description="w", continuous_update=False)
 _ = explore(draw, label=label, w=w)
 
 # %% [markdown]
@@ -174,8 +174,8 @@ from minidiff import FromBetas, linear_betas
 
 betas = linear_betas(1000)
 alpha_bar = (1 - betas).cumprod(0)  # what DDIM calls alpha, and diffusers alphas_cumprod
-alpha, sigma = FromBetas(betas)((torch.arange(1000) + 1) / 1000)
-assert torch.allclose(alpha**2, alpha_bar) and torch.allclose(sigma**2, 1 - alpha_bar, atol=1e-4)
+alpha, sigma = FromBetas(betas)(torch.arange(1, 1001, dtype=torch.float64) / 1000)
+assert torch.allclose(alpha**2, alpha_bar) and torch.allclose(sigma**2, 1 - alpha_bar)
 
 # %% [markdown]
 # The score SDE: $\alpha$ is the exponential of minus half the integral of $\beta(t) = 0.1 + 19.9\, t$, here as a plain sum.
