@@ -181,10 +181,12 @@ def test_a_folder_of_pictures_can_be_learned(tmp_path, capsys):
     assert json.loads((tmp_path / "run" / "log.json").read_text())["classes"] == ["dark", "light"]
 
 
-def test_doctor(capsys, monkeypatch):
-    assert main(["doctor"]) == 0
-    shown = capsys.readouterr().out
-    assert shown.count("ok  ") == 7 and "FAIL" not in shown
+def test_doctor(capsys):
+    code = main(["doctor"])
+    *others, training = capsys.readouterr().out.splitlines()
+    assert len(others) == 6 and all(line.startswith("ok  ") for line in others)
+    # a machine busy with other work may be too slow for the last check, and is told so
+    assert (code, training[:6]) == (0, "ok    ") or "steps in 5 seconds, expected about 25" in training
 
 
 def test_doctor_names_what_is_broken(capsys, monkeypatch):

@@ -167,6 +167,7 @@ def test_an_installed_package_has_its_own_data(copy):
     installed = copy.parent / "minidiff" / "_data"
     assert data.root() == copy
     shutil.copytree(copy, installed)
+    assert data.root() == installed  # a folder called data beside it may be anyone's
     shutil.rmtree(copy)
     assert data.root() == installed and len(data.load("digits", "test")) == 299
     shutil.rmtree(installed)

@@ -10,7 +10,7 @@ import torch
 
 from minidiff.nets.embed import Embedding, sinusoid
 from minidiff.nets.mlp import MLP, MLPConfig
-from minidiff.nets.unet import ChannelNorm, UNet, UNetConfig
+from minidiff.nets.unet import ChannelNorm, ResBlock, UNet, UNetConfig
 
 SMALL = UNetConfig(width=16, multipliers=(1, 2), blocks=1)
 EVERYTHING = UNetConfig(channels=3, classes=4, width=8, multipliers=(1, 2, 3), blocks=2, patch=1)
@@ -161,6 +161,32 @@ def test_features_stay_channels_last():
     assert len(seen) > 10 and moved == []
 
 
+def test_a_new_residual_branch_adds_nothing():
+    net, x, emb = UNet(EVERYTHING), torch.randn(2, 8, 4, 4), torch.randn(2, 32)
+    assert torch.equal(net.down[0][0](x, emb), x)
+    low = torch.randn(2, 24, 4, 4)
+    assert torch.equal(net.middle[1](low), low)
+
+
+def test_the_embedding_scales_and_shifts_what_lies_between_the_convolutions():
+    block = perturbed(ResBlock(8, 8, emb=16)).double()
+    x, emb = torch.randn(2, 8, 4, 4, dtype=torch.float64), torch.randn(2, 16, dtype=torch.float64)
+    silu = torch.nn.functional.silu
+    told = silu(emb) @ block.film.weight.T + block.film.bias
+    scale, shift = told[:, :8].reshape(2, 8, 1, 1), told[:, 8:].reshape(2, 8, 1, 1)
+    between = block.norm2(block.conv1(silu(block.norm1(x))))
+    torch.testing.assert_close(block(x, emb), x + block.conv2(silu(between + scale * between + shift)))
+
+
+def test_the_way_up_sees_the_way_down():
+    net = perturbed(UNet(SMALL))
+    with torch.no_grad():
+        for p in net.grow.parameters():
+            p.zero_()  # nothing comes from below: what is left came across
+    x, t, cond = batch(net)
+    assert (net(x, t, cond) - net(x.flip(0), t, cond)).abs().max() > 1e-3
+
+
 def test_the_far_corner_is_seen():
     net = perturbed(UNet(dataclasses.replace(SMALL, multipliers=(1, 1, 1))))
     x, t, cond = batch(net, b=1, h=32, w=32)
@@ -231,6 +257,11 @@ def test_label_and_time_add():
 @pytest.mark.parametrize("config", [MLPConfig(dim=3), EVERYTHING, UNetConfig()])
 def test_config_survives_json(config):
     assert type(config)(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
+
+
+def test_a_list_of_multipliers_is_a_tuple():
+    config = UNetConfig(multipliers=[1, 2])
+    assert config == UNetConfig(multipliers=(1, 2)) and hash(config) == hash(UNetConfig(multipliers=(1, 2)))
 
 
 def test_mlp_learns_a_function_of_point_time_and_label():
