@@ -39,7 +39,8 @@ def python() -> str:
     """Python 3.10 or newer."""
     if sys.version_info < (3, 10):  # noqa: UP036 (a copied package folder runs where pip would have refused)
         raise RuntimeError(f"expected Python 3.10 or newer, got {platform.python_version()}; install a newer one")
-    return f"minidiff {minidiff.__version__}, Python {platform.python_version()}, {platform.platform(terse=True)}"
+    system = f"{platform.system()} {platform.machine()}"
+    return f"minidiff {minidiff.__version__}, Python {platform.python_version()}, {system}"
 
 
 def packages() -> str:
@@ -82,11 +83,11 @@ def disk() -> str:
 
 def data() -> str:
     """All shipped files, byte for byte."""
-    from minidiff.data import registry, root, shipped
+    from minidiff.data import registry, shipped
 
     for filename in registry():
         shipped(filename)
-    return f"{len(registry())} data files whole, in {root()}"
+    return f"{len(registry())} data files whole"
 
 
 def training() -> str:

@@ -60,6 +60,8 @@ def test_moons_are_half_circles_of_one_radius():
 
 def test_mixture_parameters_are_those_of_the_samples_and_of_the_oracle():
     weights, means, stds = toy.mixture_parameters()
+    assert torch.allclose(weights[1::2] / weights[::2], torch.tensor(3.0))  # the likelier are the wider
+    assert torch.allclose(stds[1::2] / stds[::2], torch.tensor(2.0))
     x = draw(toy.mixture, 400_000)
     nearest = torch.cdist(x, means).argmin(1)
     assert (torch.bincount(nearest, minlength=8) / len(x) - weights).abs().max() < 0.004
