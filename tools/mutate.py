@@ -84,8 +84,7 @@ ERRORS = [
     ("checkpoint: written in place, not renamed", "os.replace(part, path)", "path.write_bytes(content)"),
 ]
 CORE = ["schedule", "process", "oracle", "denoiser", "losses", "samplers", "guidance", "train", "checkpoint"]
-# Seconds each, run only for what the quick ones let pass.
-SLOW = "an_mlp or gives_the_mixture_back or bound_of_a or precision or budget"
+SLOW = "an_mlp or mixture_back or bound_of_a or precision or budget"  # seconds each: only if the quick ones pass
 # A verdict must come from the copy, and not hang on the luck of a test that draws without a generator.
 LAUNCH = """import pathlib, sys, pytest, torch, minidiff
 if not pathlib.Path(minidiff.__file__).resolve().is_relative_to(pathlib.Path.cwd().resolve()):
