@@ -50,6 +50,7 @@ def test_walks_the_grid_and_ends_in_x0_without_noise(sampler):
 )
 def test_the_oracle_gives_the_mixture_back(sampler, schedule):
     """Weights, means and widths of the components, from noise alone."""
+    torch.manual_seed(0)
     ts = (
         times(100) if not isinstance(schedule, VarianceExploding) else torch.cat([times(100, 1.0, 0.2), torch.zeros(1)])
     )
@@ -59,7 +60,7 @@ def test_the_oracle_gives_the_mixture_back(sampler, schedule):
     assert x[right].mean().item() == pytest.approx(1.5, abs=0.07) and x[~right].mean().item() == pytest.approx(
         -1, abs=0.07
     )
-    width = 0.25 if sampler is langevin else 0.12  # the steps of Langevin dynamics are not infinitely small
+    width = 0.25 if sampler in (ddpm, langevin) else 0.12  # noisy steps of finite size miss the width
     assert x[right].std().item() == pytest.approx(0.4, rel=width) and x[~right].std().item() == pytest.approx(
         0.2, rel=width
     )

@@ -101,7 +101,7 @@ def run_tests(folder: Path, modules: list[str], *options: str) -> tuple[str, str
         done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=1800)
     except subprocess.TimeoutExpired:
         return "no verdict", "half an hour was not enough"
-    failed = re.search(r"^(?:FAILED|ERROR) tests/(\S+)", done.stdout, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) tests/(.+?)(?: - |$)", done.stdout, re.MULTILINE)
     if done.returncode == 1 and failed:
         return "failed", failed[1]
     return ("no verdict", (done.stdout + done.stderr)[-500:]) if done.returncode else ("passed", "")
@@ -141,7 +141,7 @@ def main() -> int:
             shown = {"failed": "caught", "passed": "SURVIVED"}.get(verdict, "NO VERDICT")
             print(f"{count:2d}/{len(jobs)}  {shown:10s}  {jobs[job]:50s}  {detail}", flush=True)
         verdict, detail = unplanted.result()
-    print(f"none planted: {verdict} {detail}")
+    print(f"none planted: {verdict} {detail}".rstrip())
     print(f"{len(chosen)} planted, {len(chosen) - missed} caught, in {time.perf_counter() - began:.0f} s")
     return 1 if missed or verdict != "passed" else 0
 
