@@ -79,7 +79,8 @@ class Training:
         self.ema = Ema(denoiser, config.ema_gamma)
         hidden = hidden_weights(denoiser)
         rest = [p for p in denoiser.parameters() if not any(p is weight for weight in hidden)]
-        self.optimizers = [Muon(hidden, config.lr), torch.optim.AdamW(rest, config.lr, (0.9, 0.99), fused=True)]
+        self.optimizers = [torch.optim.AdamW(rest, config.lr, (0.9, 0.99), fused=True)]
+        self.optimizers += [Muon(hidden, config.lr)] if hidden else []  # a very narrow network has none
         self.autocast_dtype = autocast_dtype(self.device, config.precision)
         self.step, self.seconds = 0, 0.0
 

@@ -57,7 +57,9 @@ def test_fashion_is_balanced_and_padded():
 
 
 def test_digits_are_those_of_scikit_learn():
-    bunch = pytest.importorskip("sklearn.datasets").load_digits()
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
     for split in "train", "test":
         found, index = data.load("digits", split), held_out(1797, split).numpy()
         np.testing.assert_array_equal(np.rint(found.x[:, 0].float().numpy() * 16 / 255), bunch.images[index])
@@ -67,7 +69,7 @@ def test_digits_are_those_of_scikit_learn():
 def test_fashion_is_that_of_debian():
     folder = Path("/usr/share/datasets/fashion-mnist")
     if not folder.is_dir():
-        pytest.skip("needs Debian's dataset-fashion-mnist")
+        pytest.skip("the original files come with Debian's dataset-fashion-mnist, which other systems lack")
     idx = script().idx
     for split, prefix, each in ("train", "train", 1000), ("test", "t10k", 200):
         found = data.load("fashion", split)
@@ -231,7 +233,8 @@ class Downloaded:
     ],
 )
 def test_downloads_become_images(monkeypatch, tmp_path, name, pictures, shape):
-    datasets = pytest.importorskip("torchvision.datasets")
+    from torchvision import datasets
+
     monkeypatch.setattr(Downloaded, "pictures", pictures, raising=False)
     monkeypatch.setattr(datasets, vision.DOWNLOADS[name][0], Downloaded)
     monkeypatch.setenv("MINIDIFF_DATA", str(tmp_path))
@@ -244,7 +247,7 @@ def test_downloads_become_images(monkeypatch, tmp_path, name, pictures, shape):
 
 @pytest.mark.parametrize("fault", [RuntimeError("Error downloading\nTried"), OSError("no route to host")])
 def test_a_failed_download_says_what_to_do(monkeypatch, tmp_path, fault):
-    datasets = pytest.importorskip("torchvision.datasets")
+    from torchvision import datasets
 
     def fail(*_, **__):
         raise fault

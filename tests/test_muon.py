@@ -21,7 +21,7 @@ def test_orthogonalize_keeps_the_directions_and_levels_the_lengths(shape):
 
 def test_steps_equal_torchs_muon():
     if not hasattr(torch.optim, "Muon"):
-        pytest.skip("torch has Muon since 2.9")
+        pytest.skip("torch before 2.9, which minidiff supports, has no Muon to compare with")
     torch.manual_seed(0)
     ours, theirs = nn.Linear(24, 48, bias=False), nn.Linear(24, 48, bias=False)
     theirs.load_state_dict(ours.state_dict())
@@ -53,6 +53,16 @@ def test_a_convolution_is_a_matrix_in_any_memory_layout():
     Muon([matrix], lr=0.02).step()
     Muon([last.weight], lr=0.02).step()
     torch.testing.assert_close(matrix, last.weight.flatten(1))
+
+
+def test_a_network_too_narrow_for_muon_is_trained_by_adamw():
+    from minidiff.denoiser import Denoiser
+    from minidiff.nets.mlp import MLP, MLPConfig
+    from minidiff.schedule import Cosine
+    from minidiff.train import Training
+
+    training = Training(Denoiser(MLP(MLPConfig(width=8)), Cosine()))
+    assert [type(optimizer).__name__ for optimizer in training.optimizers] == ["AdamW"]
 
 
 def test_hidden_weights():

@@ -144,7 +144,8 @@ def eps_from(x, x0, t, schedule):
 
 @pytest.mark.parametrize("steps", [1000, 50])
 def test_ddpm_step_agrees_with_diffusers(steps):
-    diffusers = pytest.importorskip("diffusers", reason="the peer that each step is compared with; extra `test`")
+    import diffusers  # slow: only where it is compared with
+
     schedule = FromBetas(linear_betas(1000))
     theirs = diffusers.DDPMScheduler(
         num_train_timesteps=1000, beta_schedule="linear", clip_sample=False, timestep_spacing="trailing"
@@ -170,7 +171,8 @@ def test_ddpm_step_agrees_with_diffusers(steps):
 
 @pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
 def test_ddim_step_agrees_with_diffusers(eta):
-    diffusers = pytest.importorskip("diffusers", reason="the peer that each step is compared with; extra `test`")
+    import diffusers  # slow: only where it is compared with
+
     schedule = FromBetas(linear_betas(1000))
     theirs = diffusers.DDIMScheduler(
         num_train_timesteps=1000,
@@ -200,7 +202,8 @@ def test_ddim_step_agrees_with_diffusers(eta):
 
 def test_dpmpp_run_agrees_with_diffusers():
     """A whole run of DPM-Solver++(2M) on the same grid, with the same denoiser."""
-    diffusers = pytest.importorskip("diffusers", reason="the peer that the run is compared with; extra `test`")
+    import diffusers  # slow: only where it is compared with
+
     schedule = FromBetas(linear_betas(1000))
     theirs = diffusers.DPMSolverMultistepScheduler(
         num_train_timesteps=1000,

@@ -67,6 +67,8 @@ ERRORS = [
     ("guidance: labels dropped for the whole batch", "torch.rand(len(cond), ", "torch.rand(1, "),
     ("guidance: classifier's gradient without 1 / alpha", "w * sigma**2 / alpha", "w * sigma**2"),
     ("guidance: gradient of the batch's mean", "log_prob(x, t).sum()", "log_prob(x, t).mean()"),
+    ("muon: no look ahead", 'return p.grad.lerp(state["momentum"], MOMENTUM)', 'return state["momentum"]'),
+    ("muon: the shorter side", "0.2 * max(steps", "0.2 * min(steps"),
     ("train: EMA factors swapped", "(module.parameters()), 1 - beta)", "(module.parameters()), beta)"),
     ("train: EMA a step ahead", "update(denoiser, training.step + 1)", "update(denoiser, training.step + 2)"),
     ("train: warm-up off by one", "(training.step + 1) / config.warmup", "training.step / config.warmup"),
@@ -83,7 +85,7 @@ ERRORS = [
     ("checkpoint: digest without the weights", "digest.update(tensor.reshape", "(tensor.reshape"),
     ("checkpoint: written in place, not renamed", "os.replace(part, path)", "path.write_bytes(content)"),
 ]
-CORE = ["schedule", "process", "oracle", "denoiser", "losses", "samplers", "guidance", "train", "checkpoint"]
+CORE = ["schedule", "process", "oracle", "denoiser", "losses", "samplers", "guidance", "muon", "train", "checkpoint"]
 SLOW = "an_mlp or mixture_back or bound_of_a or precision or budget"  # seconds each: only if the quick ones pass
 # A verdict must come from the copy, and not hang on the luck of a test that draws without a generator.
 LAUNCH = """import pathlib, sys, pytest, torch, minidiff
