@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 
 from minidiff.denoiser import Denoiser
 from minidiff.guidance import cfg, classifier_guidance, drop_labels
-from minidiff.losses import bits_per_dim, denoising_loss, sample_times, vlb, weight
+from minidiff.losses import bits_per_dim, denoising_loss, sample_times, vlb, vlb_terms, weight
 from minidiff.oracle import Empirical, Mixture
 from minidiff.process import Gaussian, add_noise, expand, posterior, row, solve, target, transition
 from minidiff.samplers import State, ddim, ddpm, dpmpp_2m, euler, final, heun, langevin, times
@@ -63,5 +63,6 @@ __all__ = [
     "times",
     "transition",
     "vlb",
+    "vlb_terms",
     "weight",
 ]

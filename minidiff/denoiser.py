@@ -1,7 +1,7 @@
 """How does a network become a denoiser?
 
 A denoiser is a function (x_t, t) -> E[x0 | x_t]: all that samplers, guidance and likelihoods know.
-A network gives some target y = a x0 + b eps; one 2x2 solve turns it into x0 (eq. 5.2).
+A network gives some target y = a x0 + b eps; one 2x2 solve turns it into x0 (eq. 5.10).
 """
 
 import torch
@@ -20,7 +20,7 @@ class Denoiser(nn.Module):
         self.net, self.schedule, self.prediction = net, schedule, prediction
 
     def forward(self, x_t: Tensor, t: float | Tensor, cond: Tensor | None = None) -> Tensor:
-        """E[x0 | x_t] as the network sees it, of the shape and dtype of x_t (eq. 5.2)."""
+        """E[x0 | x_t] as the network sees it, of the shape and dtype of x_t (eq. 5.10)."""
         times = torch.as_tensor(t, dtype=x_t.dtype, device=x_t.device).expand(len(x_t))  # (B,)
         y = self.net(x_t, times, cond).to(x_t.dtype)  # autocast may have left bfloat16
         return solve(self.prediction, y, x_t, t, self.schedule)[0]

@@ -1,13 +1,13 @@
 """What is minimised, and what does it bound?
 
 Every objective of the course is a weighted error of the denoiser,
-    w(t) |x0_hat(x_t, t) - x0|^2,    (eq. 5.5)
+    w(t) |x0_hat(x_t, t) - x0|^2,    (eq. 5.11)
 and the choice of prediction is a choice of w: a network for y = a x0 + b eps with plain squared error has
 w = (a - b alpha / sigma)^2. Losses are per sample, (B,); vlb is in nats and summed over dimensions.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import torch
@@ -24,14 +24,14 @@ def sample_times(n: int, generator: torch.Generator | None = None, start: float 
 
 
 def denoising_loss(denoise: Callable, x0: Tensor, eps: Tensor, t: Tensor, schedule: Schedule, cond=None) -> Tensor:
-    """|x0_hat - x0|^2, averaged over dimensions: (B,) (eq. 5.5 with w = 1). Multiply by `weight`."""
+    """|x0_hat - x0|^2, averaged over dimensions: (B,) (eq. 5.11 with w = 1). Multiply by `weight`."""
     x_t = add_noise(x0, eps, t, schedule)
     x0_hat = denoise(x_t, t) if cond is None else denoise(x_t, t, cond)
     return (x0_hat - x0).square().flatten(1).mean(1)  # (B,)
 
 
 def weight(name: str, t: float | Tensor, schedule: Schedule) -> Tensor:
-    """w(t) of the shape of t (eq. 5.5): the plain squared error of "x0", "eps", "v" or "velocity", seen from x0;
+    """w(t) of the shape of t (eq. 5.11): the plain squared error of "x0", "eps", "v" or "velocity", seen from x0;
     "min_snr", min(SNR, 5) (Hang et al. 2023); "vlb", -SNR'(t) / 2 (Kingma et al. 2021, eq. 17)."""
     alpha, sigma = schedule(t)
     if name in ROWS:
@@ -45,29 +45,36 @@ def weight(name: str, t: float | Tensor, schedule: Schedule) -> Tensor:
     raise ValueError(f"expected a weighting among {', '.join([*ROWS, 'min_snr', 'vlb'])}, got {name!r}")
 
 
-def vlb(
+def vlb_terms(
     denoise: Callable, x0: Tensor, ts: Tensor, schedule: Schedule, generator=None, bins: int | None = None
-) -> Tensor:
-    """The bound L_T + sum L_{t-1} + L_0 on -log p(x0), one x_t a term: (B,) nats (Ho et al. 2020, eq. 5; eq. 4.5).
+) -> Iterator[Tensor]:
+    """The terms L_T, ..., L_{t-1}, ..., L_0 of the bound, one x_t each: (B,) nats (Ho et al. 2020, eq. 5; eq. 4.10).
 
-    ts falls from 1 to 0 (`samplers.times`). With bins, x0 counts as one of that many even levels in [-1, 1].
+    ts falls from 1 to 0 (`samplers.times`); p(x_T) is N(0, sigma(1)^2). With bins, x0 is one of that many even levels
+    in [-1, 1].
     The reverse steps have variance sigma_ts^2, DDPM's beta_t: the choice with which the bound closes as steps shrink.
     """
     alpha, sigma = (expand(c, x0) for c in schedule(ts[0]))
-    total = Gaussian(alpha * x0, sigma).kl(Gaussian(torch.zeros_like(x0), expand(schedule(1.0)[1], x0)))  # L_T
+    yield Gaussian(alpha * x0, sigma).kl(Gaussian(torch.zeros_like(x0), expand(schedule(1.0)[1], x0)))  # L_T
     for t, s in pairwise(ts):
         x_t = add_noise(x0, noise_like(x0, generator), t, schedule)
         _, sigma_ts = transition(s, t, schedule)
         model = Gaussian(posterior(x_t, denoise(x_t, t), s, t, schedule).mean, expand(sigma_ts, x0))  # p(x_s | x_t)
         if s > 0:
-            total = total + posterior(x_t, x0, s, t, schedule).kl(model)  # L_{t-1}
+            yield posterior(x_t, x0, s, t, schedule).kl(model)  # L_{t-1}
         else:
-            total = total - (model.log_prob(x0) if bins is None else log_bin(model, x0, bins))  # L_0
-    return total
+            yield -(model.log_prob(x0) if bins is None else log_bin(model, x0, bins))  # L_0
+
+
+def vlb(
+    denoise: Callable, x0: Tensor, ts: Tensor, schedule: Schedule, generator=None, bins: int | None = None
+) -> Tensor:
+    """The variational bound on -log p(x0), the sum of `vlb_terms`: (B,) nats (eq. 4.10)."""
+    return sum(vlb_terms(denoise, x0, ts, schedule, generator, bins))
 
 
 def log_bin(decoder: Gaussian, x0: Tensor, bins: int) -> Tensor:
-    """log of the mass in the bin of x0, outer bins reaching to infinity: (B,) (Ho et al. 2020, eq. 13; eq. 4.8)."""
+    """log of the mass in the bin of x0, outer bins reaching to infinity: (B,) (Ho et al. 2020, eq. 13; eq. 4.12)."""
     half = 1 / (bins - 1)
     upper = torch.where(x0 > 1 - half, math.inf, x0 + half)
     lower = torch.where(x0 < half - 1, -math.inf, x0 - half)
@@ -79,5 +86,5 @@ def log_bin(decoder: Gaussian, x0: Tensor, bins: int) -> Tensor:
 
 
 def bits_per_dim(nats: Tensor, dims: int) -> Tensor:
-    """nats summed over dims dimensions -> bits for each one (eq. 4.9)."""
+    """nats summed over dims dimensions -> bits for each one (eq. 4.13)."""
     return nats / (dims * math.log(2))

@@ -5,6 +5,7 @@ A small classifier that ships with the data describes each picture by a vector (
     KID                mean of k(a, a') + k(b, b') - 2 k(a, b)       with k(u, v) = (u.v / D + 1)^3, unbiased
     precision, recall  share of one set that lies inside the neighbourhoods of the other
     nearest            distance to the closest training picture
+For points in the plane there is `sliced_wasserstein`.
 None of these is the "FID" of a paper: the features differ, so the numbers compare only with one another, and
 only at one sample size. `report` therefore scores as many real held-out pictures beside the generated ones.
 """
@@ -135,6 +136,18 @@ def nearest(x: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
     x, bank = x.flatten(1), bank.flatten(1)  # (N, D), (M, D)
     found = [_distances(part, bank).min(1) for part in x.split(256)]
     return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
+
+
+def sliced_wasserstein(a: Tensor, b: Tensor, sides: int = 64) -> float:
+    """Distance of point clouds (N, 2), (N, 2), in their own units (Bonneel et al. 2015; eq. 1.6).
+
+    Seen from one side, it is the mean distance of points of equal rank (Wasserstein-1); averaged over `sides` sides.
+    """
+    if a.ndim != 2 or a.shape[1] != 2 or a.shape != b.shape:
+        raise ValueError(f"expected two clouds (N, 2) of one size, got {tuple(a.shape)} and {tuple(b.shape)}")
+    angle = torch.arange(sides, dtype=torch.float64) * torch.pi / sides
+    views = torch.stack([angle.cos(), angle.sin()])  # (2, sides)
+    return ((a.double() @ views).sort(0).values - (b.double() @ views).sort(0).values).abs().mean().item()
 
 
 def label_accuracy(logits: Tensor, y: Tensor) -> float:

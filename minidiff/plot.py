@@ -83,9 +83,9 @@ def curves(x: Tensor, lines: Mapping[str, Tensor], alt: str, xlabel: str, ylabel
 
 
 def scatter(points: Mapping[str, Tensor], alt: str, size: float = 3.0) -> Picture:
-    """Point clouds (N, 2), one named panel each, on common axes."""
+    """Point clouds (N, 2), one named panel each, on common axes that show all but a few stray points."""
     picture, axes = figure(alt, len(points), width=min(10.0, 2.6 * len(points)), height=2.9)
-    reach = 1.05 * max(float(p.abs().max()) for p in points.values())
+    reach = 1.15 * max(float(p.abs().flatten().quantile(0.999)) for p in points.values())
     for ax, (name, p), colour in zip(axes, points.items(), COLOURS * len(axes), strict=False):
         ax.scatter(*_numpy(p).T, s=size, linewidths=0, color=colour, alpha=0.6)
         ax.set(title=name, xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")

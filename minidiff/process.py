@@ -1,8 +1,8 @@
-"""The forward process, its exact posterior, and the four things a network may predict.
+"""The forward process, its exact posterior, and the five things a network may predict.
 
 A noisy image is one point of the plane spanned by a clean image and a noise image,
     x_t = alpha x0 + sigma eps,    (eq. 2.4)
-and so is every prediction target, y = a x0 + b eps (eq. 5.1): two equations, two unknowns.
+and so is every prediction target, y = a x0 + b eps (eq. 5.9): two equations, two unknowns.
 Times are () or (B,); images are (B, ...). Coefficients are computed in the dtype of the time,
 the result has the dtype and the device of the image.
 """
@@ -52,7 +52,7 @@ class Gaussian:
         return normal.log_prob(x).flatten(1).sum(1)  # (B,)
 
     def kl(self, other: "Gaussian") -> Tensor:
-        """KL(self || other) in nats, summed over all but the batch: (B,) (eq. 4.6)."""
+        """KL(self || other) in nats, summed over all but the batch: (B,) (eq. 4.2)."""
         ratio = torch.as_tensor(self.std / other.std).to(self.mean)
         distance = (self.mean - other.mean) / other.std
         return ((distance**2 + ratio**2 - 1) / 2 - ratio.log()).flatten(1).sum(1)  # (B,)
@@ -91,25 +91,26 @@ ROWS = {
     "eps": lambda t, schedule: (torch.zeros_like(t), torch.ones_like(t)),
     "v": lambda t, schedule: (-schedule(t)[1], schedule(t)[0]),
     "velocity": lambda t, schedule: schedule.rates(t),
+    "score": lambda t, schedule: (torch.zeros_like(t), -1 / schedule(t)[1]),
 }
 
 
 def row(prediction: str, t: float | Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
-    """(a, b) of the target y = a x0 + b eps, of the shape of t (eq. 5.1). v is Salimans & Ho's (2022)."""
+    """(a, b) of the target y = a x0 + b eps, of the shape of t (eq. 5.9). v is Salimans & Ho's (2022)."""
     if prediction not in ROWS:
         raise ValueError(f"expected a prediction among {', '.join(ROWS)}, got {prediction!r}")
     return ROWS[prediction](as_time(t), schedule)
 
 
 def target(prediction: str, x0: Tensor, eps: Tensor, t: float | Tensor, schedule: Schedule) -> Tensor:
-    """y = a x0 + b eps, what a network of that prediction is trained to give (eq. 5.1)."""
+    """y = a x0 + b eps, what a network of that prediction is trained to give (eq. 5.9)."""
     same_shape(x0, eps, "x0 and eps")
     a, b = row(prediction, t, schedule)
     return expand(a, x0) * x0 + expand(b, x0) * eps
 
 
 def solve(prediction: str, y: Tensor, x_t: Tensor, t: float | Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
-    """(x0, eps) from the two equations x_t = alpha x0 + sigma eps and y = a x0 + b eps (eq. 5.2).
+    """(x0, eps) from the two equations x_t = alpha x0 + sigma eps and y = a x0 + b eps (eq. 5.10).
 
     ValueError where they say the same thing twice: eps-prediction at pure noise, x0-prediction at the data.
     """

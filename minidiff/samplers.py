@@ -138,7 +138,7 @@ def langevin(
         alpha, sigma = (expand(c, x) for c in schedule(t))
         step = sigma**2 / 10
         for _ in range(inner):
-            score = (alpha * denoise(x, t) - x) / sigma**2  # Tweedie's formula (eq. 5.4)
+            score = (alpha * denoise(x, t) - x) / sigma**2  # Tweedie's formula (eq. 5.14)
             x = x + step / 2 * score + step.sqrt() * noise_like(x, generator)
         x0 = denoise(x, t)
         if s == 0:

@@ -8,6 +8,7 @@ Times are floats or tensors of any shape; a float counts as float64, a tensor ke
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -85,9 +86,14 @@ class FromBetas(VariancePreserving):
     def __repr__(self) -> str:
         return f"FromBetas({len(self.betas)} betas from {self.betas[0]:.4g} to {self.betas[-1]:.4g})"
 
-    def log_alpha(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    @cached_property
+    def table(self) -> Tensor:
+        """log alpha after 0, 1, ..., T steps: (T + 1,) float64."""
         steps = torch.log1p(-torch.tensor(self.betas, dtype=torch.float64)) / 2  # (T,)
-        table = torch.cat([steps.new_zeros(1), steps.cumsum(0)]).to(t)  # (T + 1,)
+        return torch.cat([steps.new_zeros(1), steps.cumsum(0)])
+
+    def log_alpha(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        table = self.table.to(t)
         position = t * len(self.betas)
         k = position.detach().floor().long().clamp(max=len(self.betas) - 1)
         slope = table[k + 1] - table[k]

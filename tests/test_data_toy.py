@@ -8,7 +8,7 @@ import torch
 from minidiff import Mixture
 from minidiff.data import toy
 
-SAMPLERS = [toy.moons, toy.rings, toy.checkerboard, toy.mixture]
+SAMPLERS = [toy.moons, toy.rings, toy.checkerboard, toy.swiss_roll, toy.mixture]
 
 
 def draw(sampler, n, seed=0):
@@ -56,6 +56,16 @@ def test_moons_are_half_circles_of_one_radius():
     upper, lower = plain.norm(dim=1), (plain - torch.tensor([1, 0.5])).norm(dim=1)
     off = torch.minimum((upper - 1).abs(), (lower - 1).abs())
     assert abs(off.square().mean().sqrt() / noise - 1) < 0.1
+
+
+def test_swiss_roll_winds_outwards():
+    x = draw(toy.swiss_roll, 100_000)
+    scale = torch.tensor([48.11 - 0.25 - 4, 48.11 + 0.25 - (2 / (3 * math.pi)) ** 2]) + 0.4**2
+    plain = x * scale.sqrt() + torch.tensor([2, 2 / (3 * math.pi)])
+    radius, angle = plain.norm(dim=1), torch.atan2(plain[:, 1], plain[:, 0])
+    off = torch.remainder(radius - angle + math.pi, 2 * math.pi) - math.pi  # of the ribbon radius = angle
+    assert abs(off.square().mean().sqrt() - 0.4) < 0.03
+    assert abs(radius.mean() - 3 * math.pi) < 0.05 and radius.max() < 4.5 * math.pi + 2
 
 
 def test_mixture_parameters_are_those_of_the_samples_and_of_the_oracle():

@@ -38,7 +38,7 @@ def test_loss_hands_the_condition_on():
 
 
 @every_schedule
-@pytest.mark.parametrize("prediction", ["x0", "eps", "v", "velocity"])
+@pytest.mark.parametrize("prediction", ["x0", "eps", "v", "velocity", "score"])
 def test_weights_turn_the_error_of_x0_into_the_error_of_the_target(schedule, prediction):
     x0, wrong, eps = torch.randn(3, 6, 3, dtype=torch.float64)
     t = torch.linspace(0.1, 0.9, 6, dtype=torch.float64)
@@ -65,7 +65,7 @@ def test_named_weights():
     torch.testing.assert_close(weight("v", t, LinearBeta()), snr + 1)
     _, slope = torch.func.jvp(lambda u: LinearBeta().log_snr(u).exp(), (t,), (torch.ones_like(t),))
     torch.testing.assert_close(weight("vlb", t, LinearBeta()), -slope / 2)
-    with pytest.raises(ValueError, match="expected a weighting among x0, eps, v, velocity, min_snr, vlb, got 'snr'"):
+    with pytest.raises(ValueError, match="expected a weighting among x0, eps, v, velocity, score, min_snr, vlb, got 'snr'"):
         weight("snr", t, LinearBeta())
 
 

@@ -340,3 +340,36 @@ def test_unusable_arguments_are_refused(digits):
         metrics.report(torch.zeros(19, 1, 8, 8), None, *digits, None)
     with pytest.raises(ValueError, match="expected pictures"):
         metrics.pixel_features(normal(4, 3))
+
+
+# Clouds in the plane
+
+
+def test_sliced_wasserstein_of_a_shift_is_its_length_seen_from_all_sides():
+    """A shift by d is |d cos(angle)| from a side, and the mean of |cos| is 2 / pi."""
+    cloud = normal(500, 2)
+    for d in ([3.0, 0.0], [0.0, -3.0]):
+        assert metrics.sliced_wasserstein(cloud, cloud + torch.tensor(d)) == pytest.approx(6 / torch.pi, rel=1e-3)
+    assert metrics.sliced_wasserstein(cloud, cloud[torch.randperm(500, generator=rng())]) == 0
+
+
+def test_sliced_wasserstein_of_round_gaussians_is_the_difference_of_their_widths():
+    """Quantiles of N(0, s^2) are s z, so from every side the distance is |s1 - s2| E|z|."""
+    a, b = normal(40_000, 2), 1.5 * normal(40_000, 2, seed=1)
+    assert metrics.sliced_wasserstein(a, b) == pytest.approx(0.5 * (2 / torch.pi) ** 0.5, rel=0.03)
+
+
+def test_sliced_wasserstein_is_the_mean_of_scipys_distances():
+    stats = pytest.importorskip("scipy.stats")
+    a, b = normal(300, 2), normal(300, 2, seed=1) ** 2
+    angles = torch.arange(8) * torch.pi / 8
+    sides = [torch.stack([t.cos(), t.sin()]).double() for t in angles]
+    want = sum(stats.wasserstein_distance(a @ side, b @ side) for side in sides) / 8
+    assert metrics.sliced_wasserstein(a, b, sides=8) == pytest.approx(want, rel=1e-6)
+
+
+def test_sliced_wasserstein_refuses_clouds_of_other_shapes():
+    with pytest.raises(ValueError, match=r"two clouds \(N, 2\) of one size, got \(5, 2\) and \(6, 2\)"):
+        metrics.sliced_wasserstein(torch.zeros(5, 2), torch.zeros(6, 2))
+    with pytest.raises(ValueError, match=r"\(N, 2\)"):
+        metrics.sliced_wasserstein(torch.zeros(5, 3), torch.zeros(5, 3))

@@ -7,7 +7,7 @@ from test_schedule import SCHEDULES, every_schedule
 from minidiff.process import Gaussian, add_noise, expand, noise_like, posterior, row, solve, target, transition
 from minidiff.schedule import Cosine, Flow, FromBetas, linear_betas
 
-PREDICTIONS = ["x0", "eps", "v", "velocity"]
+PREDICTIONS = ["x0", "eps", "v", "velocity", "score"]
 
 
 def test_expand_aligns_times_with_the_batch():
@@ -142,7 +142,7 @@ def test_unsolvable_and_unknown_predictions_are_refused():
     x = torch.zeros(2, 3)
     with pytest.raises(ValueError, match="does not determine x0"):
         solve("eps", x, x, 1.0, Cosine())  # pure noise: eps says nothing about x0
-    with pytest.raises(ValueError, match="expected a prediction among x0, eps, v, velocity, got 'noise'"):
+    with pytest.raises(ValueError, match="expected a prediction among x0, eps, v, velocity, score, got 'noise'"):
         row("noise", 0.5, Cosine())
     torch.testing.assert_close(solve("v", -torch.ones(2, 3), x, 1.0, Cosine())[0], torch.ones(2, 3))  # v is fine there
 

@@ -52,7 +52,7 @@ ERRORS = [
         "posterior(x_t, x0, s, t, schedule).kl(model)",
         "model.kl(posterior(x_t, x0, s, t, schedule))",
     ),
-    ("losses: sign of the decoder's term", "total - (model", "total + (model"),
+    ("losses: sign of the decoder's term", "yield -(model", "yield (model"),
     ("losses: nats called bits", "nats / (dims * math.log(2))", "nats / dims"),
     ("samplers: ddpm, noise at the end", ".sample(generator)", ".sample(generator) + 0.01 * noise_like(x)"),
     ("samplers: ddim, eta squared", "std = eta * posterior", "std = eta**2 * posterior"),

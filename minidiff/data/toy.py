@@ -43,6 +43,17 @@ def checkerboard(n: int, generator: Generator | None = None) -> Tensor:
     return (points - 2) / math.sqrt(16 / 12)
 
 
+def swiss_roll(n: int, generator: Generator | None = None) -> Tensor:
+    """A ribbon rolled up one and a half times, with a little noise, (n, 2)."""
+    angle = 1.5 * math.pi * (1 + 2 * torch.rand(n, generator=generator))
+    noise = 0.4
+    points = angle[:, None] * torch.stack([angle.cos(), angle.sin()], 1)  # (n, 2)
+    points = points + noise * torch.randn((n, 2), generator=generator)
+    mean = torch.tensor([2.0, 2 / (3 * math.pi)])
+    square = 9.75 * math.pi**2 / 2 + torch.tensor([-0.25, 0.25])  # E[angle^2] / 2, and what cos(2 angle) adds
+    return (points - mean) / (square - mean**2 + noise**2).sqrt()
+
+
 def mixture_parameters() -> tuple[Tensor, Tensor, Tensor]:
     """Weights (8,), means (8, 2) and stds (8,) of the mixture that `mixture` draws from."""
     weights = torch.tensor([1.0, 3.0]).repeat(4) / 16

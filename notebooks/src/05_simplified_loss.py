@@ -1,0 +1,1062 @@
+# %% [markdown]
+# # 05 · The simplified loss
+#
+# **How does a bound of a thousand terms become one line of training code?** Chapter 04 ended with a sum of
+# divergences, each a squared distance of two means. This chapter turns them into "guess the noise", drops a
+# factor that the mathematics insists on, shows what is lost and what is won by that, and trains the first
+# networks of the course.
+#
+# **You will build** DDPM's two algorithms, a denoiser that comes within ten per cent of the best there can be,
+# the table in which $x_0$, noise, $v$, velocity and score are one thing, and a sampler that knows nothing but
+# the slope of the density.
+#
+# **You need** chapters 02 to 04. On two CPU cores the notebook takes about a minute, and 1 GB of memory; five
+# small networks are trained in it.
+
+# %%
+import torch
+
+from minidiff import FromBetas, add_noise, linear_betas, plot, posterior
+
+torch.set_num_threads(1)  # such tiny networks are quickest on one thread
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+
+# %%
+T = 1000
+betas = torch.cat([torch.zeros(1), linear_betas(T)])  # betas[k] is the paper's beta_k; index 0: no step yet
+alphas, alpha_bar = 1 - betas, (1 - betas).cumprod(0)
+schedule = FromBetas(linear_betas(T))  # the same in the package's letters
+
+# %% [markdown]
+# ## 1. From the mean to the noise
+#
+# What has to be made small is, for each step $t$ from 2 to $T$ (4.11),
+#
+# $$ L_{t-1} = E\!\left[\frac{1}{2\sigma_t^2} \big|\tilde\mu_t(x_t, x_0) - \mu_\theta(x_t, t)\big|^2\right] + C, $$
+#
+# where $\tilde\mu_t$ is the mean of the step back for one who knows $x_0$ (3.4), $\mu_\theta$ is the model's mean,
+# $\sigma_t^2$ the variance of its step, and $C$ holds no weights $\theta$. The network could put out $\mu_\theta$
+# directly. But most of $\tilde\mu_t$ it need not guess: it is a fixed share of $x_t$, which the network is
+# *given*, plus $c_t\, x_0$ with $c_t = \sqrt{\bar\alpha_{t-1}}\,\beta_t/(1-\bar\alpha_t)$. So let it guess $x_0$,
+# call the guess $\hat x_0$, and build $\mu_\theta$ in the same way. The shares of $x_t$ cancel:
+#
+# $$ L_{t-1} = E\!\left[ \frac{\bar\alpha_{t-1}\,\beta_t^2}{2\sigma_t^2\,(1-\bar\alpha_t)^2}\;
+# \big|x_0 - \hat x_0(x_t, t)\big|^2 \right] + C \tag{5.1} $$
+#
+# Or let it guess the *noise*. By (3.5) $\tilde\mu_t$ is $x_t$ minus a share of the $\epsilon$ that is in it. With
+# the network's $\epsilon_\theta(x_t, t)$ in its place,
+#
+# $$ \mu_\theta(x_t, t) = \frac{1}{\sqrt{\alpha_t}}\left(x_t
+# - \frac{\beta_t}{\sqrt{1-\bar\alpha_t}}\;\epsilon_\theta(x_t, t)\right) \tag{5.2} $$
+#
+# Again $x_t$ cancels in the difference of the means, and what is left is the error of the noise:
+#
+# $$ L_{t-1} = E\!\left[ \frac{\beta_t^2}{2\sigma_t^2\,\alpha_t\,(1-\bar\alpha_t)}\;
+# \big|\epsilon - \epsilon_\theta(\sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon,\; t)\big|^2 \right]
+# + C \tag{5.3} $$
+#
+# (Weng's article has $(1-\alpha_t)^2$ for our $\beta_t^2$: the same.) Two rewritings, both exact. The check takes
+# any network, here one that answers with nonsense, and compares with the divergence of chapter 04, which knows
+# none of these weights.
+
+# %%
+from minidiff import Gaussian
+
+x_0, eps, nonsense = torch.randn(3, 6, 4, generator=seeded(0), dtype=torch.float64)
+
+
+def divergence(k, guess_of_eps):
+    """KL of (4.10) from the true step back to the model's, with the model's variance beta_k."""
+    x_t = add_noise(x_0, eps, k / T, schedule)
+    guess = (x_t - (1 - alpha_bar[k]).sqrt() * guess_of_eps) / alpha_bar[k].sqrt()  # of x_0
+    mean = posterior(x_t, guess, (k - 1) / T, k / T, schedule).mean
+    return posterior(x_t, x_0, (k - 1) / T, k / T, schedule).kl(Gaussian(mean, betas[k].sqrt()))
+
+
+# %%
+for k in (2, 10, 300, 1000):
+    weight_of_noise = betas[k] / (2 * alphas[k] * (1 - alpha_bar[k]))  # (5.3) with sigma_t^2 = beta_t
+    by_noise = weight_of_noise * (eps - nonsense).square().sum(1)
+    constant = divergence(k, eps)  # the guess is right: only C is left
+    assert torch.allclose(divergence(k, nonsense), by_noise + constant, rtol=1e-6)
+print("(5.3) is the divergence, at four steps, for any guess")
+
+# %%
+for k in (2, 10, 300, 1000):
+    guess = add_noise(x_0, eps - nonsense, k / T, schedule) / alpha_bar[k].sqrt()  # x_0 for that wrong noise
+    weight_of_x0 = alpha_bar[k - 1] * betas[k] / (2 * (1 - alpha_bar[k]) ** 2)
+    by_picture = weight_of_x0 * (x_0 - guess).square().sum(1)
+    assert torch.allclose(by_picture, divergence(k, nonsense) - divergence(k, eps), rtol=1e-6)
+print("and so is (5.1)")
+
+# %% [markdown]
+# ## 2. The weight that was dropped
+#
+# *Predict: the factor before the squared error of the noise, from $t = 1$ to $1000$. Does the bound care more
+# about the steps near the data, or about those near the noise?*
+
+# %%
+k = torch.arange(1, T + 1)
+exact = betas[1:] / (2 * alphas[1:] * (1 - alpha_bar[1:]))
+alt = "The exact weight falls from a half at the first step to 0.005 and rises a little; the dropped one is flat."
+plot.curves(k, {"exact weight (5.3)": exact, "L_simple, same mean": exact.mean().expand(T)}, alt,
+            "step t", "weight of the squared noise error", xscale="log", yscale="log")
+
+# %%
+assert torch.isclose(exact[0], torch.tensor(0.5).double(), atol=1e-3) and exact.argmin() > 100
+share = exact[:20].sum() / exact.sum()
+assert 0.15 < share < 0.35
+print(f"first step {exact[0]:.2f}, least {exact.min():.4f}; the first 20 of 1,000 steps hold {share:.0%} of the weight")
+
+# %% [markdown]
+# Near the data, by far: a hundred times more for the first step than for most others. That is where the dust is
+# that nobody sees (chapter 04, section 9). Ho et al. (2020) tried what happens if the factor is simply left out,
+# and every step counts the same:
+#
+# $$ L_\mathrm{simple} = E_{t,\,x_0,\,\epsilon}\Big[\big|\epsilon
+# - \epsilon_\theta(\sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon,\; t)\big|^2\Big],
+# \qquad t \text{ uniform on } 1, \dots, T \tag{5.4} $$
+#
+# (and $L_\mathrm{simple} + C$ is again a bound of a kind, for reweighted data; section 3 tries it out.) It is the
+# best known loss of the field, and it makes training nearly trivial. DDPM's **Algorithm 1**: repeat until
+# converged: draw a picture $x_0$, a step $t$, a noise $\epsilon$; take a step down the gradient
+#
+# $$ \nabla_\theta\, \big|\epsilon - \epsilon_\theta(\sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon,\;
+# t)\big|^2 \tag{5.5} $$
+#
+# Here it is, with the optimiser Adam, a learning rate that warms up and then sinks to zero, and two options that
+# section 3 needs: how often each step is drawn, and what weight its error has.
+
+# %%
+even = torch.ones(T)
+
+
+def algorithm_1(net, data, steps, chance=even, weight=even):
+    generator, adam = seeded(0), torch.optim.Adam(net.parameters(), lr=3e-3, fused=True)
+    sink = torch.optim.lr_scheduler.LambdaLR(adam, lambda i: min(1, (i + 1) / 100) * (1 - i / steps))
+    for _ in range(steps):
+        x_0, *label = data(generator)
+        k = torch.multinomial(chance, len(x_0), replacement=True, generator=generator) + 1  # (B,) in 1..T
+        eps = torch.randn(x_0.shape, generator=generator)
+        guess = net(add_noise(x_0, eps, k / T, schedule), k / T, *label)
+        loss = (weight[k - 1] * (eps - guess).square().mean(1)).mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        sink.step()
+    return net.eval().requires_grad_(False)
+
+
+# %% [markdown]
+# **How does a network hear the time?** As a single number among many it would hardly be noticed: steps 20 and 21
+# differ by a thousandth. So the number is first spread over many waves, slow and fast ones, like the hands of a
+# clock that also has a hand for seconds (Vaswani et al. 2017). With $h$ waves of each kind,
+#
+# $$ \mathrm{emb}(t) = \big[\cos(\omega_0 t), \dots, \cos(\omega_{h-1} t),\ \sin(\omega_0 t), \dots,
+# \sin(\omega_{h-1} t)\big], \qquad \omega_i = 1000 \cdot 10000^{-i/h} \tag{5.6} $$
+#
+# for $t$ in $[0, 1]$: in thousandths, $1000\,t$ is DDPM's step number.
+
+# %%
+from minidiff.nets.embed import sinusoid
+
+t = torch.linspace(0, 1, 200)
+omega = 1000 * 10000 ** (-torch.arange(16) / 16)
+waves = torch.cat([torch.cos(t[:, None] * omega), torch.sin(t[:, None] * omega)], 1)  # (200, 32)
+assert torch.allclose(sinusoid(t, 32), waves, atol=1e-3)
+
+# %%
+likeness = waves @ waves.T / 16
+alt = "Left, the waves as stripes, fast to slow. Right, how alike two times are: a bright diagonal that fades to both sides."
+picture, (left, right) = plot.figure(alt, 2, width=8)
+left.imshow(waves.T, aspect="auto", extent=(0, 1, 32, 0))
+left.set(xlabel="t", ylabel="wave", title="emb(t)")
+right.imshow(likeness, extent=(0, 1, 1, 0))
+right.set(xlabel="t", ylabel="t", title="likeness of two times")
+picture
+
+# %%
+shifted = (sinusoid(torch.tensor([0.2, 0.5]), 32) * sinusoid(torch.tensor([0.3, 0.6]), 32)).sum(1)
+assert torch.isclose(*shifted, atol=1e-2) and (likeness.diagonal() - 1).abs().max() < 1e-5
+print("likeness depends on the distance of the times only, and is 1 for equal ones")
+
+# %% [markdown]
+# Left, one column for each time; right, the inner products of the columns. Near times are alike, far ones are
+# not, and the pattern is the same everywhere, since
+# $\cos a \cos b + \sin a \sin b = \cos(a - b)$: what a network needs to treat neighbouring times alike and still
+# tell them apart. The package's `MLP` takes a point, hears its time through (5.6), and puts out a vector of the
+# point's length. Our first data are the roll of the paper that began it all (Sohl-Dickstein et al. 2015).
+
+# %%
+from minidiff.data import toy
+from minidiff.nets.mlp import MLP, MLPConfig
+
+
+def fresh(seed=0, **config):
+    torch.manual_seed(seed)
+    return MLP(MLPConfig(**config))
+
+
+# %%
+roll_net = algorithm_1(fresh(width=64), lambda generator: (toy.swiss_roll(256, generator),), steps=2500)
+
+# %% [markdown]
+# **Algorithm 2**, sampling. Start from noise $x_T$ and walk back with the model's mean (5.2):
+#
+# $$ x_{t-1} = \frac{1}{\sqrt{\alpha_t}}\left(x_t
+# - \frac{1-\alpha_t}{\sqrt{1-\bar\alpha_t}}\;\epsilon_\theta(x_t, t)\right) + \sigma_t z, \qquad
+# z \sim \mathcal N(0, I), \text{ but } z = 0 \text{ for } t = 1 \tag{5.7} $$
+#
+# *Predict: nobody has told the network what a roll is. How well will it draw one, after ten seconds of training?*
+
+# %%
+def algorithm_2(net, x, generator):
+    yield x
+    for k in range(T, 0, -1):
+        guess = net(x, torch.full((len(x),), k / T))
+        mean = (x - betas[k] / (1 - alpha_bar[k]).sqrt() * guess) / alphas[k].sqrt()
+        sigma = ((1 - alpha_bar[k - 1]) / (1 - alpha_bar[k]) * betas[k]).sqrt()  # of beta-tilde; 0 for k = 1
+        x = (mean + sigma * torch.randn(x.shape, generator=generator)).float()
+        yield x
+
+
+# %%
+start = torch.randn(1500, 2, generator=seeded(1))
+walk = torch.stack(list(algorithm_2(roll_net, start, seeded(2))))  # (1001, 1500, 2), x_T first
+
+# %%
+roll, dust = toy.swiss_roll(1500, seeded(3)), torch.randn(1500, 2, generator=seeded(4))
+shown = [0, 100, 250, 500, 1000]
+rows = {"forward: q": [add_noise(roll, dust, k / T, schedule) for k in shown],
+        "backward: p": [walk[T - k] for k in shown]}
+
+# %%
+alt = "Three rows at five times. A spiral dissolves; noise gathers into the same spiral; arrows that point to its arm."
+picture = plot.Picture(alt, 9.5, 5.9)
+axes = picture.subplots(3, 5, sharex=True, sharey=True)
+for row_of_axes, (name, clouds), colour in zip(axes, rows.items(), plot.COLOURS, strict=False):
+    row_of_axes[0].set_ylabel(name)
+    for ax, cloud, k in zip(row_of_axes, clouds, shown, strict=True):
+        ax.scatter(*cloud.T, s=1, color=colour)
+        ax.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal", title=f"t = {k}")
+places = torch.cartesian_prod(torch.linspace(-2.4, 2.4, 15), torch.linspace(-2.4, 2.4, 15))
+for ax, k in zip(axes[2], [20, *shown[1:]], strict=True):
+    drift = -roll_net(places, torch.full((225,), k / T))
+    ax.quiver(*places.T, *(drift / drift.norm(dim=1, keepdim=True)).T, angles="xy", scale=22, width=0.006)
+    ax.set(aspect="equal", title=f"t = {k}")
+axes[2, 0].set_ylabel("way back")
+picture
+
+# %% [markdown]
+# First row, chapter 02: the roll dissolves. Second row, read from right to left: noise that the network has
+# never seen becomes a roll. Third row: the direction in which it sends a point, $-\epsilon_\theta$, all arrows
+# drawn with one length. Far from the data in time, everything is sent to the middle; near the data, each point
+# to the next arm of the roll.
+#
+# How good is it? Most points lie on the ribbon (its noise has a standard deviation of 0.06 here), and the cloud
+# is nearly as far from fresh data as fresh data are from each other (`sliced_wasserstein`, chapter 01).
+
+# %%
+from minidiff.metrics import nearest, sliced_wasserstein
+
+ribbon = toy.swiss_roll(40_000, seeded(5))
+stray = (nearest(walk[-1], ribbon)[0] > 0.1).float().mean()
+distance, usual = sliced_wasserstein(walk[-1], ribbon[:1500]), sliced_wasserstein(roll, ribbon[:1500])
+
+# %% tags=["nbval-ignore-output"]
+print(f"off the ribbon {stray:.1%}; distance to fresh data {distance:.3f}, of two draws of data {usual:.3f}")
+
+# %%
+assert stray < 0.1 and distance < 4 * usual
+
+# %% [markdown]
+# And (5.7) is what chapter 03 called `ddpm`: the package takes the noise that the network guesses, turns it into
+# a guess of the picture, and uses the posterior (3.4). The same walk, from the same random numbers:
+
+# %%
+from minidiff import Denoiser, ddpm, final, times
+
+roll_denoiser = Denoiser(roll_net, schedule, prediction="eps")
+theirs = final(ddpm(roll_denoiser, start[:100], times(T), schedule, seeded(2)))
+*_, ours = algorithm_2(roll_net, start[:100], seeded(2))
+assert torch.allclose(ours, theirs, atol=1e-3)
+
+# %% [markdown]
+# ## 3. What dropping the weight does
+#
+# The bound (5.3) or the simplified loss (5.4)? Try both on real pictures, the 8 by 8 digits, small enough for a
+# few seconds of training each: a point has 64 coordinates now, and the network is told the digit. Same network,
+# same random numbers, same steps. A third run minimises *the same bound* in another way: it draws step $t$ as
+# often as its weight says and then counts every error once. The mean of the gradient is that of the bound, but
+# no single step with a huge weight shakes it (the importance sampling of chapter 04, section 10).
+#
+# *Predict: which of the three gives the best code, and which the best pictures?*
+
+# %%
+from minidiff.data import load
+
+digits, unseen = load("digits"), load("digits", "test")
+X, Y = digits.tensor().flatten(1), digits.y  # (1498, 64), (1498,)
+
+
+def some_digits(generator):
+    index = torch.randint(len(X), (128,), generator=generator)
+    return X[index], Y[index]
+
+
+# %%
+bound_weight = (exact / exact.mean()).float()  # mean one, like the dropped one
+recipes = {"simple": {}, "bound, as weights": {"weight": bound_weight}, "bound, as chances": {"chance": bound_weight}}
+nets = {name: algorithm_1(fresh(dim=64, classes=10, width=160), some_digits, steps=1000, **recipe)
+        for name, recipe in recipes.items()}
+
+# %% [markdown]
+# Judge each by both standards. The code: bits a pixel of 60 unseen digits, over all 1,000 steps, with their 17 grey
+# levels (chapter 04). The pictures: 500 digits drawn, each network asked for each digit equally often; does a
+# classifier that ships with the course read the digit that was asked for? And how far are the features it sees
+# from those of real digits (the Fréchet distance, smaller is better; chapter 13 explains it)?
+
+# %%
+from functools import partial
+
+from minidiff import bits_per_dim, vlb
+from minidiff.metrics import frechet, label_accuracy, load_classifier
+
+judge, asked = load_classifier("digits"), torch.arange(500) % 10
+
+
+def code(net):
+    told = partial(Denoiser(net, schedule, "eps"), cond=unseen.y[:60])
+    nats = vlb(told, unseen.tensor()[:60].flatten(1), times(T), schedule, seeded(6), bins=17)
+    return bits_per_dim(nats.double(), 64).mean().item()
+
+
+# %%
+def draw(net):
+    told = partial(Denoiser(net, schedule, "eps"), cond=asked)
+    noise = torch.randn(500, 64, generator=seeded(7))
+    return final(ddpm(told, noise, times(100), schedule, seeded(8))).reshape(-1, 1, 8, 8)
+
+
+# %%
+drawn = {name: draw(net) for name, net in nets.items()}
+real = judge.features(unseen.tensor())
+scores = {name: (code(nets[name]), label_accuracy(judge(x), asked), frechet(real, judge.features(x)))
+          for name, x in drawn.items()}
+
+# %% tags=["nbval-ignore-output"]
+for name, (bits, right, distance) in scores.items():
+    print(f"{name:18} {bits:.2f} bits a pixel, {right:.1%} read right, Frechet {distance:.2f}")
+
+# %%
+(simple_code, simple_right, _), (weights_code, weights_right, _), (chances_code, _, _) = scores.values()
+assert chances_code < simple_code - 0.1 and simple_code < weights_code - 0.1
+assert simple_right > 0.9 and simple_right > weights_right + 0.05
+
+# %%
+plot.images(torch.cat([x[:10] for x in drawn.values()]), columns=10, titles=[str(d) for d in range(10)] + [""] * 20,
+            alt="Three rows of the digits 0 to 9: the simplified loss, the bound as weights (ragged), the bound as chances.")
+
+# %% [markdown]
+# From top to bottom: simple, weights, chances. The bound in its plain form, as weights, loses on *both* counts,
+# the code included, although it is the code that it minimises: a few steps near the data have huge weights,
+# whether or not one of them is in the batch decides each gradient, and Adam cannot follow. Steadied, as chances,
+# the bound gives the shortest code by far. And the simplified loss, which cares for neither, draws digits at
+# least as well with the plainest of training.
+#
+# DDPM's own table shows the same pattern on photographs (CIFAR-10; Ho et al. 2020, tables 1 and 2): with the
+# bound at most 3.70 bits and an FID of 13.5, with the simplified loss at most 3.75 bits and an FID of 3.2: a
+# slightly longer code, much better pictures.
+#
+# ## 4. How low can a loss go?
+#
+# Suppose that the loss stands at 0.2 and stays there. Is the network good? Zero is out of reach: $x_t$ does not
+# reveal which noise is in it. The best guess in squared error is a mean (chapter 03, section 7), here
+# $E[\epsilon \mid x_t]$, and no network gets below *its* error. Given $x_t$, noise and picture determine each
+# other, $\epsilon = (x_t - \sqrt{\bar\alpha_t}\,x_0) / \sqrt{1-\bar\alpha_t}$, so that floor is the uncertainty
+# about the picture in other units:
+#
+# $$ E\big|\epsilon - \epsilon_\theta\big|^2 \;=\;
+# \underbrace{\frac{\bar\alpha_t}{1-\bar\alpha_t}\; E\big|x_0 - E[x_0\mid x_t]\big|^2}_{\text{least possible}}
+# \;+\; \underbrace{E\big|E[\epsilon\mid x_t] - \epsilon_\theta\big|^2}_{\text{the network's own error}}
+# \tag{5.8} $$
+#
+# For data with an oracle both parts can be measured. The eight clusters of chapter 03, and a network that learns
+# them from samples. (Steps are drawn as in the third run above: the clusters are small, and small detail is decided
+# near the data. The loss below counts all steps alike.)
+
+# %%
+from minidiff import Mixture
+
+clusters = Mixture(*toy.mixture_parameters())
+cluster_net = algorithm_1(fresh(width=96), lambda generator: (clusters.sample(256, generator),), 2500, bound_weight)
+
+# %%
+def best_noise(x, t):
+    """E[eps | x_t], from the oracle's E[x_0 | x_t]."""
+    alpha, sigma = (c[:, None] for c in schedule(t))
+    return (x - alpha * clusters.denoise(x, t, schedule)) / sigma
+
+
+# %%
+n, generator = 50_000, seeded(10)
+x_0, eps = clusters.sample(n, generator), torch.randn(n, 2, generator=generator)
+t = torch.randint(1, T + 1, (n,), generator=generator) / T
+x_t = add_noise(x_0, eps, t, schedule)
+guess, best = cluster_net(x_t, t), best_noise(x_t, t)
+
+# %% [markdown]
+# *Predict: after ten seconds of training, how far above the least possible loss is it: twice, half as much again,
+# a tenth?*
+
+# %%
+loss, least = (eps - guess).square().mean(), (eps - best).square().mean()
+assert 1 < loss / least < 1.1
+
+# %% tags=["nbval-ignore-output"]
+print(f"loss {loss:.3f}, least possible {least:.3f}: {loss / least - 1:.1%} above it")
+
+# %% [markdown]
+# Nearly all of the loss is not the network's fault. The two parts of (5.8) really add up, and the floor is the
+# picture's uncertainty, for which chapter 04 had another formula, $E|x_0|^2 - E\big|E[x_0 \mid x_t]\big|^2$:
+
+# %%
+own = (best - guess).square().mean()
+cross = 2 * ((eps - best) * (best - guess)).mean(1)  # averages to zero
+assert torch.isclose(loss, least + own + cross.mean()) and abs(cross.mean()) < 4 * cross.std() / n**0.5
+
+# %%
+half = torch.full((n,), 0.1)
+x_half = add_noise(x_0, eps, half, schedule)
+picture_guess, snr = clusters.denoise(x_half, half, schedule), schedule.log_snr(0.1).exp()
+by_picture = snr * (x_0.square().mean() - picture_guess.square().mean())
+assert torch.isclose((eps - best_noise(x_half, half)).square().mean().double(), by_picture, rtol=0.03)
+
+# %%
+bins = (t * 20).ceil().long().clamp(max=20) - 1  # twenty equal parts of the walk
+count = torch.bincount(bins, minlength=20)
+curve = {name: torch.bincount(bins, (eps - y).square().mean(1), 20) / count
+         for name, y in {"network": guess, "least possible": best}.items()}
+middle = (torch.arange(20) + 0.5) / 20
+
+# %%
+alt = "Two curves nearly on top of each other: the loss is close to one near the data and falls to zero near the noise."
+plot.curves(middle, curve, alt, "t", "squared error of the noise")
+
+# %% [markdown]
+# The two curves almost coincide, and their *shape* is worth remembering. Near the data the loss is large, because
+# the little noise that is there can hardly be told from the data's own detail; near the noise it is almost zero,
+# because there $x_t$ *is* the noise. A loss averaged over all $t$ hides that, and it depends on the schedule: never
+# compare the losses of two schedules.
+#
+# Does a network so close to the floor also sample like the oracle? The same noise, 250 steps:
+
+# %%
+noise = torch.randn(2000, 2, generator=seeded(11))
+by_oracle = final(ddpm(partial(clusters.denoise, schedule=schedule), noise, times(250), schedule, seeded(12)))
+by_net = final(ddpm(Denoiser(cluster_net, schedule, "eps"), noise, times(250), schedule, seeded(12)))
+truth = clusters.sample(2000, seeded(13))
+
+# %%
+plot.scatter({"oracle": by_oracle, "network": by_net, "data": truth},
+             alt="Three times eight clusters; those of the network have a few stray points between them.")
+
+# %%
+far = {name: sliced_wasserstein(x, truth) for name, x in {"oracle": by_oracle, "network": by_net}.items()}
+usual = sliced_wasserstein(clusters.sample(2000, seeded(14)), truth)
+assert far["network"] < 4 * max(usual, far["oracle"])
+
+# %% tags=["nbval-ignore-output"]
+print(f"distance to data: oracle {far['oracle']:.3f}, network {far['network']:.3f}, other data {usual:.3f}")
+
+# %% [markdown]
+# ## 5. One table for everything
+#
+# From here on in the package's letters: $x_t = \alpha x_0 + \sigma \epsilon$, with
+# $\alpha = \sqrt{\bar\alpha}$ and $\sigma = \sqrt{1 - \bar\alpha}$ at time $t$ between 0 and 1. Papers train
+# networks to give $x_0$, $\epsilon$, a thing called $v$, a velocity or a score. All of them are *mixtures of the
+# same two pictures*,
+#
+# $$ y = a\, x_0 + b\, \epsilon \tag{5.9} $$
+#
+# | target | $a$ | $b$ | where it comes from |
+# |---|---|---|---|
+# | $x_0$ | 1 | 0 | the denoiser itself |
+# | $\epsilon$ | 0 | 1 | Ho et al. 2020 |
+# | $v$ | $-\sigma$ | $\alpha$ | Salimans & Ho 2022 |
+# | velocity $dx_t/dt$ | $\alpha'$ | $\sigma'$ | flow matching, Lipman et al. 2023; $'$ is the slope in $t$ |
+# | score $\nabla \log q(x_t \mid x_0)$ | 0 | $-1/\sigma$ | Song & Ermon 2019; section 6 |
+#
+# With $x_t$, which is known, there are two equations for the two unknowns $x_0$ and $\epsilon$. Solve them once,
+# for all rows:
+#
+# $$ \begin{pmatrix} \alpha & \sigma \\ a & b \end{pmatrix}
+# \begin{pmatrix} x_0 \\ \epsilon \end{pmatrix} = \begin{pmatrix} x_t \\ y \end{pmatrix}
+# \quad\Rightarrow\quad
+# x_0 = \frac{b\,x_t - \sigma\, y}{\alpha b - \sigma a}, \qquad
+# \epsilon = \frac{\alpha\, y - a\, x_t}{\alpha b - \sigma a} \tag{5.10} $$
+
+# %%
+from minidiff import Cosine, Flow, row, solve, target
+
+names = ["x0", "eps", "v", "velocity", "score"]
+x_0, eps = torch.randn(2, 6, 3, generator=seeded(20), dtype=torch.float64)
+x_t = add_noise(x_0, eps, 0.4, Cosine())
+
+# %%
+for name in names:
+    y = target(name, x_0, eps, 0.4, Cosine())
+    (alpha, sigma), (a, b) = Cosine()(0.4), row(name, 0.4, Cosine())
+    system = torch.stack([torch.stack([alpha, sigma]), torch.stack([a, b])])
+    by_torch = torch.linalg.solve(system, torch.stack([x_t.flatten(), y.flatten()]))
+    package = torch.stack([part.flatten() for part in solve(name, y, x_t, 0.4, Cosine())])
+    assert torch.allclose(package, by_torch) and torch.allclose(by_torch[0], x_0.flatten())
+print("solve agrees with torch's own, and gives x_0 and eps back, for all five rows")
+
+# %%
+plot.show_source(solve)
+
+# %% [markdown]
+# A velocity is a slope, so it can be checked by taking one: move $t$ a little.
+
+# %%
+for each in (Cosine(), Flow(), schedule):  # 0.4005 is half way between two steps of the table
+    slope = (add_noise(x_0, eps, 0.4005 + 1e-6, each) - add_noise(x_0, eps, 0.4005 - 1e-6, each)) / 2e-6
+    assert torch.allclose(target("velocity", x_0, eps, 0.4005, each), slope, atol=1e-6)
+print("the row of the velocity is dx_t/dt")
+
+# %% [markdown]
+# A mean is linear, $E[y \mid x_t] = a\,E[x_0 \mid x_t] + b\,E[\epsilon \mid x_t]$, so *the best networks for all
+# rows know exactly the same*. Is it then a matter of taste? Two things differ.
+#
+# **First, what an error costs.** By (5.10), an error $\delta$ in $y$ becomes $\frac{\sigma}{\alpha b - \sigma a}\,
+# \delta$ in $x_0$ and $\frac{\alpha}{\alpha b - \sigma a}\,\delta$ in $\epsilon$.
+#
+# *Predict: for a network that guesses noise, at which end of the walk is an error in $x_0$ the largest?*
+
+# %%
+u = torch.linspace(0.002, 0.998, 400, dtype=torch.float64)
+
+
+def amplification(name):
+    (alpha, sigma), (a, b) = Cosine()(u), row(name, u, Cosine())
+    return sigma / (alpha * b - sigma * a).abs(), alpha / (alpha * b - sigma * a).abs()
+
+
+# %%
+alt = "Left, the error of x0: only that of eps and score rises without limit towards noise. Right, the error of eps: that of x0 does, towards the data."
+picture, axes = plot.figure(alt, 2, width=9.5)
+for name, style in zip(names, ("-", "-", "-", "--", ":"), strict=True):
+    for ax, factor in zip(axes, amplification(name), strict=True):
+        ax.plot(u, factor, style, label=name)
+for ax, of in zip(axes, ("$x_0$", r"$\epsilon$"), strict=True):
+    ax.set(yscale="log", ylim=(1e-3, 1e3), xlabel="t", title=f"error in {of} for an error of 1 in y")
+axes[0].legend()
+picture
+
+# %% [markdown]
+# **Why $\epsilon$-prediction is singular at pure noise.** Left: as $\alpha \to 0$, its line rises without limit.
+# Where $x_t$ is nothing but noise, a perfect answer is easy, "the noise is what you see", and it says *nothing*
+# about $x_0$: the two equations (5.10) have become one, and $x_0 = (x_t - \sigma\epsilon)/\alpha$ divides nothing by
+# nothing. $x_0$-prediction has the same trouble at the other end, for $\epsilon$. For $v$ the determinant is
+# $\alpha^2 + \sigma^2 = 1$ at all times: it amplifies nowhere, and that is what it was made for.
+#
+# Our own network, trained on noise, shows it. Its guess of $x_0$ at the noisy end, compared with the least
+# possible error there:
+
+# %%
+def excess(net, t, prediction="eps"):
+    x_0, eps = clusters.sample(4000, seeded(21)), torch.randn(4000, 2, generator=seeded(22))
+    x_t = add_noise(x_0, eps, t, schedule)
+    errors = [(guess - x_0).square().mean() for guess in
+              (Denoiser(net, schedule, prediction)(x_t, t), clusters.denoise(x_t, t, schedule))]
+    return float(errors[0] / errors[1])
+
+
+# %%
+ratios = {t: excess(cluster_net, t) for t in (0.1, 0.3, 0.5, 0.9, 1.0)}
+assert ratios[0.3] < 1.2 and ratios[1.0] > 1.5 and ratios[1.0] > 1.3 * ratios[0.3]
+
+# %% tags=["nbval-ignore-output"]
+print({t: f"{ratio:.2f}" for t, ratio in ratios.items()})
+
+# %% [markdown]
+# A small error of the noise, and a guess of the picture that is worse than saying "the mean" (which has ratio 1 at
+# $t = 1$). With DDPM's schedule, where $\alpha(1) = 0.0063$, the walk survives this, because its first steps hardly
+# use $\hat x_0$. With a schedule that ends at $\alpha = 0$ exactly there is no answer at all, and the package says
+# so instead of handing out `nan`:
+
+# %%
+try:
+    solve("eps", eps, x_t, 1.0, Cosine())
+except ValueError as error:
+    print(error)
+
+# %% [markdown]
+# **Second, the weight of the loss.** An error of $x_0$ at fixed $x_t$ brings an opposite error of $\epsilon$,
+# $-\alpha/\sigma$ times as large, so the error of $y$ is $(a - b\alpha/\sigma)$ times that of $x_0$. Plain squared
+# error in *any* row is therefore a weighted error of $x_0$:
+#
+# $$ |\hat y - y|^2 = w(t)\,|\hat x_0 - x_0|^2, \qquad w(t) = \Big(a - b\,\frac{\alpha}{\sigma}\Big)^2 \tag{5.11} $$
+#
+# | row | $w$, in general | with $\alpha^2 + \sigma^2 = 1$ |
+# |---|---|---|
+# | $x_0$ | 1 | 1 |
+# | $\epsilon$ | $\alpha^2/\sigma^2$ | $\mathrm{SNR}$ |
+# | $v$ | $(\sigma + \alpha^2/\sigma)^2$ | $\mathrm{SNR} + 1$ |
+# | velocity | $(\alpha' - \sigma'\alpha/\sigma)^2$ | depends on the speed |
+# | score | $\alpha^2/\sigma^4$ | $\mathrm{SNR}\,(\mathrm{SNR} + 1)$ |
+#
+# So $L_\mathrm{simple}$ is SNR-weighted denoising, and "predict $v$" is mostly a way of adding one.
+
+# %%
+from minidiff import weight
+
+wrong = x_0 + 0.1 * torch.randn(x_0.shape, generator=seeded(23), dtype=torch.float64)
+for name in names:
+    (alpha, sigma), y = Cosine()(0.4), target(name, x_0, eps, 0.4, Cosine())
+    y_wrong = target(name, wrong, (x_t - alpha * wrong) / sigma, 0.4, Cosine())
+    assert torch.allclose((y_wrong - y) ** 2, weight(name, 0.4, Cosine()) * (wrong - x_0) ** 2)
+
+# %%
+snr = Cosine().log_snr(u).exp()
+forms = {"x0": torch.ones_like(u), "eps": snr, "v": snr + 1, "score": snr * (snr + 1)}
+assert all(torch.allclose(weight(name, u, Cosine()), form) for name, form in forms.items())
+print("the right column of the table holds, at 400 times")
+
+# %% [markdown]
+# And what does the *bound* want? In the package's letters, with $\tilde\beta$ for the variance, the weight in (5.1)
+# is $c^2 / (2\tilde\beta) = \alpha_s^2 \sigma_{ts}^2 / (2 \sigma_t^2 \sigma_s^2)$ for a step from $t$ to $s$. Put in
+# $\sigma_{ts}^2 = \sigma_t^2 - \sigma_s^2\,\alpha_t^2/\alpha_s^2$ from (2.5), and it becomes beautifully simple
+# (Kingma et al. 2021):
+#
+# $$ L_{t-1} = \tfrac12\,\big(\mathrm{SNR}(s) - \mathrm{SNR}(t)\big)\; E|x_0 - \hat x_0|^2
+# \qquad\longrightarrow\qquad w_\mathrm{bound}(t) = -\tfrac12\,\frac{d\,\mathrm{SNR}}{dt} \tag{5.12} $$
+#
+# For each step, the bound pays the squared error times the signal that the step destroys. In the limit of small
+# steps the *path* of the schedule does not matter any more, only its ends: with SNR itself as the clock, the
+# weight is constant.
+
+# %%
+for s, t in [(0.2, 0.3), (0.5, 0.9)]:
+    x_t = add_noise(x_0, eps, t, Cosine())
+    true, model = (posterior(x_t, x, s, t, Cosine()) for x in (x_0, wrong))
+    drop = Cosine().log_snr(s).exp() - Cosine().log_snr(t).exp()
+    assert torch.allclose(true.kl(model), drop / 2 * (x_0 - wrong).square().sum(1))
+
+# %%
+fine = (Cosine().log_snr(u - 1e-5).exp() - Cosine().log_snr(u + 1e-5).exp()) / 2e-5
+assert torch.allclose(weight("vlb", u, Cosine()), fine / 2, rtol=1e-3)
+print("(5.12) is the divergence, and its limit is weight('vlb')")
+
+# %% [markdown]
+# All of them in one figure, seen from $x_0$, with one more that is popular: the signal-to-noise ratio cut off at 5
+# (Hang et al. 2023), which keeps the steps near the data from taking everything.
+
+# %%
+weights = {name: weight(name, u, Cosine()) for name in ("x0", "min_snr", "eps", "v", "score", "vlb")}
+alt = "Six weights over time on a logarithmic scale; score and bound are the steepest near the data, x0 is flat."
+plot.curves(u, weights, alt, "t", "weight of |error of $x_0$|$^2$", yscale="log")
+
+# %% [markdown]
+# What does all this look like in a picture? The shipped model of clothes was trained on $v$. Move $t$: from left
+# to right the noisy picture, the $v$ that the network gives, and the $x_0$ and $\epsilon$ that (5.10) makes of it.
+
+# %%
+import ipywidgets
+
+from minidiff.checkpoint import load_denoiser
+from minidiff.data import shipped
+from minidiff.widgets import explore
+
+clothes, (denoiser, _) = load("fashion", "test"), load_denoiser(shipped("fashion.safetensors"))
+photo, grain = clothes.tensor(slice(4, 5)), torch.randn(1, 1, 32, 32, generator=seeded(24))
+
+
+def anatomy(t):
+    x_t = add_noise(photo, grain, t, Cosine())
+    with torch.no_grad():
+        v = denoiser.net(x_t, torch.tensor([t]), clothes.y[4:5])
+    x_0, eps = solve("v", v, x_t, t, Cosine())
+    titles = [f"$x_t$, t = {t:.2f}", "$v$, given", "$x_0$, solved", r"$\epsilon$, solved", "true $x_0$"]
+    return plot.images(torch.cat([x_t, v, x_0, eps, photo]), columns=5, titles=titles,
+                       alt=f"At t = {t:.2f}: a noisy shirt, the network's v, the clean shirt and the noise solved from it.")
+
+
+# %%
+slider = ipywidgets.FloatSlider(0.5, min=0.02, max=1.0, step=0.02, description="t", continuous_update=False)
+_ = explore(anatomy, t=slider)
+
+# %% [markdown]
+# Half way $v$ is a mixture of both: noise minus picture. Near $t = 0$ it is nearly the noise, near $t = 1$ nearly the
+# negative of the picture: always the one that is hard to see in $x_t$, and so always worth asking for.
+#
+# ## 6. The slope of the density
+#
+# There is a second road to all of this. The **score** at time $t$ is the slope of the log density of noisy data,
+#
+# $$ s(x, t) = \nabla_x \log p_t(x) , \tag{5.13} $$
+#
+# with $p_t$ the density of $x_t$ (3.7): the direction in which data become likelier, and how fast. Write $p_t$ as a
+# sum over all clean pictures, $p_t(x) = \int \mathcal N(x;\ \alpha x_0,\ \sigma^2 I)\, q(x_0)\, dx_0$, and take the
+# slope under the integral. The Gaussian's is $-\frac{x - \alpha x_0}{\sigma^2}$ times itself, so
+#
+# $$ \nabla \log p_t(x) = \frac{\nabla p_t(x)}{p_t(x)}
+# = \int -\frac{x - \alpha x_0}{\sigma^2}\;
+# \underbrace{\frac{\mathcal N(x;\ \alpha x_0,\ \sigma^2 I)\, q(x_0)}{p_t(x)}}_{q(x_0\mid x_t = x)}\, dx_0
+# = -\frac{x - \alpha\, E[x_0\mid x_t = x]}{\sigma^2} . $$
+#
+# Solve for the mean, and there is **Tweedie's formula**: the best denoiser takes one step along the score.
+#
+# $$ E[x_0 \mid x_t] = \frac{x_t + \sigma^2\, s(x_t, t)}{\alpha} \tag{5.14} $$
+#
+# And since $x_t - \alpha\,E[x_0\mid x_t] = \sigma\,E[\epsilon\mid x_t]$, a network for noise is a network for the
+# score, in other units:
+#
+# $$ s_\theta(x_t, t) = -\frac{\epsilon_\theta(x_t, t)}{\sigma(t)} = -\frac{\epsilon_\theta(x_t, t)}{\sqrt{1-\bar\alpha_t}}
+# \tag{5.15} $$
+
+# %%
+exact = Mixture(*(part.double() for part in toy.mixture_parameters()))
+at = exact.sample(200, seeded(30)).requires_grad_()
+slope, = torch.autograd.grad(exact.log_prob(at, 0.2, schedule).sum(), at)  # knows only the density
+at, (alpha, sigma) = at.detach(), schedule(0.2)
+
+# %%
+assert torch.allclose((at + sigma**2 * slope) / alpha, exact.denoise(at, 0.2, schedule))  # (5.14)
+assert torch.allclose(-best_noise(at, torch.full((200,), 0.2).double()) / sigma, slope, atol=1e-4)  # (5.15)
+print("Tweedie's formula holds: automatic differentiation of the density gives the denoiser")
+
+# %% [markdown]
+# *Predict: where will a network that was trained on samples of data get the score wrong?* Drag $t$, and compare
+# the exact arrows with those of our network.
+
+# %%
+spots = torch.cartesian_prod(torch.linspace(-2.2, 2.2, 15), torch.linspace(-2.2, 2.2, 15))
+
+
+def arrows(t):
+    alt = f"Arrows at t = {t:.2f}: the network's lie on the exact ones where there are data, and differ in between."
+    picture, (ax,) = plot.figure(alt, width=5.4, height=5.2)
+    sigma, when = schedule(t)[1].float(), torch.full((225,), t)
+    cloud = add_noise(truth, torch.randn(2000, 2, generator=seeded(31)), t, schedule)
+    ax.scatter(*cloud.T, s=2, color="0.8")
+    for field, name, colour in [(best_noise(spots, when), "exact", "0.2"), (cluster_net(spots, when), "network", "C3")]:
+        ax.quiver(*spots.T, *(-field).T, angles="xy", color=colour, scale=40, width=0.005, label=name)
+    ax.set(aspect="equal", title=f"$\\sigma$ times the score, t = {t:.2f}, $\\sigma$ = {sigma:.2f}")
+    ax.legend(loc="upper right")
+    return picture
+
+
+slider = ipywidgets.FloatSlider(0.1, min=0.01, max=1.0, step=0.01, description="t", continuous_update=False)
+_ = explore(arrows, t=slider)
+
+# %% [markdown]
+# Grey are the noisy data. On them the two fields agree; the differences are in the white, where the network has
+# hardly ever seen a point. In numbers, at $t = 0.05$: the error of the arrows where data are frequent, and where they
+# are rare.
+
+# %%
+when = torch.full((225,), 0.05)
+frequent = clusters.log_prob(spots, 0.05, schedule) > -5
+error = (cluster_net(spots, when) - best_noise(spots, when)).norm(dim=1)
+assert error[~frequent].mean() > 2 * error[frequent].mean()
+
+# %% tags=["nbval-ignore-output"]
+print(f"error where data are frequent {error[frequent].mean():.2f}, elsewhere {error[~frequent].mean():.2f}")
+
+# %% [markdown]
+# ### Learning a slope from samples
+#
+# One would like to minimise $E\,|s_\theta(x_t) - \nabla\log p_t(x_t)|^2$, but nobody knows $\nabla\log p_t$. **Denoising
+# score matching** (Vincent 2011) puts the slope of *one* Gaussian in its place, around the picture that the noise was
+# added to, which is known, $\nabla\log q(x_t\mid x_0) = -\epsilon/\sigma$:
+#
+# $$ E\,\big|s_\theta(x_t) - \nabla\log q(x_t\mid x_0)\big|^2
+# = E\,\big|s_\theta(x_t) - \nabla\log p_t(x_t)\big|^2 + C \tag{5.16} $$
+#
+# It is (5.8) once more: by the derivation of Tweedie's formula $\nabla\log p_t(x_t)$ is the *mean* of
+# $\nabla\log q(x_t\mid x_0)$ over $q(x_0\mid x_t)$, and squared error finds means. **Sliced score matching** (Song et
+# al. 2019) needs no noise at all. Integration by parts turns the unknown product $s_\theta \cdot \nabla\log p$ into
+# the divergence of $s_\theta$, and random directions $v$ make that cheap:
+#
+# $$ E_v\,E\Big[ v^\top \nabla s_\theta(x)\, v + \tfrac12 \big(v^\top s_\theta(x)\big)^2 \Big]
+# = \tfrac12 E\,\big|s_\theta(x) - \nabla\log p(x)\big|^2 - \tfrac12 E\,\big|\nabla\log p(x)\big|^2 \tag{5.17} $$
+#
+# ($\nabla s_\theta$ is the matrix of slopes of the score; $v$ is standard normal.) Both are identities for *any*
+# $s_\theta$, so take a wrong one: the score of a single wide Gaussian.
+
+# %%
+n, t = 100_000, 0.2
+x_0, eps = exact.sample(n, seeded(32)), torch.randn(n, 2, generator=seeded(33), dtype=torch.float64)
+x_t, sigma = add_noise(x_0, eps, t, schedule), schedule(t)[1]
+true = exact.score(x_t, t, schedule)
+candidates = {"none": lambda x: 0 * x, "wide Gaussian": lambda x: -x / 1.5, "exact": lambda x: exact.score(x, t, schedule)}
+
+# %%
+constants = {}
+for name, score in candidates.items():
+    surplus = ((score(x_t) + eps / sigma) ** 2 - (score(x_t) - true) ** 2).sum(1)  # (5.16), left minus right
+    constants[name] = surplus.mean()
+    assert abs(surplus.mean() - constants["none"]) < 4 * surplus.std() / n**0.5
+print("C in (5.16):", {name: f"{c:.2f}" for name, c in constants.items()})
+
+# %%
+v = torch.randn(n, 2, generator=seeded(34), dtype=torch.float64)
+for score in candidates.values():
+    at = x_t.clone().requires_grad_()
+    along_v = (v * score(at)).sum(1)  # (n,)
+    slope, = torch.autograd.grad(along_v.sum(), at)  # of that component
+    sliced = (v * slope).sum(1) + along_v.detach() ** 2 / 2
+    plain = ((score(x_t) - true) ** 2 - true**2).sum(1) / 2
+    assert abs((sliced - plain).mean()) <= 4 * (sliced - plain).std() / n**0.5
+print("(5.17) holds for all three candidates")
+
+# %% [markdown]
+# ### Walking with the slope: Langevin dynamics
+#
+# What is a score good for? One can *sample* with nothing else. Take small steps uphill and shake (Welling & Teh 2011,
+# from physics):
+#
+# $$ x_i = x_{i-1} + \frac{\delta}{2}\, \nabla \log p(x_{i-1}) + \sqrt{\delta}\; z_i, \qquad
+# z_i \sim \mathcal N(0, I) \tag{5.18} $$
+#
+# For small steps $\delta$ and after long enough a walk, the points are distributed as $p$. With one hump this is
+# quick. *Predict: two humps, a deep valley between them, and all points start on the right hump. What share is on
+# the left after 2,000 steps? (It should be 0.4.)*
+
+# %%
+two = Mixture(torch.tensor([0.4, 0.6]), torch.tensor([[-1.2], [0.8]]), torch.tensor([0.2, 0.2]))
+
+
+def langevin_walk(x, t, steps, delta, generator):
+    for _ in range(steps):
+        z = torch.randn(x.shape, generator=generator)
+        x = x + delta / 2 * two.score(x, t, schedule) + delta**0.5 * z
+    return x
+
+
+# %%
+begin = 0.8 * torch.ones(3000, 1)
+stuck = langevin_walk(begin, 0.0, 2000, 0.005, seeded(35))
+assert (stuck < -0.2).double().mean() < 0.02 and abs(stuck.std() - 0.2) < 0.02
+print(f"on the left {(stuck < -0.2).double().mean():.2f}, width of the right hump {stuck.std():.2f}")
+
+# %% [markdown]
+# Not one. Within its hump the walk has found the right width, but the way to the other leads through a valley where
+# next to nobody goes. The score knows where *uphill* is and nothing of how high the *other* hill is. With noise, at
+# $t = 0.3$, the valley is filled and the same walk crosses:
+
+# %%
+crossed = langevin_walk(begin, 0.3, 2000, 0.02, seeded(36))
+alpha, sigma = schedule(0.3)
+left = torch.distributions.Normal(alpha * two.means[:, 0], (alpha**2 * 0.04 + sigma**2).sqrt()).cdf(-0.2 * alpha)
+assert abs((crossed < -0.2 * alpha).double().mean() - (left * two.weights).sum()) < 0.04
+print(f"on the left {(crossed < -0.2 * alpha).double().mean():.2f}, exact {(left * two.weights).sum():.2f}")
+
+# %% [markdown]
+# There are two more reasons for noise. **The manifold hypothesis**: pictures fill almost nothing of the space of
+# pixels, they lie on a thin sheet in it. Beside the sheet there is no density, and no slope. Points exactly on a
+# circle, and the score a little off it, as the noise gets smaller:
+
+# %%
+from minidiff import Empirical
+
+angle = torch.arange(4000) * 2 * torch.pi / 4000
+circle = Empirical(2**0.5 * torch.stack([angle.cos(), angle.sin()], 1).double())
+beside = circle.data[:50] * 1.1  # a tenth of the radius outside the circle
+
+
+def steepness(x, t):
+    """Mean length of the score of the noisy circle at points x."""
+    alpha, sigma = schedule(t)
+    return float(((x - alpha * circle.denoise(x, t, schedule)) / sigma**2).norm(dim=1).mean())
+
+
+# %%
+levels, grains = [1, 2, 4, 8, 16, 32], torch.randn(50, 2, generator=seeded(37), dtype=torch.float64)
+sigmas = torch.stack([schedule(k / T)[1] for k in levels])
+fixed = torch.tensor([steepness(beside, k / T) for k in levels])
+typical = torch.tensor([steepness(add_noise(circle.data[:50], grains, k / T, schedule), k / T) for k in levels])
+
+# %%
+picture = plot.curves(sigmas, {"a place beside the circle": fixed, "where noisy data are": typical},
+                      "Two straight falling lines on logarithmic axes; the one for a fixed place is twice as steep.",
+                      r"noise $\sigma$", "length of the score", xscale="log", yscale="log")
+picture
+
+# %%
+growth = {name: float((curve[0] / curve[3]).log() / (sigmas[3] / sigmas[0]).log())
+          for name, curve in {"fixed": fixed, "typical": typical}.items()}
+assert abs(growth["fixed"] - 2) < 0.1 and abs(growth["typical"] - 1) < 0.1
+print(f"as sigma falls the score grows like 1 / sigma^{growth['fixed']:.1f} beside, 1 / sigma^{growth['typical']:.1f} on the data")
+
+# %% [markdown]
+# Without limit, in both places: the score of data on a sheet does not exist, that of noisy data does. And second, **the
+# white**: where no data are, nothing is learned (the arrows above), and a walk that starts from noise spends its first
+# steps just there. Noise widens the data until it covers the places where walks begin.
+#
+# So Song & Ermon (2019) train one network for *many* noises $\sigma_1 > \dots > \sigma_n$, and walk with the largest
+# first. (Their noise is added without shrinking, $\alpha = 1$.) Each noise has its weight $\lambda$:
+#
+# $$ \sum_{i} \lambda(\sigma_i)\; E\,\Big| s_\theta(x_0 + \sigma_i\epsilon,\ \sigma_i)
+# + \frac{\epsilon}{\sigma_i} \Big|^2, \qquad \lambda(\sigma) = \sigma^2 \tag{5.19} $$
+#
+# Because typical scores grow like $1/\sigma$, $\lambda = \sigma^2$ brings all terms to one size. Multiply it in, with
+# (5.15): the term is $|\epsilon - \epsilon_\theta|^2$. *Score matching over many noises, weighted so that all count the
+# same, is the simplified loss.* Two schools had found one thing.
+
+# %%
+from minidiff import VarianceExploding, denoising_loss
+
+exploding, n = VarianceExploding(0.05, 5.0), 2000
+u, x_0, eps = torch.rand(n, generator=seeded(38)), clusters.sample(n, seeded(39)), torch.randn(n, 2, generator=seeded(40))
+any_denoiser = Denoiser(cluster_net, exploding, "eps")  # trained for something else: the identity does not mind
+sigma = exploding(u)[1][:, None]
+
+# %%
+x_t = x_0 + sigma * eps
+score = (any_denoiser(x_t, u) - x_t) / sigma**2  # Tweedie, alpha = 1
+song_ermon = (sigma**2 * (score + eps / sigma) ** 2).mean(1)
+ho = weight("eps", u, exploding) * denoising_loss(any_denoiser, x_0, eps, u, exploding)
+assert torch.allclose(song_ermon, ho, rtol=1e-2, atol=1e-4)
+
+# %% [markdown]
+# Their sampler, annealed Langevin dynamics, is (5.18) at one noise after the other, and is in the package as `langevin`.
+# The rare clusters hold a quarter of the data; a walk that starts from noise finds the right share without being told
+# how high the hills are.
+
+# %%
+from minidiff import langevin
+
+wander = langevin(partial(clusters.denoise, schedule=schedule), noise, times(100), schedule, inner=10, generator=seeded(41))
+annealed = final(wander)
+nearest_cluster = torch.cdist(annealed, clusters.means).argmin(1)
+rare = (nearest_cluster % 2 == 0).float().mean()
+
+# %%
+assert abs(rare - 0.25) < 0.04 and sliced_wasserstein(annealed, truth) < 0.15
+print(f"share of the rare clusters {rare:.2f}, exact 0.25")
+
+# %% [markdown]
+# ## Errors you will meet
+#
+# **1. The last step, never trained.** A popular course draws its steps with `randint(0, 999)` for tables of 1,000. The
+# upper end of `randint` is not included, so index 999 never comes up: the very step from which sampling starts.
+
+# %%
+theirs, ours = torch.randint(0, 999, (100_000,), generator=seeded(42)), torch.randint(0, T, (100_000,), generator=seeded(42))
+assert theirs.max() < T - 1 and ours.max() == T - 1
+print(f"largest index trained: {theirs.max()}, first index sampled: {T - 1}")
+
+# %% [markdown]
+# **2. The wrong target.** A robotics code compared the network's guess of $x_0$ with the *noisy* input (a reader asked
+# why; it was a left-over of a change from one target to another). Such a loss falls beautifully, down to zero, as the
+# network need only copy. The check is the floor of section 4: **a loss below the least possible one is a bug.**
+
+# %%
+x_0, eps = clusters.sample(5000, seeded(43)), torch.randn(5000, 2, generator=seeded(44))
+x_t = add_noise(x_0, eps, 0.3, schedule)
+floor = (clusters.denoise(x_t, 0.3, schedule) - x_0).square().mean()
+
+# %%
+copied = (x_t - x_t).square().mean()  # the network copies its input, the "target" is the input
+assert copied < floor / 2 < (x_t - x_0).square().mean()
+print(f"loss of the copy {copied:.2f}, least possible {floor:.2f}, the copy's true error {(x_t - x_0).square().mean():.2f}")
+
+# %% [markdown]
+# **3. A root of infinity.** Samplers full of `sqrt(1 / alpha_bar)` meet a schedule whose $\bar\alpha_T$ is zero, and
+# the picture is `nan` from the first step on; an image generator's users found it when they changed the schedule. The
+# check is section 5's: a noise network has no answer at $\alpha = 0$.
+
+# %%
+alpha, sigma = Cosine()(1.0)
+broken = (1 / alpha**2).sqrt() * torch.zeros(2) - (1 / alpha**2 - 1).sqrt() * torch.zeros(2)  # where x_t and eps are 0
+assert broken.isnan().all()
+print(Denoiser(lambda x, t, cond: x, Cosine(), "v")(torch.zeros(1, 2), 1.0).tolist(), "from v, no trouble at the same place")
+
+# %% [markdown]
+# **4. Langevin with the wrong dice, and with the wrong sign.** A public notebook shakes with `rand`, which is uniform on
+# $[0, 1]$: never negative, so everything drifts; its score has the sign of the noise. On a standard Gaussian, whose score
+# is $-x$, the walk must leave mean 0 and variance 1.
+
+# %%
+def moments(score, dice):
+    x = torch.randn(5000, generator=seeded(45))
+    for i in range(400):
+        x = x + 0.05 * score(x) + 0.1**0.5 * dice(x.shape, generator=seeded(46 + i))
+    return x.mean(), x.var()
+
+
+# %%
+walks = {"right": (lambda x: -x, torch.randn), "uniform dice": (lambda x: -x, torch.rand), "sign": (lambda x: x, torch.randn)}
+found = {name: moments(*walk) for name, walk in walks.items()}
+sound = {name: bool(abs(m) < 0.1 and abs(v - 1) < 0.1) for name, (m, v) in found.items()}
+assert sound == {"right": True, "uniform dice": False, "sign": False}
+print({name: f"mean {m:.1f}, variance {v:.2g}" for name, (m, v) in found.items()})
+
+# %% [markdown]
+# ## Exercises
+#
+# **1. Pen.** On the straight line of flow matching, $\alpha = 1 - t$ and $\sigma = t$. (a) Find the row $(a, b)$ of the
+# velocity, and the determinant in (5.10). (b) Find its weight $w(t)$. (c) At which $t$ is $\epsilon$-prediction, and at
+# which is the velocity singular?
+#
+# <details><summary>Answer</summary>
+#
+# (a) $a = \alpha' = -1$, $b = \sigma' = 1$: the target is $\epsilon - x_0$. The determinant is
+# $\alpha b - \sigma a = (1 - t) + t = 1$, as for $v$. (b) $w = (-1 - (1-t)/t)^2 = 1/t^2$, which is
+# $(\sqrt{\mathrm{SNR}} + 1)^2$. (c) $\epsilon$ at $t = 1$, where $\alpha = 0$; the velocity nowhere.
+#
+# </details>
+
+# %%
+u = torch.linspace(0.01, 1, 100, dtype=torch.float64)
+(alpha, sigma), (a, b) = Flow()(u), row("velocity", u, Flow())
+assert torch.allclose(alpha * b - sigma * a, torch.ones_like(u)) and torch.allclose(weight("velocity", u, Flow()), u**-2)
+
+# %% [markdown]
+# **2. Code.** Write `noise_from_v(v, x_t, alpha, sigma)` for a schedule with $\alpha^2 + \sigma^2 = 1$: the $\epsilon$ in
+# $x_t$, from the network's $v = \alpha\,\epsilon - \sigma\,x_0$. No division is needed.
+
+# %%
+from minidiff.exercises import check
+
+
+def noise_from_v(v, x_t, alpha, sigma):
+    ### BEGIN SOLUTION
+    return alpha * v + sigma * x_t
+    ### END SOLUTION
+
+
+# %%
+v, x_t = torch.randn(2, 4, 3, generator=seeded(47), dtype=torch.float64)
+inputs = [(v, x_t, *Cosine()(t)) for t in (0.0, 0.3, 1.0)]
+solutions = {float(Cosine()(t)[0]): solve("v", v, x_t, t, Cosine())[1] for t in (0.0, 0.3, 1.0)}
+check(noise_from_v, lambda v, x_t, alpha, sigma: solutions[float(alpha)], inputs,
+      hint="put x_t = alpha x_0 + sigma eps and v into a sum in which x_0 cancels")
+
+# %% [markdown]
+# **3. Open.** Section 3 trained on three balances of the terms. Try others: `weight=schedule_weight` for min-SNR (divide
+# it by the weight of the noise, SNR, for `algorithm_1` measures the noise), or chances that favour the middle of the walk.
+# Judge each by code *and* pictures. Can you beat the simplified loss on both? Which steps matter for which?
+#
+# ## What to keep
+#
+# - $L_{t-1}$ is a weighted squared error, of the mean, of the picture (5.1) or of the noise (5.3), whichever the network
+#   puts out. The simplified loss (5.4) drops the weight, which favoured detail that nobody sees.
+# - Training is three draws and one squared error (Algorithm 1, 5.5); sampling is the model's mean and fresh noise,
+#   but for the last step (Algorithm 2, 5.7).
+# - Every loss has a floor above zero, the uncertainty that $x_t$ leaves (5.8). Below it there are only bugs.
+# - $x_0$, $\epsilon$, $v$, velocity and score are rows $(a, b)$ of one table (5.9); one solve reads any of them (5.10).
+#   What differs is the weight (5.11) and where errors blow up: $\epsilon$ at pure noise, $v$ nowhere.
+# - The bound pays error times destroyed signal (5.12).
+# - The score is the denoiser in other units (5.14, 5.15); learning it from noisy data (5.16), weighted over many
+#   noises (5.19), is the simplified loss again.
+#
+# Chapter 06 builds a network that is worthy of pictures.
