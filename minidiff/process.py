@@ -112,15 +112,17 @@ def target(prediction: str, x0: Tensor, eps: Tensor, t: float | Tensor, schedule
 def solve(prediction: str, y: Tensor, x_t: Tensor, t: float | Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
     """(x0, eps) from the two equations x_t = alpha x0 + sigma eps and y = a x0 + b eps (eq. 5.10).
 
-    ValueError where they say the same thing twice: eps-prediction at pure noise, x0-prediction at the data.
+    ValueError where they say the same thing twice (eps-prediction at pure noise, x0-prediction at the data), or where
+    y has no finite coefficients (the score at the data).
     """
     same_shape(y, x_t, "the prediction and x_t")
     (alpha, sigma), (a, b) = schedule(t), row(prediction, t, schedule)
     det = alpha * b - sigma * a
-    if (det == 0).any():
+    singular = ~(det.isfinite() & (det != 0))
+    if singular.any():
         raise ValueError(
-            f"a prediction of {prediction} does not determine x0 and eps at t = {as_time(t).max():.4g} "
-            f"with {schedule}: expected alpha b - sigma a != 0, got 0"
+            f"a prediction of {prediction} does not determine x0 and eps at t = {as_time(t)[singular][0]:.4g} "
+            f"with {schedule}: expected a finite alpha b - sigma a other than 0, got {det[singular][0]:.4g}"
         )
     x0 = expand(b / det, x_t) * x_t - expand(sigma / det, x_t) * y
     eps = expand(alpha / det, x_t) * y - expand(a / det, x_t) * x_t

@@ -8,7 +8,7 @@ import torch
 from test_oracle import ONE_AXIS, THREE, f64
 from test_schedule import every_schedule
 
-from minidiff.losses import bits_per_dim, denoising_loss, log_bin, sample_times, vlb, weight
+from minidiff.losses import bits_per_dim, denoising_loss, log_bin, sample_times, vlb, vlb_terms, weight
 from minidiff.oracle import Mixture
 from minidiff.process import Gaussian, add_noise, posterior, target, transition
 from minidiff.samplers import times
@@ -65,7 +65,7 @@ def test_named_weights():
     torch.testing.assert_close(weight("v", t, LinearBeta()), snr + 1)
     _, slope = torch.func.jvp(lambda u: LinearBeta().log_snr(u).exp(), (t,), (torch.ones_like(t),))
     torch.testing.assert_close(weight("vlb", t, LinearBeta()), -slope / 2)
-    with pytest.raises(ValueError, match="expected a weighting among x0, eps, v, velocity, score, min_snr, vlb, got 'snr'"):
+    with pytest.raises(ValueError, match="a weighting among x0, eps, v, velocity, score, min_snr, vlb, got 'snr'"):
         weight("snr", t, LinearBeta())
 
 
@@ -136,6 +136,18 @@ def test_bound_of_perfect_knowledge_is_the_prior_and_the_decoder():
     )
     widths = 4 * ((ratio**2 - 1) / 2 - ratio.log()).sum()  # posterior and model differ in nothing but their variance
     torch.testing.assert_close(vlb(lambda x, t: x0, x0, ts, schedule), prior + decoder + widths, rtol=1e-9, atol=1e-9)
+
+
+def test_terms_of_the_bound_come_one_by_one_and_sum_to_it():
+    x0, schedule, ts = THREE.sample(50, torch.Generator().manual_seed(0)), LinearBeta(), times(6)
+    denoise = partial(THREE.denoise, schedule=schedule)
+    terms = list(vlb_terms(denoise, x0, ts, schedule, torch.Generator().manual_seed(1)))
+    assert len(terms) == 7 and all(term.shape == (50,) for term in terms)
+    torch.testing.assert_close(sum(terms), vlb(denoise, x0, ts, schedule, torch.Generator().manual_seed(1)))
+    alpha, sigma = schedule(1.0)
+    prior = torch.distributions.Normal(torch.zeros(()), sigma)
+    end = torch.distributions.kl_divergence(torch.distributions.Normal(alpha * x0, sigma), prior).sum(1)
+    torch.testing.assert_close(terms[0], end)  # torch's own divergence
 
 
 @pytest.mark.parametrize("mean, std", [(0.3, 0.05), (-1.0, 0.3), (0.99, 0.002), (0.0, 5.0)])

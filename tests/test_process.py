@@ -142,6 +142,8 @@ def test_unsolvable_and_unknown_predictions_are_refused():
     x = torch.zeros(2, 3)
     with pytest.raises(ValueError, match="does not determine x0"):
         solve("eps", x, x, 1.0, Cosine())  # pure noise: eps says nothing about x0
+    with pytest.raises(ValueError, match="x0 and eps at t = 0 with .*got -inf"):
+        solve("score", x, x, torch.tensor([0.5, 0.0]), Cosine())  # at the data the score has no limit
     with pytest.raises(ValueError, match="expected a prediction among x0, eps, v, velocity, score, got 'noise'"):
         row("noise", 0.5, Cosine())
     torch.testing.assert_close(solve("v", -torch.ones(2, 3), x, 1.0, Cosine())[0], torch.ones(2, 3))  # v is fine there
@@ -175,3 +177,12 @@ def test_float32_data_stay_float32_and_accurate(schedule):
     low, high = (add_noise(x0.to(d), eps.to(d), 0.37, schedule) for d in (torch.float32, torch.float64))
     assert low.dtype == torch.float32
     torch.testing.assert_close(low.double(), high, rtol=1e-6, atol=1e-5)
+
+
+@every_schedule
+def test_score_target_is_the_slope_of_the_log_density_of_the_noise(schedule):
+    x0, eps = torch.randn(2, 4, 3, dtype=torch.float64)
+    alpha, sigma = schedule(0.3)
+    x_t = add_noise(x0, eps, 0.3, schedule).requires_grad_()
+    (slope,) = torch.autograd.grad(Gaussian(alpha * x0, sigma).log_prob(x_t).sum(), x_t)
+    torch.testing.assert_close(target("score", x0, eps, 0.3, schedule), slope)

@@ -143,20 +143,34 @@ _ = explore(draw, label=label, w=w)
 # ## 4. The notation of this course
 #
 # Papers and codebases write the same things in a dozen ways, and that is where most mistakes come from. This course has one
-# notation; here it is, for looking up. You need none of it before chapter 02.
+# notation; here it is, for looking up. You need none of it before chapter 02. First the letters of the code, on a clock
+# that runs from 0 to 1:
 #
-# | symbol | in code | meaning |
-# |---|---|---|
-# | $x_0$ | `x0` | a clean picture, values in $[-1, 1]$ |
-# | $\epsilon$ | `eps` | noise, every value standard normal |
-# | $t$ | `t` | time from 0 (data) to 1 (noise); $s$ is an earlier time, $s < t$, nearer to the data |
-# | $\alpha, \sigma$ | `alpha, sigma` | how much picture and how much noise $x_t$ holds: $x_t = \alpha x_0 + \sigma \epsilon$ |
-# | $\beta_t$ | `betas` | variance of the noise added in step $t$ of DDPM's 1, 2, ..., $T$ |
-# | $\bar\alpha_t$ | `alpha_bar` | $(1 - \beta_1)(1 - \beta_2) \cdots (1 - \beta_t)$; our $\alpha$ is its root: $\alpha = \sqrt{\bar\alpha_t}$ |
-# | $q$ | | what the noise really does; $p_\theta$ is what the model, with weights $\theta$, believes |
-# | $\hat x_0$ | `denoise(x, t)` | the denoiser's guess at $x_0$ |
-# | $y = a x_0 + b \epsilon$ | `row` | what the network is asked to predict: $x_0$, $\epsilon$, $v$ or the velocity |
-# | $w$ | `w` | guidance: 0 ignores the label, 1 is plain |
+# | symbol | in code | meaning | chapter |
+# |---|---|---|---|
+# | $x_0$ | `x0` | a clean picture, values in $[-1, 1]$ | 02 |
+# | $\epsilon$, $z$ | `eps`, `z` | noise, every value standard normal; $z$ where it is freshly drawn | 02 |
+# | $t$, $s$ | `t`, `s` | time from 0 (data) to 1 (noise); $s$ is nearer to the data, $s < t$ | 02 |
+# | $\alpha, \sigma$ | `alpha, sigma` | how much picture and how much noise $x_t$ holds: $x_t = \alpha x_0 + \sigma \epsilon$ | 02 |
+# | $\alpha_{ts}, \sigma_{ts}$ | `transition` | the same from time $s$ to time $t$: $x_t = \alpha_{ts} x_s + \sigma_{ts} z$ | 02 |
+# | SNR | `log_snr` | signal-to-noise ratio, $\alpha^2 / \sigma^2$ | 02 |
+# | $q$, $p_\theta$ | | what the noise really does; what the model, with weights $\theta$, believes | 02, 04 |
+# | $p_t(x)$ | `log_prob` | the true density of $x_t$ | 03 |
+# | $\hat x_0$ | `denoise(x, t)` | the denoiser's guess at $x_0$; the best is the mean $E[x_0 \mid x_t]$ | 03 |
+# | $y = a x_0 + b \epsilon$ | `row` | what the network is asked to predict: $x_0$, $\epsilon$, $v$, the velocity or the score | 05 |
+# | $w(t)$ | `weight` | weight of the squared error at time $t$ | 05 |
+# | $s(x, t) = \nabla \log p_t(x)$ | `score` | the score, the slope of the log density | 05 |
+# | $w$ | `w` | guidance: 0 ignores the label, 1 is plain | 09 |
+#
+# Chapters 02 to 05 derive everything in the letters of the papers, which count *steps* $t = 1, \ldots, T$:
+#
+# | symbol | in code | meaning | chapter |
+# |---|---|---|---|
+# | $\beta_t$, $\alpha_t = 1 - \beta_t$ | `betas`, `alphas` | variance of the noise added in step $t$, and what is left of the picture's | 02 |
+# | $\bar\alpha_t$ | `alpha_bar` | $\alpha_1 \alpha_2 \cdots \alpha_t$. **Our $\alpha$ is its root**, $\alpha(t / T) = \sqrt{\bar\alpha_t}$ | 02 |
+# | $\tilde\mu_t, \tilde\beta_t$ | `posterior` | mean and variance of the step back for one who knows $x_0$ | 03 |
+# | $\mu_\theta, \sigma_t^2$ | | mean and variance of the model's step back | 04 |
+# | $L_T, L_{t-1}, L_0$ | `vlb_terms` | the terms of the variational bound | 04 |
 #
 # And how it translates:
 #
@@ -171,7 +185,8 @@ _ = explore(draw, label=label, w=w)
 # | denoising-diffusion-pytorch | `alphas_cumprod[k]`; `objective`: `pred_noise`, `pred_x0`, `pred_v`; `cond_scale` | the same as diffusers; $w$ |
 # | Stable Diffusion's configs | `linear_start`, `linear_end`; `unconditional_guidance_scale`; `scale_factor` | `scaled_linear_betas`; $w$; chapter 11 |
 #
-# A table can lie, so its formulas are checked. The first two rows, and diffusers' shift by one:
+# (diffusers and denoising-diffusion-pytorch count steps from 0, so their index $k$ is DDPM's step $k + 1$.) A table can
+# lie, so its formulas are checked. The first two rows:
 
 # %%
 from minidiff import FromBetas, linear_betas
@@ -246,8 +261,11 @@ check(signal_to_noise, lambda *_: torch.stack(right), [Cosine()(t)], hint="squar
 # | | | time on two CPU cores |
 # |---|---|---|
 # | 00 | Start here | half a minute |
-# | [02](02_forward_diffusion.ipynb) | Forward diffusion: how pictures become noise | one minute |
-# | [03](03_reverse_diffusion.ipynb) | Reverse diffusion: why and how one can go back | one minute |
+# | [01](01_generative_models.ipynb) | Generative models: GAN, VAE, flow and diffusion in a race | a bit over one minute |
+# | [02](02_forward_diffusion.ipynb) | Forward diffusion: how pictures become noise | half a minute |
+# | [03](03_reverse_diffusion.ipynb) | Reverse diffusion: why and how one can go back | half a minute |
+# | [04](04_variational_bound.ipynb) | The variational bound: how good is such a model? | half a minute |
+# | [05](05_simplified_loss.ipynb) | The simplified loss: from the bound to one line of training | a bit over one minute |
 #
 # And to train the model that you have just used, from nothing, in three minutes, in a terminal:
 #
