@@ -1,7 +1,7 @@
 """What is the exact answer?
 
-For a mixture of Gaussians every quantity of the course has a closed form: noise turns component k,
-N(m_k, s_k^2), into N(alpha m_k, alpha^2 s_k^2 + sigma^2) (eq. 3.7), so the density, the score, the posterior mean
+For a mixture of Gaussians every quantity of the course has a closed form: noise turns component j,
+N(m_j, c_j^2), into N(alpha m_j, alpha^2 c_j^2 + sigma^2) (eq. 3.7), so the density, the score, the posterior mean
 and the true reverse kernel at any time are sums over components. All sums are taken in log space, so
 they stay finite far from the data. Points are (B, D), times () or (B,).
 """

@@ -5,8 +5,8 @@
 # have a name: GAN, VAE, normalizing flow, diffusion. This chapter builds one of each, with the same number of
 # weights, trains them side by side on the same data, and measures what each is good at.
 #
-# **You will build** the four models, some thirty lines each; a ruler for clouds of points; and a race that is
-# over in under a minute.
+# **You will build** the four models, fifteen to fifty lines each; a ruler for clouds of points; and a race that
+# is over in under a minute.
 #
 # **You need** PyTorch (a network, a loss, an optimizer) and first-year probability (mean, variance, density).
 # Two CPU cores, 1.3 GB of memory, a minute and a quarter. No chapter before this one.
@@ -43,14 +43,14 @@ plot.scatter({"noise": noise, "data": data}, alt)
 
 # %% [markdown]
 # The models will see such points and nothing else. *We* know more: the exact density of the data, a weighted
-# sum of eight Gaussians. It is in the package as `Mixture`, and makes us a judge who cannot be fooled.
+# sum of eight Gaussians. It is in the package as `Mixture`, and makes us an umpire who cannot be fooled.
 
 # %%
 truth = Mixture(*toy.mixture_parameters())
 print("weights", *(f"{w:.2f}" for w in truth.weights[:2]), "in turn; widths", *(f"{s:.1f}" for s in truth.stds[:2]))
 
 # %% [markdown]
-# How would *you* make new points? Two ideas come at once.
+# How would *you* make new points? Two ideas suggest themselves.
 #
 # **Fit a Gaussian.** Take the mean and the variance of the data, and draw from the bell that has them. Our
 # data have mean 0 and variance 1 along both axes, so this bell is the noise on the left.
@@ -66,18 +66,24 @@ def near(x):
 
 
 # %%
-assert near(data)[0].float().mean() > 0.97 and near(noise)[0].float().mean() < 0.4
-print(f"near a cluster: {near(data)[0].float().mean():.0%} of the data, {near(noise)[0].float().mean():.0%} of the bell")
+squares = truth.means**2 + truth.stds[:, None] ** 2  # (8, 2)
+assert torch.allclose(truth.weights @ truth.means, torch.zeros(2), atol=1e-6)  # the mean of the data
+assert torch.allclose(truth.weights @ squares, torch.ones(2))  # and their variance
+
+# %%
+shares = [near(x)[0].float().mean() for x in (data, noise)]
+assert shares[0] > 0.97 and shares[1] < 0.4
+print(f"near a cluster: {shares[0]:.0%} of the data, {shares[1]:.0%} of the bell")
 
 # %% [markdown]
-# The right mean, the right spread, and two draws in three are nonsense. (1 % of the data are strays themselves:
-# that is how Gaussians are.)
+# The right mean, the right spread, and two draws in three lie near no cluster. (1 % of the data are strays
+# themselves: that is how Gaussians are.)
 #
 # **Draw from the heap.** Return one of the examples. Perfect points, and never a new one. A model has to do
 # better than the first idea without falling into the second.
 #
-# Almost everything that works is built the same way. Random numbers are cheap, so take some, $z$, and
-# *transform* them with a network $g$:
+# All four families are built in the same way. Random numbers are cheap, so take some, $z$, and *transform* them
+# with a network $g$:
 #
 # $$ z \sim \mathcal N(0, I), \qquad x = g(z). $$
 #
@@ -89,7 +95,7 @@ print(f"near a cluster: {near(data)[0].float().mean():.0%} of the data, {near(no
 
 # %%
 FAMILIES = {  # [learned], (fixed), everything else are tensors and arrows
-    "GAN": "z → [generator] → x → [judge] → real?",
+    "GAN": "z → [generator] → x or data → [judge] → real?",
     "VAE": "x → [encoder] → z → [decoder] → x",
     "flow": "x ↔ [invertible] ↔ z",
     "diffusion": "x → (noise) → z → [denoiser, many times] → x",
@@ -98,12 +104,12 @@ FAMILIES = {  # [learned], (fixed), everything else are tensors and arrows
 
 # %%
 def diagram(ax, height, chain):
-    right = 0.14
-    for word in chain.replace("→", "~→~").replace("↔", "~↔~").split("~"):
+    columns = (0.15, 0.21, 0.305, 0.4, 0.49, 0.58, 0.73, 0.88, 0.96)  # words and arrows in turn
+    words = chain.replace("→", "~→~").replace("↔", "~↔~").split("~")
+    for column, word in zip(columns, words, strict=False):
         text, colour = word.strip(" []()"), {"[": "#FDE2B3", "(": "0.85"}.get(word.strip()[0], "white")
         style = {"boxstyle": "round,pad=0.35", "facecolor": colour, "edgecolor": "none"}
-        ax.text(right + 0.006 * len(text), height, text, ha="center", va="center", bbox=style)
-        right += 0.012 * len(text) + 0.032
+        ax.text(column, height, text, ha="center", va="center", bbox=style)
 
 
 # %%
@@ -116,8 +122,8 @@ for height, (name, chain) in zip((0.85, 0.6, 0.35, 0.1), FAMILIES.items(), stric
 picture
 
 # %% [markdown]
-# Orange boxes are learned, the grey one is fixed. A **GAN** has a second network that says whether $x$ looks
-# real. A **VAE** finds a $z$ for each $x$ with a second network, and learns to come back. A **flow** is one
+# Orange boxes are learned, the grey one is fixed. A **GAN** has a second network that says whether a point
+# looks real. A **VAE** finds a $z$ for each $x$ with a second network, and learns to come back. A **flow** is one
 # network that can be run in both directions. **Diffusion** also goes from data to noise and back, but one of
 # the ways is not learned.
 #
@@ -131,8 +137,9 @@ picture
 # | speed | a sample costs little |
 # | calm | training does not need luck, and its loss says how good the model is |
 #
-# One network shape serves all: three hidden layers, with a smooth bend (`SiLU`) after each. And one optimizer,
-# Adam; its `betas` say for how long it remembers past gradients and their size.
+# One network shape serves all: three hidden layers (two in the small networks of the flow), with a smooth bend
+# (`SiLU`) after each. And one optimizer, Adam; its `betas` say for how long it remembers past gradients and
+# their size.
 
 # %%
 def mlp(inputs, width, outputs, hidden=3):
@@ -178,14 +185,15 @@ def descend(optimizer, loss):
 # $$
 #
 # and the best $D$ may be chosen at each $x$ on its own. The slope of the bracket in $D$ is
-# $p / D - p_\theta / (1 - D)$; it is 0, and the bracket largest, at
+# $p / D - p_\theta / (1 - D)$ (it falls as $D$ grows); it is 0, and the bracket largest, at
 #
-# $$ D^*(x) = \frac{p(x)}{p(x) + p_\theta(x)} . \tag{1.2} $$
+# $$ D^*(x) = \frac{p(x)}{p(x) + p_\theta(x)} \qquad \text{wherever } p + p_\theta > 0 . \tag{1.2} $$
 #
-# Reasonable: where fakes are as frequent as real points nobody can do better than $\frac12$. Is it true? An
-# answer that does not know the formula: a judge without any network, one free number for each place on a
-# line, pushed uphill by gradient steps. (The number, the *logit*, may be anything; $D$ is its sigmoid,
-# between 0 and 1.)
+# Reasonable: where fakes are as frequent as real points the best answer is $\frac12$. Is it true? An answer
+# that does not know the formula: a judge without any network, one free number for each place on a line,
+# pushed uphill by gradient steps. (The number, the *logit*, may be anything; $D$ is its sigmoid, between 0
+# and 1; $\log D$ is `logsigmoid(logit)` and, as $1 - D$ is the sigmoid of $-$logit, $\log(1 - D)$ is
+# `logsigmoid(-logit)`.)
 
 # %%
 line = torch.linspace(-6, 6, 601, dtype=torch.float64)
@@ -199,10 +207,10 @@ def bell(mean, std):
 # %%
 real, fake = 0.4 * bell(-1.2, 0.3) + 0.6 * bell(0.8, 0.3), bell(0.5, 1.0)
 logit = torch.zeros(601, dtype=torch.float64, requires_grad=True)  # D = sigmoid(logit)
-table = torch.optim.Adam([logit], lr=0.05, eps=1e-30)
+table = torch.optim.Adam([logit], lr=0.05, eps=1e-30)  # so small: else places with few points hardly move
 
 # %%
-for _ in range(1500):
+for _ in range(2000):
     value = ((real * F.logsigmoid(logit) + fake * F.logsigmoid(-logit)) * dx).sum()
     descend(table, -value)
 
@@ -213,7 +221,9 @@ assert (found - best)[real + fake > 1e-3].abs().max() < 1e-3
 
 # %%
 alt = "Density of data with two humps, of fakes with one; the judge is high where data win, the dashes lie on it."
-picture = plot.curves(line, {"data": real, "fakes": fake, "judge, by gradient steps": found}, alt, "x", "density; D(x)")
+lines = {"data": real, "fakes": fake, "judge, by gradient steps": found}
+picture = plot.curves(line, lines, alt, "x", "density; D(x)")
+picture.axes[0].lines[2].set(linewidth=4, alpha=0.4)
 picture.axes[0].plot(line, best, "k--", linewidth=1, label=r"$p / (p + p_\theta)$")
 picture.axes[0].set(xlim=(-4, 4))
 picture.axes[0].legend()
@@ -221,15 +231,17 @@ picture
 
 # %% [markdown]
 # The dashes of (1.2) lie on the learned judge. Put $D^*$ back into $V$, and what the forger has to make small
-# is a distance of two densities. To name it we need one notion for the whole course. The *Kullback-Leibler
-# divergence*
+# is a measure of how far two densities differ. To name it we need one notion for the whole course. The
+# *Kullback-Leibler divergence*
 #
 # $$ \mathrm{KL}(p \,\|\, q) = E_{x \sim p}\Big[ \log \frac{p(x)}{q(x)} \Big] $$
 #
 # is 0 if $p$ and $q$ are the same and positive otherwise: by how much, on average, $q$ underrates the points
 # that $p$ produces, in units called *nats* because the logarithm is the natural one. (Why never negative?
-# $\log u \le u - 1$, so $-\mathrm{KL} = E_p[\log (q/p)] \le E_p[q/p - 1] = 0$.) With the average
-# $m = (p + p_\theta) / 2$ the definition of $D^*$ reads $D^* = p / 2m$, and
+# $\log u \le u - 1$, so $-\mathrm{KL} = E_p[\log (q/p)] \le E_p[q/p - 1] \le 0$, the last because $q$
+# integrates to at most 1 over the places where $p > 0$; both are equalities only for $q = p$.) With the average
+# $m = (p + p_\theta) / 2$ the definition of $D^*$ reads $D^* = p / 2m$ (and $1 - D^* = p_\theta / 2m$); each
+# logarithm gives a KL and $-\log 2$:
 #
 # $$
 # V(D^*, G) = \mathrm{KL}(p \,\|\, m) + \mathrm{KL}(p_\theta \,\|\, m) - 2 \log 2
@@ -240,9 +252,9 @@ picture
 # $p_\theta = p$.
 
 # %%
-def js(p, q):
+def js(p, q, cell=dx):
     mean = (p + q) / 2
-    return (torch.xlogy(p, p / mean) + torch.xlogy(q, q / mean)).nan_to_num().sum() * dx / 2
+    return (torch.xlogy(p, p / mean) + torch.xlogy(q, q / mean)).nan_to_num().sum() * cell / 2
 
 
 assert torch.isclose(value.detach(), 2 * js(real, fake) - math.log(4), atol=1e-3)
@@ -257,29 +269,24 @@ print(f"value of the trained judge {value:.3f}, from the divergence {2 * js(real
 # %%
 shifts = torch.linspace(0, 3.2, 65, dtype=torch.float64)
 told = torch.stack([js(bell(-1.6, 0.2), bell(-1.6 + float(shift), 0.2)) for shift in shifts])
-alt = "The divergence climbs to log 2 within a shift of 1 and stays there; the distance is a straight line."
-plot.curves(shifts, {"JS divergence": told, "distance / 4": shifts / 4}, alt, "shift of the fakes", "")
+alt = "The divergence climbs almost to log 2 (dotted) within a shift of 1 and stays; the distance is straight."
+lines = {"JS divergence": told, "distance / 4": shifts / 4}
+picture = plot.curves(shifts, lines, alt, "shift of the fakes", "divergence; distance / 4")
+picture.axes[0].axhline(math.log(2), color="0.5", linestyle=":")
+picture
 
 # %%
-assert torch.isclose(told[-1], torch.tensor(math.log(2)).double(), atol=1e-6) and told[32] - told[24] < 0.01
+assert torch.isclose(told[-1], torch.tensor(math.log(2)).double(), atol=1e-6) and told[32] - told[20] < 0.02
 print(f"divergence at shift 1.6: {told[32]:.3f}, at 3.2: {told[-1]:.3f}, log 2 = {math.log(2):.3f}")
 
 # %% [markdown]
 # Beyond a shift of about 1 it hardly changes: once the judge is certain, "far" and "very far" look alike, and
 # the forger is left without a direction. With (1.1) it is worse still. Let $a$ be the judge's logit for a
-# fake, very negative when it is certain. The slope of $\log(1 - D)$ in $a$ is $-D$, almost 0. That is why in
-# practice the forger maximises $\log D$ instead (the authors' own advice), whose slope is $1 - D$:
-
-# %%
-certain = torch.tensor(-6.0, requires_grad=True)  # the judge gives a fake 0.25 %
-(by_the_game,) = torch.autograd.grad(F.logsigmoid(-certain), certain)
-(in_practice,) = torch.autograd.grad(F.logsigmoid(certain), certain)
-assert abs(by_the_game) < 0.01 and in_practice > 0.99
-print(f"slope of the game {by_the_game:.4f}, in practice {in_practice:.4f}")
-
-# %% [markdown]
+# fake, very negative when it is certain. The slope of $\log(1 - D)$ in $a$ is $-D$, almost 0; that is why in
+# practice the forger maximises $\log D$ instead (the authors' own advice), whose slope is $1 - D$, almost 1.
+#
 # Here is the whole model. Judge and forger take turns; `detach` keeps the judge's lesson from reaching the
-# forger. The judge returns a logit, so that $\log D$ is `logsigmoid`, which cannot overflow.
+# forger. The judge returns a logit again: `logsigmoid` cannot overflow.
 
 # %%
 class GAN(nn.Module):
@@ -322,10 +329,14 @@ class GAN(nn.Module):
 # \underbrace{\mathrm{KL}\big(q(z \mid x) \,\|\, p(z)\big)}_{\text{is the code like noise?}} . \tag{1.3}
 # $$
 #
-# ($z \sim q$ is short for $z \sim q(z \mid x)$.) The right side is the *evidence lower bound*, ELBO, and is
-# what a VAE maximises. What is lost? Exactly $\mathrm{KL}(q(z \mid x) \,\|\, p_\theta(z \mid x))$, the
-# encoder's error about the true cause, as $p(z)\, p_\theta(x \mid z) = p_\theta(x)\, p_\theta(z \mid x)$.
-# Both terms of (1.3) are short formulas for Gaussians:
+# ($z \sim q$ is short for $z \sim q(z \mid x)$. The two terms: the logarithm of the ratio is
+# $\log p_\theta(x \mid z) - \log\frac{q(z \mid x)}{p(z)}$, and the average of the second part over $q$ is a
+# KL.) The right side is the *evidence lower bound*, ELBO, and is what a VAE maximises. What is lost? Call
+# $p_\theta(z \mid x)$ the density of the causes that a given $x$ can have. As
+# $p(z)\,p_\theta(x \mid z) = p_\theta(x)\,p_\theta(z \mid x)$, the logarithm in (1.3) is
+# $\log p_\theta(x) - \log\frac{q(z \mid x)}{p_\theta(z \mid x)}$; its average over $q$ lacks exactly
+# $\mathrm{KL}(q(z \mid x)\,\|\,p_\theta(z \mid x))$, the encoder's error. Both terms of (1.3) are short
+# formulas for Gaussians:
 
 # %%
 def log_normal(x, mean, std):
@@ -413,7 +424,7 @@ print(f"bound {bound.mean():.2f} + gap {gap.mean():.2f} = log p(x) {evidence.mea
 
 # %%
 with torch.no_grad():
-    drawn = torch.cat([elbo(lively, x.repeat(2500, 1), seeded(k)).reshape(2500, 20) for k in range(10)])
+    drawn = torch.cat([elbo(lively, x.repeat(2500, 1), seeded(k)).reshape(2500, 20) for k in range(4)])
 off = (drawn.mean(0) - bound) / (drawn.std(0) / len(drawn) ** 0.5)  # (20,) in standard errors
 assert off.abs().max() < 4.5 and off.mean().abs() < 1
 
@@ -430,14 +441,15 @@ assert off.abs().max() < 4.5 and off.mean().abs() < 1
 # $\partial f / \partial x$ is the *Jacobian*, the matrix of all slopes $\partial f_i / \partial x_j$; the
 # absolute value of its determinant is the factor by which $f$ changes areas. For most networks neither the
 # inverse nor the determinant is at hand. RealNVP (Dinh et al. 2017) builds $f$ out of steps for which both
-# are easy. Split $x$ into two halves $a$, $b$; leave $a$ alone, and stretch and shift $b$ by amounts that
-# depend on $a$ alone:
+# are easy. Split $x$ into two halves $a$, $b$ (in the plane each half is one number); leave $a$ alone, and
+# stretch and shift $b$ by amounts that depend on $a$ alone:
 #
 # $$ (a, b) \;\mapsto\; \big(a,\ b\, e^{s(a)} + m(a)\big), \qquad \text{log-determinant } s(a). $$
 #
 # (A small square in the plane becomes $e^{s(a)}$ times as high, is sheared, and stays as wide.) To undo it
 # compute $s(a)$, $m(a)$ from the same $a$, subtract and divide. The networks behind $s$ and $m$ can be
-# anything. The next layer swaps the roles, and the log-determinants of all layers add up.
+# anything. The next layer swaps the roles, and the log-determinants of all layers add up: the determinant of a
+# product is the product of the determinants.
 
 # %%
 class Coupling(nn.Module):
@@ -480,8 +492,8 @@ class Chain(nn.Module):
 
 # %%
 class RealNVP(Chain):
-    def __init__(self):
-        super().__init__()
+    def __init__(self, width=62, layers=8):
+        super().__init__(width, layers)
         self.optimizers = [adam(self, 4e-3)]
 
     def log_density(self, x):
@@ -534,7 +546,7 @@ print(f"mass of the density: {mass(flow.log_density):.2f}")
 # $$
 #
 # a quarter of a circle, from the data ($t = 0$: $\alpha = 1$, $\sigma = 0$) to pure noise ($t = 1$). On its
-# way the point moves with the velocity
+# way the point moves, per unit of angle, with the velocity
 #
 # $$ v = \frac{d x_t}{d \varphi} = \cos \varphi\; \epsilon - \sin \varphi\; x_0 . $$
 
@@ -549,8 +561,8 @@ spoiled = {f"t = {t:.2f}": spoil(data, noise, torch.full((2000,), t))[0] for t i
 plot.scatter(spoiled, "Eight clusters swell, move to the middle and become one round cloud.")
 
 # %% [markdown]
-# Whoever knows $x_t$ and $v$ knows everything: the two equations above are a rotation, and turning back by an
-# angle $\delta$ along the circle gives
+# Whoever knows $x_t$ and $v$ knows everything: the two equations turn $(x_0, \epsilon)$ by the angle $\varphi$
+# into $(x_t, v)$, and turning back by an angle $\delta$ gives
 #
 # $$ x_{t'} = \cos \delta\; x_t - \sin \delta\; v, \qquad \delta = \tfrac{\pi}{2} (t - t') . $$
 #
@@ -559,9 +571,10 @@ plot.scatter(spoiled, "Eight clusters swell, move to the middle and become one r
 #
 # $$ L(\theta) = E_{x_0, \epsilon, t}\Big[ \big| v_\theta(x_t, t) - v \big|^2 \Big] . \tag{1.5} $$
 #
-# One network, one squared error, right answers made for free. It cannot guess perfectly, since many $x_0$
-# could have led to the same $x_t$; it will learn the *average* $v$. So one must not believe it for long: take
-# a short step, look again, guess again. That is why sampling takes many steps.
+# (The code takes the mean over the two coordinates, half of this.) One network, one squared error, right
+# answers made for free. It cannot guess perfectly, since many $x_0$ could have led to the same $x_t$; it will
+# learn the *average* $v$ (the number with the least mean squared error is the mean). So one must not follow it
+# for long: take a short step, look again, guess again. That is why sampling takes many steps.
 
 # %%
 @torch.no_grad()
@@ -595,8 +608,9 @@ class Diffusion(nn.Module):
 # %% [markdown]
 # That is all of it, and it is the real thing: chapter 02 derives the noising, 03 the way back, 04 and 05 the
 # loss. The package's sampler of this kind is `ddim`, and `Cosine` is its name for our quarter circle. It wants
-# to be told $x_0$, so `Denoiser` turns the guess of $v$ into one of $x_0$. They agree, here with a fresh
-# network:
+# to be told $x_0$, so `Denoiser` turns the guess of $v$ into one of $x_0$ (`"v"` says what the network
+# guesses). `times(50)` are the 51 moments of 50 steps from 1 to 0; `ddim` yields the state at each, and `final`
+# takes the last. They agree, here with a fresh network:
 
 # %%
 from minidiff import Cosine, Denoiser, ddim, final, times
@@ -623,14 +637,15 @@ print(f"near a cluster: {near(ideal)[0].float().mean():.0%}")
 # ## 6. A ruler
 #
 # Which of two clouds is closer to the data? For numbers on a line there is a natural distance: sort both
-# samples, and take the mean distance between points of equal rank. That is how far the mass has to be carried,
-# and is called the *Wasserstein distance*. In the plane there is no order; but one can look at both clouds from
-# one side, as at shadows on a line, and average over many sides. Let $a_{(i)}$ be the $i$-th smallest shadow of
-# the cloud $a$, seen from the side $u$. Then
+# samples, and take the mean distance between points of equal rank. That is the least distance, on average,
+# that the mass must be carried, and is called the *Wasserstein distance* (of order 1). In the plane there is no
+# order; but one can look at both clouds from one side, as at shadows on a line, and average over many sides. A
+# side is a unit vector $u$; the numbers $a \cdot u$ are the shadows of the cloud $a$, and $a_{(i)}$ is the
+# $i$-th smallest. Then
 #
 # $$ \mathrm{SW}(a, b) = \frac{1}{K} \sum_{u} \frac{1}{N} \sum_{i=1}^{N} \big| a_{(i)} - b_{(i)} \big| \tag{1.6} $$
 #
-# over $K$ sides and $N$ ranks is the *sliced Wasserstein distance*, in the units of the data.
+# over $K$ evenly spaced sides and $N$ ranks is the *sliced Wasserstein distance*, in the units of the data.
 
 # %%
 def sliced_distance(a, b, sides=64):
@@ -665,22 +680,49 @@ assert min(floors[100]) > 2 * max(floors[10_000])
 
 # %% [markdown]
 # Not 0: finite samples differ, and small ones differ more. **A distance means nothing without this floor.** And
-# the ruler has a blind spot: a few points between the clusters cost little, as they have not far to go. So here
-# are two numbers more. *Strays* are points near no cluster; a cluster is *covered* if it receives at least half
-# of its share.
+# the ruler has a blind spot: points between the clusters cost little, as they have not far to go. Put 5 % of
+# all points exactly midway between two clusters, and the distance stays within chance:
+
+# %%
+z, reference = torch.randn(10_000, 2, generator=seeded(9)), truth.sample(10_000, seeded(100))
+angle = math.pi / 8 + math.pi / 4 * torch.arange(500)
+middle = 1.3 * torch.stack([angle.cos(), angle.sin()], 1)
+spoilt = torch.cat([truth.sample(9500, seeded(104)), middle])
+assert sliced_wasserstein(spoilt, reference) < 1.3 * max(floors[10_000])
+print(f"with 5 % midway: {sliced_wasserstein(spoilt, reference):.3f}")
+
+# %% [markdown]
+# So here are three numbers more. *Strays* are points near no cluster. The *poorest cluster* is the smallest
+# share that a cluster receives, relative to its due: 1 is fair, 0 is a cluster that was forgotten.
 
 # %%
 def coverage(x):
-    """Share of strays, and the number of covered clusters."""
+    """Share of strays, and what the poorest cluster gets of its due."""
     close, cluster = near(x)
     share = torch.bincount(cluster[close], minlength=8) / len(x)
-    return 1 - close.float().mean().item(), int((share > truth.weights / 2).sum())
+    return 1 - close.float().mean().item(), (share / truth.weights).min().item()
 
 
 # %%
-strays, clusters = coverage(truth.sample(10_000, seeded(3)))
-assert abs(strays - math.exp(-4.5)) < 0.005 and clusters == 8  # a Gaussian leaves exp(-r^2 / 2) beyond r = 3
-print(f"the truth itself: {strays:.1%} strays, {clusters} of 8 clusters")
+strays, poorest = coverage(truth.sample(10_000, seeded(3)))
+assert abs(strays - math.exp(-4.5)) < 0.005 and poorest > 0.85  # a Gaussian leaves exp(-r^2 / 2) beyond r = 3
+print(f"the truth itself: {strays:.1%} strays, poorest cluster {poorest:.2f}")
+
+# %% [markdown]
+# Neither sees *how* a cluster is filled. So the third: lay a grid of 50 by 50 cells over the plane, count what
+# falls into each, and take the JS divergence of section 2 between the shares.
+
+# %%
+def js_in_cells(x):
+    plane = [-2.5, 2.5, -2.5, 2.5]
+    shares = [torch.histogramdd(cloud, [50, 50], range=plane).hist / len(cloud) for cloud in (x, reference)]
+    return js(*shares, cell=1).item()
+
+
+# %%
+by_chance = js_in_cells(truth.sample(10_000, seeded(101)))
+assert js_in_cells(spoilt) > 1.5 * by_chance
+print(f"two draws of the truth {by_chance:.3f}, with 5 % midway {js_in_cells(spoilt):.3f}")
 
 # %% [markdown]
 # ## 7. The race
@@ -701,7 +743,7 @@ assert max(weights.values()) < 1.03 * min(weights.values())
 print(weights)
 
 # %% [markdown]
-# Everybody gets the same 2,400 batches of 256 points. Learning rates differ: a handful was tried for each
+# All models get the same 2,400 batches of 256 points. Learning rates differ: a handful was tried for each
 # model and the best taken (most were spent on the GAN, which is the fussiest; it likes its Adam without
 # momentum, so its first beta is 0). All rates fall to zero along a cosine.
 
@@ -748,7 +790,7 @@ from minidiff.widgets import film
 
 
 def frame(k):
-    alt = "GAN, VAE, flow and diffusion during training, each from a smear to clusters; on the right the data."
+    alt = "GAN, VAE, flow and diffusion during training, each from a smear to a ring; on the right the data."
     panels = {name: cloud[:1000] for name, cloud in clouds[k].items()} | {"data": data[:1000]}
     picture = plot.scatter(panels, alt, size=2)
     for ax in picture.axes:
@@ -760,9 +802,10 @@ def frame(k):
 film([frame(k) for k in range(20)], ms=300)
 
 # %% [markdown]
-# The GAN throws its points about, finds clusters and leaves them again. The VAE unfolds slowly and stays soft.
-# The flow bends one sheet into shape, with threads between the clusters. Diffusion has the outline early, and
-# spends the rest of its time on sharpening.
+# By eye only diffusion ends with eight clusters. The GAN throws its points about, finds clusters and leaves
+# them again. The VAE unfolds slowly and stays soft. The flow bends the sheet into a ring that stays open at one
+# place, for a map that can be undone cannot make a hole. Diffusion has the outline early, and spends the rest
+# of its time on sharpening.
 
 # %%
 distances = {name: torch.tensor([sliced_wasserstein(cloud[name], data) for cloud in clouds]) for name in models}
@@ -770,7 +813,8 @@ level = sum(floors[2000]) / 6
 lines = distances | {"two draws of the truth": torch.full((20,), level)}
 
 # %%
-alt = "Distance to the data over training: four falling lines above the flat line of two draws of the truth."
+alt = "Distance to the data over training: four uneven lines that fall, diffusion's lowest at the end, \
+all above the flat line of two draws of the truth."
 plot.curves(120 * torch.arange(1, 21), lines, alt, "batches", "sliced Wasserstein distance", yscale="log")
 
 # %% [markdown]
@@ -779,34 +823,42 @@ plot.curves(120 * torch.arange(1, 21), lines, alt, "batches", "sliced Wasserstei
 
 # %%
 history = torch.stack(losses)  # (20, 4): judge, VAE, flow, diffusion
-alt = "Distance against loss: rising together for the VAE, loosely for flow and diffusion, a heap for the GAN."
+alt = "Distance against loss: both fall together for the VAE, on the whole for flow and diffusion; \
+the GAN's losses stand on one line, log 4, at all distances."
 picture, axes = plot.figure(alt, 4, width=10, height=2.8)
 for ax, (name, distance), loss in zip(axes, distances.items(), history.T, strict=True):
     ax.scatter(loss[2:], distance[2:], c=range(18), cmap="viridis_r", s=14)
     ax.set(title=name, xlabel="loss", yscale="log")
 axes[0].set_ylabel("distance")
 axes[0].axvline(math.log(4), color="0.5")
+axes[0].set_xlim(1.2, 1.5)
 picture
 
 # %% [markdown]
-# For the VAE a lower loss plainly means closer, for flow and diffusion on the whole. The GAN's judge (its
-# loss is $-V$) is within a few per cent of $\log 4$, the grey line, from early on. By (1.2) that is the value
-# of a *finished* game, while the distance has far to fall: its loss measures the forger against the judge of
-# the moment, and both move. Diffusion's loss is an honest number, but hardly moves, as most of $v$ cannot be
-# guessed by anybody. How much? The best guess knows. (From its $x_0$ we get its $v$: solve
-# $x_t = \alpha x_0 + \sigma \epsilon$ for $\epsilon$, and put it into $v = \alpha \epsilon - \sigma x_0$,
-# which gives $v = (\alpha x_t - x_0) / \sigma$. At $t = 0$ that would divide by 0, so we start a little
-# later.)
+# For the VAE a lower loss plainly means closer, for flow and diffusion on the whole. The GAN's judge (its loss
+# is $-V$) stays within one per cent of $\log 4$, the grey line, while the distance halves. $\log 4$ is the
+# value of a *finished* game, $D = \frac12$ everywhere; and a judge who is the best at each moment would have
+# $\log 4 - 2\,\mathrm{JS}$, which *rises* as the fakes get better. Ours falls a little. It measures the forger
+# against the judge of the moment, and both move.
+#
+# Diffusion's loss is an honest number, but hardly moves, as most of $v$ cannot be guessed by anybody. How much?
+# The best guess knows. (From its $x_0$ we get its $v$: solve $x_t = \alpha x_0 + \sigma \epsilon$ for
+# $\epsilon$, and put it into $v = \alpha \epsilon - \sigma x_0$, which gives $v = (\alpha x_t - x_0) / \sigma$.
+# At $t = 0$ that would divide by 0, so we start a little later.)
+
+# %%
+def best_v(x_t, t):
+    alpha, sigma = (c.reshape(-1, 1) for c in schedule(t))
+    return (alpha * x_t - best_denoiser(x_t, t)) / sigma
+
 
 # %%
 @torch.no_grad()
 def loss_and_least(guess, n=50_000):
-    """(1.5) for a guess of v, and for the best possible guess, on the same points."""
+    """Half of (1.5), the mean over coordinates, for a guess of v and for the best one, on the same points."""
     eps, t = torch.randn(n, 2, generator=seeded(6)), 0.01 + 0.99 * torch.rand(n, generator=seeded(7))
     x_t, v = spoil(truth.sample(n, seeded(8)), eps, t)
-    alpha, sigma = (c[:, None] for c in schedule(t))
-    best = (alpha * x_t - best_denoiser(x_t, t)) / sigma
-    return (guess(x_t, t) - v).square().mean().item(), (best - v).square().mean().item()
+    return (guess(x_t, t) - v).square().mean().item(), (best_v(x_t, t) - v).square().mean().item()
 
 
 # %% tags=["nbval-ignore-output"]
@@ -814,10 +866,36 @@ loss, least = loss_and_least(models["diffusion"])
 print(f"loss {loss:.3f}, the least possible {least:.3f}")
 
 # %%
-assert (history[5:, 0] / math.log(4) - 1).abs().max() < 0.06  # the judge says "finished" all the time
+assert (history[2:, 0] / math.log(4) - 1).abs().max() < 0.03  # the judge says "finished" all the time
 assert distances["GAN"][3:10].mean() > 1.15 * distances["GAN"][-4:].mean()  # when it is not
 assert history[6, 1] - history[-1, 1] > 0.15 and history[6, 2] - history[-1, 2] > 0.03
 assert 0 < loss - least < 0.03 and least > 0.5
+ranks = torch.stack([history[2:, 1], distances["VAE"][2:]]).argsort(1).argsort(1)  # loss, distance of the VAE
+assert ranks.float().corrcoef()[0, 1] > 0.8
+
+# %% [markdown]
+# ### Luck
+#
+# The last wish was calm. So train two of the four again, for 800 batches, from two other seeds.
+
+# %%
+ended = {"GAN": [], "diffusion": []}
+for seed in (31, 33):
+    torch.manual_seed(seed)
+    rivals = {"GAN": GAN(), "diffusion": Diffusion()}
+    for _ in race(rivals, 800, seed + 1):
+        pass
+    for name, model in rivals.items():
+        ended[name].append(sliced_wasserstein(draw(model, z), reference))
+
+# %% tags=["nbval-ignore-output"]
+print({name: f"{min(ends):.3f} to {max(ends):.3f}" for name, ends in ended.items()})
+
+# %%
+assert max(ended["GAN"]) > 1.15 * max(ended["diffusion"])
+
+# %% [markdown]
+# The GAN ends where chance takes it, diffusion in nearly the same place each time.
 
 # %% [markdown]
 # ## 8. The finish, measured
@@ -825,7 +903,6 @@ assert 0 < loss - least < 0.03 and least > 0.5
 # Ten thousand new points from each, and as many fresh ones of the truth.
 
 # %%
-z, reference = torch.randn(10_000, 2, generator=seeded(9)), truth.sample(10_000, seeded(100))
 samples = {name: draw(model, z) for name, model in models.items()}
 samples["truth"] = truth.sample(10_000, seeded(101))
 
@@ -843,21 +920,21 @@ picture
 #
 # **Likelihood.** How many nats does a model lose against the truth,
 # $E_{x \sim p}[\log p(x) - \log p_\theta(x)] = \mathrm{KL}(p \,\|\, p_\theta)$, on fresh points? The flow knows
-# exactly (1.4). The VAE has its bound (1.3), and a sharper estimate: average the ratio *inside* the logarithm
-# of (1.3) over 100 codes.
+# exactly (1.4). The VAE has its bound (1.3), and a sharper estimate: take the average over 100 codes *before*
+# the logarithm, as in the first expression of (1.3).
 
 # %%
 @torch.no_grad()
 def by_importance(vae, x, codes=100):
     mean, std = vae.encode(x)
     z = mean + std * torch.randn((codes, *mean.shape), generator=seeded(10))  # (100, N, 2)
-    ratio = log_normal(z, torch.zeros(2), torch.ones(2)) - log_normal(z, mean, std)
+    ratio = log_normal(z, torch.zeros_like(z), torch.ones_like(z)) - log_normal(z, mean, std)
     return (ratio + log_normal(x, vae.decoder(z), vae.log_std.exp())).logsumexp(0) - math.log(codes)
 
 
 # %% [markdown]
 # The diffusion model has a bound too, for a walk back whose 50 steps are random: the package's `vlb`, which
-# chapter 04 derives. The GAN has nothing to say.
+# chapter 04 derives. The GAN has nothing to say. (An exact number, an estimate and bounds: they are no ranking.)
 
 # %%
 from minidiff import vlb
@@ -871,22 +948,20 @@ with torch.no_grad():
     said["diffusion", "bound"] = -vlb(denoiser, x, times(50), schedule, seeded(13))
 
 # %%
-exact = truth.log_prob(x, 0.0, schedule)
+exact = truth.log_prob(x, 0.0, schedule)  # at t = 0: the data themselves
 lost = {key: (exact - value).mean().item() for key, value in said.items()}
 assert abs(mass(models["flow"].log_density) - 1) < 0.02  # it still integrates to one
 assert all(0.05 < nats < 0.8 for nats in lost.values()) and lost["VAE", "estimate"] < lost["VAE", "bound"]
 
 # %% [markdown]
-# **Shape.** In the maps above the GAN draws ribbons: it finds the clusters, but fills them badly, and neither
-# the ruler nor the count of clusters minds. A number that does is *recall* (Kynkäänniemi et al. 2019): the
-# share of real points that have a sample nearby, "near" being the distance of that sample to its own third
-# neighbour.
+# **Shape.** In the maps above the GAN draws ribbons: its points lie on curves where the data fill discs, and
+# the distance hardly minds. The JS divergence in cells does.
 
 # %%
-from minidiff.metrics import precision_recall
-
-recall = {name: precision_recall(reference[:2000], cloud[:2000])[1] for name, cloud in samples.items()}
-assert recall["GAN"] < min(recall["VAE"], recall["flow"], recall["diffusion"])
+score = {name: sliced_wasserstein(samples[name], reference) for name in models}
+score["truth"] = sum(floors[10_000]) / 6
+shape = {name: js_in_cells(cloud) for name, cloud in samples.items()}
+assert shape["GAN"] > 1.2 * max(shape["VAE"], shape["flow"]) and min(shape.values()) == shape["truth"]
 
 # %% [markdown]
 # **Speed.** GAN and VAE call one network of half the weights, the flow eight small ones, and diffusion its only
@@ -900,31 +975,34 @@ def seconds(name):
 
 
 spent = {name: min(seconds(name) for _ in range(2)) for name in models}
-assert spent["diffusion"] > 5 * spent["GAN"]
+assert spent["diffusion"] > 20 * spent["GAN"]
 
 # %% tags=["nbval-ignore-output"]
-print(f"{'':10} distance  strays  clusters  recall  seconds  nats lost")
+print(f"{'':10} distance  strays  poorest cluster  JS in cells  seconds  nats lost")
 for name, cloud in samples.items():
-    strays, clusters = coverage(cloud)
+    strays, poorest = coverage(cloud)
     nats = ", ".join(f"{value:.2f} ({kind})" for (who, kind), value in lost.items() if who == name)
-    distance = sliced_wasserstein(cloud, reference)
-    filled, clock = f"{recall[name]:.2f}", f"{spent[name]:.3f}" if name in spent else ""
-    print(f"{name:10} {distance:8.3f} {strays:7.1%} {clusters:9} {filled:>7} {clock:>8}  {nats}")
+    clock = f"{spent[name]:.3f}" if name in spent else ""
+    print(f"{name:10} {score[name]:8.3f} {strays:7.1%} {poorest:16.2f} {shape[name]:12.3f} {clock:>8}  {nats}")
 
 # %%
-score = {name: sliced_wasserstein(cloud, reference) for name, cloud in samples.items()}
+strays, poorest = ({name: coverage(cloud)[k] for name, cloud in samples.items()} for k in (0, 1))
 assert score["diffusion"] < min(score["VAE"], score["flow"]) and score["diffusion"] < 0.035
 assert min(score["GAN"], score["VAE"], score["flow"]) > 1.2 * max(floors[10_000])
-assert coverage(samples["diffusion"])[1] >= 7 and recall["diffusion"] > 0.93
-assert all(coverage(samples[name])[0] > 0.025 for name in models)  # the truth has 0.011
+assert poorest["diffusion"] > 0.5 and poorest["diffusion"] > 1.1 * poorest["VAE"]
+assert shape["diffusion"] < 0.85 * shape["VAE"]
+assert all(strays[name] > 4 * 0.011 for name in models)  # the truth has 0.011
 
 # %% [markdown]
-# Read it fairly. In **distance** diffusion comes close to a second draw of the truth (the last line), and it
-# fills every cluster. In **speed** it loses by far: it buys quality with 50 calls of a network that is twice
-# as large as the GAN's generator. In **likelihood** only the flow needs no bound. And in **strays** none is
-# clean: all leave several times as many as the truth. The GAN is sharp and quick, and how close it comes
-# changes with the seed (try another in `line_up`). Toys flatter some models and wrong others, and ten years
-# of remedies for GANs are not in our thirty lines.
+# Read it fairly. In **distance** diffusion comes closest, about twice the floor (the last line), where the
+# others have more than three times. In **JS** it is nearest too, and its poorest cluster is the richest (on
+# another seed the flow drew level in both). The VAE reaches all eight, but the noise of its decoder, about 0.14,
+# is wider than the small clusters and spills. In **speed** diffusion loses by far: it buys quality with 50 calls
+# of a network that is twice as large as the GAN's generator. In **likelihood** only the flow needs no bound. And
+# in **strays** none is clean: all leave many times as many as the truth. The GAN and the VAE are quick. How close
+# the GAN comes changes with the seed, and the one stored here is a lucky one: six full trainings ended between
+# 0.041 and 0.086 (try `line_up`), those of diffusion between 0.025 and 0.032. Toys flatter some models and wrong
+# others, and ten years of remedies for GANs are not in our sixteen lines.
 #
 # ## 9. Where does each noise point go?
 #
@@ -944,21 +1022,21 @@ for ax, (name, x) in zip(axes, few.items(), strict=True):
 picture
 
 # %% [markdown]
-# Colours arrive as patches, neighbours beside neighbours: all four maps are *continuous*. The noise is in one
-# piece, and a continuous map cannot tear it. Hence the threads between clusters: each model can make them
-# thin, none can cut them. (The VAE blurs its own with the noise of the decoder.) A thin thread needs a steep
-# map; section 10 shows where diffusion gets its steepness from.
+# Colours arrive as patches, neighbours beside neighbours: all four maps are *continuous* (the VAE's up to the
+# noise of its decoder). The noise is in one piece, and a continuous map cannot tear it. Hence the threads
+# between clusters: each model can make them thin, none can cut them. A thin thread needs a steep map; section
+# 10 shows where diffusion gets its steepness from.
 #
 # ### Ask twice
 #
-# Is *this* map the answer, or one of many? Train everything again, a third as long, from other random weights
+# Is *this* map the answer, or one of many? Train everything again, a quarter as long, from other random weights
 # and on other batches, and see where the same noise goes.
 #
 # *Predict: for which models does a noise point end in the same cluster both times?*
 
 # %%
 again = line_up(14)
-for _ in race(again, 800, seed=15):
+for _ in race(again, 600, seed=15):
     pass
 
 # %%
@@ -972,19 +1050,28 @@ print("same cluster both times:", {name: f"{share:.0%}" for name, share in same.
 wanted = final(ddim(best_denoiser, z, times(50), schedule))  # the exact walk, no network
 as_exact = (near(wanted)[1] == near(samples["diffusion"])[1]).float().mean().item()
 assert same["diffusion"] > 0.85 and as_exact > 0.85
-assert max(same["GAN"], same["VAE"], same["flow"]) < 0.8
+assert max(same["GAN"], same["VAE"], same["flow"]) < 0.6
 
 # %% [markdown]
-# Nine of ten or more for diffusion; far fewer for the others, down to hardly any. They found *a* map, diffusion
-# found *the* map. Once the way from data to noise is fixed, the best guess at each
-# place and moment is a fact about the data, and so is the whole walk back; the exact walk, without any
-# network, goes to the same clusters. That is the calm of diffusion: no opponent, no code to be
-# negotiated, **a regression with one right answer**.
+# Nine of ten or more for diffusion; far fewer for the others, down to hardly any. (Two maps that know nothing of
+# each other agree on 16 %; the VAE's, turned against each other, on less.) They found *a* map, diffusion found
+# *the* map. Once the way from data to noise is fixed, the best guess at each place and moment is a fact about
+# the data, and so is the whole walk back; the exact walk, without any network, goes to the same clusters. That
+# is the calm of diffusion: no opponent, no code to be agreed on, **a regression with one right answer**.
 #
 # ## 10. Why the encoder is fixed, and the dimension kept
 #
-# VAE, flow and diffusion can be run from data to noise. Sampling starts at $\mathcal N(0, I)$, so that is where
-# the way out should end. Does it?
+# VAE, flow and diffusion can be run from data to noise. Why does diffusion *fix* this way?
+#
+# - (i) The way out ends at the noise that sampling starts from.
+# - (ii) Right answers are free (section 5).
+# - (iii) There is one map, always the same (section 9).
+# - (iv) One network serves all moments.
+#
+# And why is the **dimension kept**? Noise is added number by number, so $x_t$ has the shape of $x_0$. Fewer
+# numbers would need an encoder that summarises, and that one must be learned.
+#
+# Take (i). Sampling starts at $\mathcal N(0, I)$, so that is where the way out should end. Does it?
 
 # %%
 given, fair = truth.sample(10_000, seeded(16)), torch.randn(10_000, 2, generator=seeded(17))
@@ -1006,7 +1093,7 @@ picture
 # %%
 fits = {name: sliced_wasserstein(code, fair) for name, code in codes.items()}
 chance = [sliced_wasserstein(torch.randn(10_000, 2, generator=seeded(20 + k)), fair) for k in range(6)]
-assert fits["diffusion"] < 1.5 * max(chance) and fits["VAE"] > 1.5 * max(chance)
+assert fits["diffusion"] < 1.5 * max(chance) and fits["VAE"] > 2 * max(chance) > fits["flow"]
 assert torch.allclose(codes["diffusion"], fresh_noise[1], atol=1e-5)  # it is the noise, no trace of the data
 
 # %% tags=["nbval-ignore-output"]
@@ -1014,13 +1101,28 @@ print("codes to noise:", {name: f"{value:.3f}" for name, value in fits.items()},
 
 # %% [markdown]
 # The VAE's codes do not add up to the noise that its decoder will be fed: the two terms of (1.3) pull in
-# opposite directions, and the truce leaves gaps and heaps. What falls into a gap comes out between
-# clusters. The flow fits well, as the likelihood watches over all of it, and pays with networks that must be
-# invertible. Diffusion fits *by construction*: $\alpha(1) = 0$, nothing is learned, nothing can go wrong.
+# opposite directions, and the compromise leaves gaps and heaps. What falls into a gap comes out between
+# clusters: a noise point is *lonely* if few codes lie around it, for its place in the bell.
+
+# %%
+some = z[:3000]
+to_codes = torch.cdist(some, codes["VAE"][:5000]).kthvalue(10).values  # (3000,)
+lonely = (to_codes * torch.exp(-some.square().sum(1) / 4)).argsort(descending=True)
+stray = ~near(samples["VAE"][:3000])[0][lonely]
+assert stray[:300].float().mean() > 3 * stray[1500:].float().mean()
+
+# %% tags=["nbval-ignore-output"]
+print(f"strays of the VAE: {stray[:300].float().mean():.0%} of the loneliest tenth,", end=" ")
+print(f"{stray[1500:].float().mean():.0%} of the other half")
+
+# %% [markdown]
+# The flow fits within chance for our ruler (its thin gaps are the ruler's blind spot again), and pays with
+# networks that must be invertible. Diffusion fits *by construction*: $\alpha(1) = 0$, and nothing has to be
+# learned for that.
 #
 # The price of an encoder that only adds noise: it cannot summarise. There is one noise for each number of the
-# data; the dimension is kept. That has a charm of its own. Every $x_t$ lives where the data live, can be looked
-# at, and *checked*: the clouds on the way back should be those of the way out, at every moment.
+# data. In return every $x_t$ lives where the data live, can be looked at, and *checked*: are the clouds on the
+# way back those of the way out? For the best guess they are, at every moment (chapter 03).
 
 # %%
 stages = {round(float(state.t), 2): state.x for state in ddim(denoiser, z, times(50), schedule)}
@@ -1053,7 +1155,8 @@ def distance_after(n):
 
 counts = [1, 2, 3, 5, 7, 10, 15, 20, 35, 50]
 reached = [distance_after(n) for n in counts]
-assert reached[0] > 5 * reached[5] and reached[2] > 1.5 * reached[-1]
+assert reached[0] > 5 * reached[5] and reached[2] > 1.5 * reached[-1] and reached[7] < 1.25 * reached[-1]
+assert walk_back(models["diffusion"], noise, 1).std(0).max() < 0.1  # one step: all in one heap
 
 
 # %%
@@ -1083,60 +1186,57 @@ _ = explore(walk_in, n=slider)
 # on little is gained. The grey line is the floor.
 #
 # And *why* do steps help? Look at how steep the map is: by which factor it pulls two neighbouring noise points
-# apart, at worst. Each step is a map of its own, and one after the other their factors multiply.
+# apart, at worst. Each step is a map of its own, and the stretch of the whole is at most the product of theirs.
 
 # %%
 @torch.no_grad()
-def steepest(n, h=1e-3):
-    """The largest stretch of the map z -> x over 2,000 points, by differences."""
-    moved = [walk_back(models["diffusion"], noise + h * e, n) - walk_back(models["diffusion"], noise - h * e, n)
-             for e in torch.eye(2)]
-    return torch.linalg.matrix_norm(torch.stack(moved, 2) / (2 * h), ord=2).max().item()
+def steepest(model, h=1e-3, **steps):
+    """The largest stretch of the map z -> x, in any direction (ord=2), over 2,000 points, by differences."""
+    ahead, behind = ([model.sample(noise + d * e, seeded(4), **steps) for e in torch.eye(2)] for d in (h, -h))
+    slopes = (torch.stack(ahead, 2) - torch.stack(behind, 2)) / (2 * h)  # (2000, 2, 2)
+    return torch.linalg.matrix_norm(slopes, ord=2).max().item()
 
 
 # %% tags=["nbval-ignore-output"]
-stretch = {n: steepest(n) for n in (1, 2, 5, 50)}
-print("steepest:", {n: f"{factor:.2g}" for n, factor in stretch.items()})
+stretch = {n: steepest(models["diffusion"], n=n) for n in (1, 2, 5, 50)}
+others = {name: steepest(models[name]) for name in ("GAN", "VAE", "flow")}
+print("steepest, by steps:", {n: f"{factor:.2g}" for n, factor in stretch.items()})
+print("the others:", {name: f"{factor:.2g}" for name, factor in others.items()})
 
 # %%
 left_over = {n: coverage(walk_back(models["diffusion"], noise, n))[0] for n in stretch}
 assert max(stretch[1], stretch[2]) < 3 < stretch[5] and stretch[50] > 2 * stretch[5]
 assert left_over[2] > 2 * left_over[5] > 2.2 * left_over[50]
+assert stretch[50] > 1.3 * max(others["GAN"], others["VAE"])
 
 # %% [markdown]
 # The same 34,000 weights, used 50 times, make a map that is many times steeper than used once, and leave far
-# fewer strays. A diffusion model is a *deep* network in disguise, with one set of weights for all its layers
-# and a right answer for each of them. That is what the 50 calls buy.
+# fewer strays. It is steeper than the maps of GAN and VAE as well. (Than the flow's only by luck: on two other
+# seeds it came to 27 both times, the flow's to 35 and 10.) A diffusion model is a *deep* network in disguise,
+# with one set of weights for all its layers and a right answer for each of them. That is what the 50 calls buy.
 #
 # ## Errors you will meet
 #
-# Each of these is, or was for years, in a public course or library. None crashes.
+# Each of these is, or was, in a public course or library. None crashes.
 #
 # **1. A layer that is never trained.** A short course's U-Net makes a convolution *inside* `forward`. It gets
 # new random weights at every call, and no optimizer has ever heard of it.
 
 # %%
 class Homemade(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.head = nn.Linear(8, 2)
-
     def forward(self, x):
-        return self.head(nn.Linear(2, 8)(x))
+        return nn.Linear(2, 2)(x)
 
 
 # %%
 homemade = Homemade()
-assert not torch.equal(homemade(data), homemade(data))  # the same input twice
-assert len(list(homemade.parameters())) == 2  # and two of its four tensors are nobody's
-print("caught twice: it contradicts itself, and it is too small")
+assert not torch.equal(homemade(data), homemade(data)) and not list(homemade.parameters())
 
 # %% [markdown]
 # The check to keep: *the same input twice*, and a *count of the weights*.
 #
 # **2. A network that cannot know the time.** A widely used course builds its first model without $t$, on
-# purpose, for simplicity; then a library's U-Net takes its place, and is told $t = 0$ every time. Here our
-# network is trained in this way, and beside it one that is told.
+# purpose, for simplicity. Here our network is trained in this way, and beside it one that is told.
 
 # %%
 class Timeless(Diffusion):
@@ -1150,18 +1250,36 @@ for _ in race(pair, 600, seed=22):
     pass
 
 # %%
-alt = "Left, without time, points smeared around a ring; right, with time, a ring with clusters in the making."
+alt = "Two rings; without time more points inside, outside and between, with time a tighter ring."
 plot.scatter({name: draw(model, noise) for name, model in pair.items()}, alt)
 
 # %%
 above = {name: loss_and_least(model)[0] - least for name, model in pair.items()}
-assert above["no time"] > 1.7 * above["time"] > 0
-assert coverage(draw(pair["no time"], noise))[1] < 8
+astray = {name: coverage(draw(model, noise))[0] for name, model in pair.items()}
+assert above["no time"] > 1.7 * above["time"] > 0 and astray["no time"] > 1.15 * astray["time"]
 
 # %% [markdown]
-# Bad, but not absurd, so one may not notice. The *loss* shows it: above the least possible by several times as
-# much, and no training helps, for the same $x_t$ may be a clean point or a noisy one, and asks for different
-# answers. The check to keep: *change $t$ alone; the output must change.*
+# Bad, but not absurd, so one may not notice. The *loss* shows it: almost three times as far above the least
+# possible, and no training helps, for the same $x_t$ may be a clean point or a noisy one, and asks for
+# different answers. The best that can be done without $t$ is the average of the best guesses at all moments,
+# each weighted by how likely $x_t$ is then:
+
+# %%
+def best_without_time(x_t, _):
+    total = weight = 0
+    for t in torch.linspace(0.02, 0.99, 50):
+        likely = truth.log_prob(x_t, t, schedule).exp()[:, None]
+        total, weight = total + likely * best_v(x_t, t), weight + likely
+    return total / weight
+
+
+# %%
+blind, sighted = loss_and_least(best_without_time, 20_000)
+assert blind > sighted + 0.05
+print(f"the least possible loss: {blind:.2f} without time, {sighted:.2f} with it")
+
+# %% [markdown]
+# The check to keep: *change $t$ alone; the output must change.*
 
 # %%
 early, late = torch.full((2000,), 0.1), torch.full((2000,), 0.9)
@@ -1181,20 +1299,30 @@ print(f"first and last moment in training: {trained.min()}, {trained.max()}")
 # %% [markdown]
 # The check to keep: *the extremes of what is drawn, against the extremes of what is used.*
 #
-# **4. Noise of the wrong kind.** `rand` for `randn` is one letter less; a course's notebooks have it in two
-# places. Uniform numbers from 0 to 1 are all in one corner of the noise, and what starts there ends there:
+# **4. Noise of the wrong kind.** `rand` differs by one letter from `randn`. A course trains and samples its first
+# model with `rand`, on purpose; carried over to a model trained with `randn` it is a mistake: uniform numbers
+# from 0 to 1 are all in one corner of the noise, and what starts there ends there.
 
 # %%
-cornered = walk_back(models["diffusion"], torch.rand(2000, 2, generator=seeded(24)), 50)
-assert coverage(cornered)[1] <= 4 and abs(torch.rand(2000, generator=seeded(24)).mean()) > 0.4
-plot.scatter({"from rand": cornered, "from randn": clouds[-1]["diffusion"]}, "Left a few clusters only; right all eight.")
+def is_noise(x):
+    return bool(x.mean().abs() < 0.1 and (x.var() - 1).abs() < 0.1)
+
+
+corner = torch.rand(2000, 2, generator=seeded(24))
+assert is_noise(noise) and not is_noise(corner)
+
+# %%
+cornered = walk_back(models["diffusion"], corner, 50)
+assert coverage(cornered)[1] < 0.05  # some cluster gets next to nothing
+starts = {"from rand": cornered, "from randn": clouds[-1]["diffusion"]}
+plot.scatter(starts, "Left one large cluster and parts of its neighbours; right all eight.")
 
 # %% [markdown]
 # The check to keep: *mean 0, variance 1 of whatever you call noise.*
 #
-# **5. A distance to one batch.** A popular repository measured its distance (another one than ours, with the
-# same habit of shrinking as the sample grows) to the statistics of a single batch of real pictures. With 100
-# points the truth *itself* gets a worse score than our model with 10,000:
+# **5. A distance to one batch.** A popular repository measured its distance (not ours, but it too shrinks as the
+# sample grows) to the statistics of a single batch of real pictures. With 100 points the truth *itself* gets a
+# worse score than our model with 10,000:
 
 # %%
 assert min(floors[100]) > 1.2 * score["diffusion"]
@@ -1205,10 +1333,10 @@ print(f"the truth at 100 points: {min(floors[100]):.2f} to {max(floors[100]):.2f
 #
 # ## Exercises
 #
-# **1. Pen.** (a) Real points and fakes have no place in common. What are $D^*$, $V(D^*, G)$ and the JS
+# **1. Pen, then code.** (a) Real points and fakes have no place in common. What are $D^*$, $V(D^*, G)$ and the JS
 # divergence? (b) Let a network's guess at $v$ be $\hat v$. Show that a step of `walk_back` does the
 # following: find the $\hat x_0$ and $\hat\epsilon$ that belong to $x_t$ and $\hat v$, and mix these two again
-# for the earlier moment.
+# for the earlier moment. Write your formulas into `mix_again`; `turn` is the step $\delta$.
 #
 # <details><summary>Answer</summary>
 #
@@ -1221,14 +1349,31 @@ print(f"the truth at 100 points: {min(floors[100]):.2f} to {max(floors[100]):.2f
 # the coefficients $\cos\delta$ for $x_t$ and $-\sin\delta$ for $\hat v$.
 #
 # </details>
-#
-# **2. Code.** On a line one needs no network. Write `by_rank(z, data)`: for each noise $z_i$, the data point
-# of the same rank (the smallest noise gets the smallest data point, and so on), in the order of $z$.
 
 # %%
 from minidiff.exercises import check
 
 
+def mix_again(x_t, v, angle, turn):
+    ### BEGIN SOLUTION
+    x0, eps = angle.cos() * x_t - angle.sin() * v, angle.sin() * x_t + angle.cos() * v
+    return (angle - turn).cos() * x0 + (angle - turn).sin() * eps
+    ### END SOLUTION
+
+
+# %%
+def one_step(x_t, v, angle, turn):
+    return turn.cos() * x_t - turn.sin() * v
+
+
+cases = [(data[:9], noise[:9], torch.tensor(1.2), torch.tensor(turn)) for turn in (0.0, 0.3, 1.2)]
+check(mix_again, one_step, cases, hint="turn = 0 must give back x_t, and turn = angle the x0")
+
+# %% [markdown]
+# **2. Code.** On a line one needs no network. Write `by_rank(z, data)`: for each noise $z_i$, the data point
+# of the same rank (the smallest noise gets the smallest data point, and so on), in the order of $z$.
+
+# %%
 def by_rank(z, data):
     ### BEGIN SOLUTION
     return data.sort().values[z.argsort().argsort()]
@@ -1249,16 +1394,27 @@ check(by_rank, by_counting, cases, hint="argsort says who comes first; argsort o
 # from one side.
 #
 # **3. Open.** `VAE(latent=1)` has a single number as its code. Train it in a `race` of 800 batches against
-# `VAE(latent=2)`. What can its decoder draw, and why is it *not* worse on these data? For which data of `toy`
-# (there are `moons`, `rings`, `checkerboard`) would you expect it to be? Then give the flow more layers with
-# fewer weights each: do the threads get thinner?
+# `VAE(latent=2)`, and draw from it with `draw(model, z[:, :1])`. What can its decoder draw, and why is it *not*
+# worse on these data? For which data of `toy` (there are `moons`, `rings`, `checkerboard`; change the line in
+# `race`) would you expect it to be? Then give the flow more layers with fewer weights each, `RealNVP(42, 16)`
+# or `RealNVP(29, 32)`: do the threads get thinner?
+#
+# <details><summary>Answer</summary>
+#
+# It draws a curve, blurred by the noise of the decoder, and eight clusters on a circle lie along a curve. One
+# code is even *better* here: over two seeds distances of 0.102 and 0.083 against 0.108 and 0.099. It is clearly
+# worse where the data fill an area, on the checkerboard (0.143 against 0.081), slightly on the moons, and not
+# on the rings. Deeper flows do not help: 13.8 % strays with 8 layers, 15.6 % with 16, 16.8 % with 32. Your
+# numbers will differ a little.
+#
+# </details>
 #
 # ## What to keep
 #
 # - A generative model is a map from noise to data; the families differ in how they teach it without being
 #   told which noise belongs to which point.
-# - GAN: a judge that estimates $p / (p + p_\theta)$ (1.2) replaces the missing answer. Fast, sharp; its loss
-#   does not say how far it is.
+# - GAN: a judge that estimates $p / (p + p_\theta)$ (1.2) replaces the missing answer. Fast, and it needs no
+#   likelihood; its loss does not say how far it is.
 # - VAE: a learned code and a bound on the likelihood (1.3). Calm; its codes and the noise do not quite match.
 # - Flow: an exact likelihood (1.4) for an invertible map.
 # - Diffusion: a fixed way from data to noise, and one regression (1.5). It came closest here, covers everything,

@@ -724,9 +724,11 @@ print("the right column of the table holds, at 400 times")
 # is $c^2 / (2\tilde\beta) = \alpha_s^2 \sigma_{ts}^2 / (2 \sigma_t^2 \sigma_s^2)$ for a step from $t$ to $s$. Put in
 # $\sigma_{ts}^2 = \sigma_t^2 - \sigma_s^2\,\alpha_t^2/\alpha_s^2$ from (2.5), and it becomes simple (Kingma et al. 2021):
 #
-# $$ L_{t-1} = \tfrac12\,\big(\mathrm{SNR}(s) - \mathrm{SNR}(t)\big)\; E|x_0 - \hat x_0|^2 + C, \qquad
-# \frac{L_{t-1} - C}{t - s} \;\longrightarrow\; \underbrace{-\tfrac12\,\frac{d\,\mathrm{SNR}}{dt}}_{w_\mathrm{bound}(t)}\;
-# E|x_0 - \hat x_0|^2 \tag{5.12} $$
+# $$ \begin{aligned}
+# L_{t-1} &= \tfrac12\,\big(\mathrm{SNR}(s) - \mathrm{SNR}(t)\big)\; E|x_0 - \hat x_0|^2 + C, \\
+# \frac{L_{t-1} - C}{t - s} &\;\longrightarrow\; w_\mathrm{bound}(t)\; E|x_0 - \hat x_0|^2, \qquad
+# w_\mathrm{bound}(t) = -\tfrac12\,\frac{d\,\mathrm{SNR}}{dt}
+# \end{aligned} \tag{5.12} $$
 #
 # For each step, the bound pays the squared error times half the SNR that the step destroys. (With $\beta_t$ as the
 # variance the limit is the same at every fixed $t > 0$; next to the data the two differ, chapter 04, section 6.)
