@@ -83,7 +83,7 @@ assert torch.isclose(-log_normal(draws, 0.0, 1.0).mean(), surprise, atol=5e-3)
 assert torch.isclose(entropy, (2 * torch.pi * torch.e * torch.tensor(0.4)).log() / 2)
 
 # %% [markdown]
-# Nearly every term in this chapter is the KL of two Gaussians. It has a closed form. With means $m_1, m_2$ and
+# Nearly every term in this chapter is the KL of two Gaussians, which has a closed form. With means $m_1, m_2$ and
 # variances $v_1, v_2$, average $\log \mathcal N(x; m_1, v_1) - \log \mathcal N(x; m_2, v_2)$ over the first. Two
 # averages are needed: $E_1(x - m_1)^2 = v_1$, and $E_1(x - m_2)^2 = v_1 + (m_1 - m_2)^2$, for the mean squared
 # distance from a wrong centre is the variance plus the squared shift. The average is
@@ -146,9 +146,9 @@ controls = {name: ipywidgets.FloatSlider(value, min=low, max=high, step=0.05, de
 _ = explore(two_bells, **controls)
 
 # %% [markdown]
-# The belief shown first is too narrow (and off centre): $\mathrm{KL}(q\,\|\,p)$ is large, as real data fall where
-# the model thinks them nearly impossible. The other direction is four times smaller. *The model must cover the truth*: that is
-# what likelihood rewards, and why models trained with it forget no modes (chapter 01).
+# The belief shown first is too narrow (and off centre): $\mathrm{KL}(q\,\|\,p)$ is large, as real data fall where the
+# model thinks them nearly impossible. The other direction is four times smaller. *The model must cover the truth*:
+# that is what likelihood rewards, and why models trained with it leave out no cluster (compare chapter 01).
 
 # %%
 narrow, wide = kl_of_normals(0.0, 1.0, 0.0, 0.4**2), kl_of_normals(0.0, 1.0, 0.0, 2.5**2)
@@ -161,7 +161,7 @@ print(f"std 0.4 instead of 1 costs {narrow:.2f} nats, 2.5 instead of 1 costs {wi
 # From here on the notation is DDPM's: steps $t = 1, \dots, T$, with $\beta_t$, $\alpha_t = 1 - \beta_t$ and
 # $\bar\alpha_t = \alpha_1 \cdots \alpha_t$. Write $x_{1:T}$ for the whole path $x_1, x_2, \dots, x_T$. Two
 # chains lead over the same states. The **forward** chain goes from the picture to noise, in the steps of
-# chapter 02. Each step looks only at the one before it, so the density of a path is a product:
+# chapter 02. Each state depends only on the one before it, so the density of a path is a product:
 #
 # $$ q(x_{1:T} \mid x_0) = \prod_{t=1}^{T} q(x_t \mid x_{t-1}), \qquad
 # q(x_t \mid x_{t-1}) = \mathcal N(x_t;\ \sqrt{\alpha_t}\, x_{t-1},\ \beta_t I) \tag{4.3} $$
@@ -299,7 +299,7 @@ print(f"-log p(0.8) of the model with two steps: {-log_likelihood:.4f} nats")
 # = E_{q(x_{1:T} \mid x_0)}\!\left[ \frac{p_\theta(x_{0:T})}{q(x_{1:T} \mid x_0)} \right] . $$
 #
 # Take the logarithm. Inside the average it would turn the ratio of products into a sum of small terms, each
-# easy. But it stands outside. *Jensen's inequality* says what moving it costs: the log of an average is at
+# easy. But it stands outside. *Jensen's inequality* says which way moving it errs: the log of an average is at
 # least the average of the logs.
 #
 # **Proof.** Let $m = E[u]$. The logarithm lies below its tangent at $m$: $\log u \le \log m + (u - m)/m$.
@@ -406,7 +406,7 @@ picture
 #
 # ## 5. One term for each step
 #
-# $L$ still contains a whole path. Write the ratio in (4.6) as a sum over steps:
+# $L$ still contains a whole path. Write the logarithm in (4.6) as a sum over steps:
 #
 # $$ \log\frac{q(x_{1:T}\mid x_0)}{p_\theta(x_{0:T})}
 # = -\log p(x_T) + \sum_{t=1}^{T} \log\frac{q(x_t \mid x_{t-1})}{p_\theta(x_{t-1}\mid x_t)} . $$
@@ -513,10 +513,10 @@ print(f"terms: mean {by_terms.mean():.2f}, spread {by_terms.std():.2f}")
 
 # %% [markdown]
 # The same mean, and the *paths* are steadier: along a path the ups and downs of one term are cancelled by those of
-# the next, and averaging a step out removes the cancellation with the noise. (For a perfect model the ratio in
-# (4.6) would be $1/p_\theta(x_0)$ on every path, with no spread at all.) The gain of (4.10) is another: each term stands alone. A path needs all
-# its steps and $T$ calls of the network; a term needs one jump and one call, so that training may pick a step
-# at random.
+# the next. Averaging a step out removes its noise, but the cancellation too. (For a perfect model the ratio in (4.6)
+# would be $1/p_\theta(x_0)$ on every path, with no spread at all.) The gain of (4.10) is another: each term stands
+# alone. A path needs all its steps and $T$ calls of the network; a term needs one jump and one call, so that training
+# may pick a step at random.
 #
 # The package's `vlb` is this sum, for pictures and for any grid of times. (It starts from
 # $\mathcal N(0, \sigma(1)^2 I)$, where its samplers start; with a walk that ends in noise that is (4.4).) It takes a
@@ -610,8 +610,9 @@ for T in walks:
 # %% [markdown]
 # The order is always entropy, model, bound. (With two steps the last two are equal to three digits: the first dose
 # alone destroys nearly everything, so there is nothing in the path to disagree about.) Once steps are small, doubling
-# them nearly halves the distance of the bound, and nearly quarters that of the model itself: the model is better than
-# its bound can prove. Both head for zero: with small steps the bound gives nothing away, *if* the denoiser is exact.
+# their number nearly halves the distance of the bound, and nearly quarters that of the model itself: the model is
+# better than its bound can prove. Both head for zero: with small steps the bound gives nothing away, *if* the
+# denoiser is exact.
 #
 # **Gaussian data** allow one more comparison, as the true reverse variance is known for every step: (3.6) with
 # $c = 0.5$. Three choices for $\sigma_t^2$: the true variance, the upper bound $\beta_t$, the lower bound
@@ -670,7 +671,9 @@ print(f"with {Ts[-1]} steps: true {true[-1]:.4f}, beta {upper[-1]:.4f}, beta-til
 # $\mathrm{KL}(q(x_T)\,\|\,p(x_T))$: all walks together do not quite end in noise.) With $\beta_t$ the gap closes as
 # steps shrink. With $\tilde\beta_t$ it first grows, then falls, and *never* closes: in the last few steps, next to the
 # data, $\tilde\beta_t$ stays near a half, two thirds, three quarters of the variance it should have (section 4 of
-# chapter 03), and each such step costs its share of (4.2). Exercise 1 finds the limit, the grey line. For *drawing*
+# chapter 03), and each such step costs its share of (4.2). Exercise 1 finds the limit, the grey line.
+#
+# For *drawing*
 # samples chapter 03 took $\tilde\beta_t$, which leaves no noise behind; for the *bound* it must be $\beta_t$, and that
 # is what `vlb` uses.
 #
@@ -693,8 +696,8 @@ slider = ipywidgets.IntSlider(16, min=4, max=64, description="steps T", continuo
 _ = explore(spent, T=slider)
 
 # %% [markdown]
-# Blue, the terms of the steps; orange, $L_0$, which may be negative here, because a *density* may be larger than
-# one. With more steps $L_0$ falls, and the steps near the data take over its work. Their sum comes down to the
+# Blue, the terms of the steps; orange, $L_0$, which may be negative here, because a *density* may be larger than one.
+# With more steps $L_0$ falls, and the steps near the data take over its work. The sum of all comes down towards the
 # entropy, 0.70 bits for these data:
 
 # %%
@@ -756,12 +759,14 @@ assert cost["DDPM"] < 1e-4 < 0.05 < cost["linear, T = 200"] < 0.5 < cost["sigmoi
 #
 # ## 8. Pixels are whole numbers
 #
-# A photograph does not consist of real numbers. Each pixel is one of 256 grey levels, and a *density* at a level
-# is not a probability: it has a unit, grows without limit as the bell gets narrow, and cannot be compared with
-# the length of a file. (That is why $L_0$ could be negative above.) So the last step of the chain, $x_1 \to x_0$, has to hand out *probabilities of levels*.
-# DDPM lets each level own the interval up to half way to its neighbours, and gives it the mass of the last
-# Gaussian in that interval. On $[-1, 1]$ the levels are $2/255$ apart, so half an interval is $1/255$, and the
-# two outermost intervals reach to infinity:
+# A photograph does not consist of real numbers. Each pixel is one of 256 grey levels, and a *density* at a level is
+# not a probability: it has a unit, grows without limit as the bell gets narrow, and cannot be compared with the
+# length of a file. (That is why $L_0$ could be negative above.)
+#
+# So the last step of the chain, $x_1 \to x_0$, has to
+# hand out *probabilities of levels*. DDPM lets each level own the interval up to half way to its neighbours, and
+# gives it the mass of the last Gaussian in that interval. On $[-1, 1]$ the levels are $2/255$ apart, so half an
+# interval is $1/255$, and the two outermost intervals reach to infinity:
 #
 # $$ p_\theta(x_0 \mid x_1) = \prod_{i=1}^{D} \int_{\delta_-(x_0^i)}^{\delta_+(x_0^i)}
 # \mathcal N\big(u;\ \mu_\theta^i(x_1, 1),\ \sigma_1^2\big)\, du, \qquad
@@ -893,9 +898,9 @@ assert 0 < bits[10].sum(0).mean() - total.mean() < 0.3 and bits[10][-1].mean() -
 print(f"more than the histograms need: {worse.mean():.2f}, give or take {worse.std() / 10:.2f}")
 
 # %% [markdown]
-# ($L_T$ is 0 because this model's schedule, `Cosine`, ends at $\alpha = 0$.) Ten times the steps save a tenth of a bit;
-# mostly they move bits from $L_0$ to the steps. And the model needs *more* than PNG, more even than the histograms. Yet nobody would buy a boot from the histograms, each of whose
-# pixels is drawn on its own:
+# ($L_T$ is 0 because this model's schedule, `Cosine`, ends at $\alpha = 0$.) Ten times the steps save a tenth of a
+# bit; mostly they move bits from $L_0$ to the steps. And the model needs *more* than PNG, more even than the
+# histograms. Yet nobody would buy a boot from the histograms, each of whose pixels is drawn on its own:
 
 # %%
 chances = (counts / counts.sum(1, keepdim=True))[None].expand(8, -1, -1).flatten(0, 1)  # (8 * 1024, 256)
@@ -932,17 +937,17 @@ plot.images(torch.cat([four, dusty]), columns=4, titles=["clean"] * 4 + ["step 2
 
 # %% [markdown]
 # Above the photographs, below with the noise of step 2. The bound pays more for this dust, which the eye hardly sees,
-# than for everything that makes a boot a boot. (Ho et al. 2020, section 4.3, found
-# the same for larger pictures: more than half of the code describes imperceptible distortions.) A network that
-# is to *draw* should be trained on another balance of the terms. Chapter 05 is about that balance.
+# than for everything that makes a boot a boot. (Ho et al. 2020, section 4.3, found the same for small colour
+# photographs, CIFAR-10: more than half of the code describes imperceptible distortions.) A network that is to *draw*
+# should be trained on another balance of the terms. Chapter 05 is about that balance.
 #
 # ## 10. The bound from a few random steps
 #
-# A thousand terms cost a thousand calls of the network for each photograph. Since (4.10) is a sum, a random
-# *sample* of its terms will do, weighted right. Write $\ell_k = L_{k-1}$ for the term of the step from $k$ to $k - 1$.
-# Draw a step $k$ with probability $p_k$; then
+# A thousand terms cost a thousand calls of the network for each photograph. Since (4.10) is a sum, a random *sample*
+# of its terms will do, weighted right. Write $\ell_k$ for one draw of $L_{k-1}$, the term of the step from $k$ to $k
+# - 1$. Draw a step $k$ with probability $p_k$; then
 #
-# $$ \sum_k \ell_k = E_{k \sim p}\!\left[\frac{\ell_k}{p_k}\right], \qquad
+# $$ \sum_k E[\ell_k] = E_{k \sim p}\!\left[\frac{\ell_k}{p_k}\right], \qquad
 # \text{with least variance for}\quad p_k = \frac{\sqrt{E[\ell_k^2]}}{\sum_j \sqrt{E[\ell_j^2]}} \tag{4.14} $$
 #
 # (Nichol & Dhariwal 2021, eq. 18; $\ell_k$ is random, through $x_k$ and the picture.) **Proof.** The mean is right for
@@ -978,7 +983,7 @@ print(f"spread of one draw: even chances {spread(even):.1f} bits, (4.14) {spread
 # %% [markdown]
 # About 27 times narrower, which saves a factor of 700 in calls (a little flattered, as the same terms gave the $p$).
 # So a walk of 1,000 steps can be judged too.
-# $E[L_k^2]$ is not known beforehand; a rough guess, from few steps and a straight line between them on
+# $E[\ell_k^2]$ is not known beforehand; a rough guess, from a few steps and straight lines between them on
 # logarithmic axes, keeps the mean right and costs only a little variance.
 
 # %%
@@ -1016,10 +1021,11 @@ print(f"the last ten of 1,000 steps: {near:.2f} bits; the last one of 100: {bits
 
 # %% [markdown]
 # From 115 terms instead of 1,000. The answer is a surprise: ten times the steps, and *more* bits. In section 6, with
-# $\sigma_t^2 = \beta_t$, more steps never hurt; but there the denoiser was exact. The last ten steps of the long walk, at
-# noises from 0.2 to 2 grey levels, do what the last step of the short one does, and need 0.9 bits more for it; all the
-# others together save half a bit. At 0.2 levels an exact denoiser would round to the nearest level and be certain. A
-# network that trained for three minutes is not, and pays. A bound judges the denoiser and the steps together.
+# $\sigma_t^2 = \beta_t$, more steps never hurt; but there the denoiser was exact. The last ten steps of the long
+# walk, at noises from 0.2 to 2 grey levels, do what the last step of the short one does, and need 0.9 bits more for
+# it; all the others together save half a bit. At 0.2 levels an exact denoiser would round to the nearest level and be
+# certain. A network that trained for three minutes is not, and pays. A bound judges the denoiser and the steps
+# together.
 #
 # ## Errors you will meet
 #

@@ -39,10 +39,11 @@ schedule = FromBetas(linear_betas(T))  # the same in the package's letters
 # $$ L_{t-1} = E\!\left[\frac{1}{2\sigma_t^2} \big|\tilde\mu_t(x_t, x_0) - \mu_\theta(x_t, t)\big|^2\right] + C, $$
 #
 # where $\tilde\mu_t$ is the mean of the step back for one who knows $x_0$ (3.4), $\mu_\theta$ is the model's mean,
-# $\sigma_t^2$ the variance of its step, and $C$ holds no weights $\theta$. ($E$ is over $\epsilon$, and from here on over
-# $x_0$ too.) The network could give $\mu_\theta$ directly. But most of $\tilde\mu_t$ it need not guess: it is a fixed share of $x_t$, which the network is
-# *given*, plus $c_t\, x_0$ with $c_t = \sqrt{\bar\alpha_{t-1}}\,\beta_t/(1-\bar\alpha_t)$. So let it guess $x_0$,
-# call the guess $\hat x_0$, and build $\mu_\theta$ in the same way. The shares of $x_t$ cancel:
+# $\sigma_t^2$ the variance of its step, and $C$ holds no weights $\theta$. ($E$ is over $\epsilon$, and from here on
+# over $x_0$ too.) The network could give $\mu_\theta$ directly. But most of $\tilde\mu_t$ it need not guess: it is a
+# fixed share of $x_t$, which the network is *given*, plus $c_t\, x_0$ with $c_t =
+# \sqrt{\bar\alpha_{t-1}}\,\beta_t/(1-\bar\alpha_t)$. So let it guess $x_0$, call the guess $\hat x_0$, and build
+# $\mu_\theta$ in the same way. The shares of $x_t$ cancel:
 #
 # $$ L_{t-1} = E\!\left[ \frac{\bar\alpha_{t-1}\,\beta_t^2}{2\sigma_t^2\,(1-\bar\alpha_t)^2}\;
 # \big|x_0 - \hat x_0(x_t, t)\big|^2 \right] + C \tag{5.1} $$
@@ -88,7 +89,7 @@ print("(5.3) is the divergence, at four steps, for any guess")
 
 # %%
 for k in (2, 10, 300, 1000):
-    guess = add_noise(x_0, eps - nonsense, k / T, schedule) / alpha_bar[k].sqrt()  # of x_0, as wrong
+    guess = add_noise(x_0, eps - nonsense, k / T, schedule) / alpha_bar[k].sqrt()  # of x_0, from the same wrong noise
     weight_of_x0 = alpha_bar[k - 1] * betas[k] / (2 * (1 - alpha_bar[k]) ** 2)
     by_picture = weight_of_x0 * (x_0 - guess).square().sum(1)
     assert torch.allclose(by_picture, divergence(k, nonsense) - divergence(k, eps), rtol=1e-6)
@@ -106,8 +107,8 @@ exact_weight = betas[1:] / (2 * alphas[1:] * (1 - alpha_bar[1:]))
 assert torch.isclose(exact_weight[-1], weight_of_noise)  # the last of the four steps checked above
 
 # %%
-alt = "The exact weight falls from a half at the first step to 0.005, then doubles; the dropped one is flat."
-lines = {"exact weight (5.3)": exact_weight, "L_simple, same mean": exact_weight.mean().expand(T)}
+alt = "The exact weight falls from a half at the first step to 0.005, then doubles; the simplified loss's is flat."
+lines = {"exact weight (5.3)": exact_weight, "every step the same": exact_weight.mean().expand(T)}
 plot.curves(k, lines, alt, "step t", "weight of the squared noise error", xscale="log", yscale="log")
 
 # %%
@@ -116,9 +117,9 @@ assert abs(exact_weight[0] - 0.5) < 1e-3 and exact_weight[0] > 48 * exact_weight
 print(f"first step {exact_weight[0]:.2f}, least {exact_weight.min():.4f}; the first 20 steps hold {share:.0%} of all")
 
 # %% [markdown]
-# Near the data, by far: the first step counts fifty to a hundred times as much as any after the hundredth. That is where
-# the dust is that hardly anybody sees (chapter 04, section 9). Ho et al. (2020) tried what happens if the factor is simply left out,
-# and every step counts the same:
+# Near the data, by far: the first step counts fifty to a hundred times as much as any after the hundredth. That is
+# where the dust is that hardly anybody sees (chapter 04, section 9). Ho et al. (2020) tried what happens if the
+# factor is simply left out, and every step counts the same:
 #
 # $$ L_\mathrm{simple} = E_{t,\,x_0,\,\epsilon}\Big[\big|\epsilon
 # - \epsilon_\theta(\sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon,\; t)\big|^2\Big],
@@ -155,8 +156,8 @@ def algorithm_1(net, data, steps, chance=even, weigh=even):
 
 
 # %% [markdown]
-# Does it do what (5.5) says? A spy in the place of the network writes down what it is shown. With data that are all zero,
-# $x_t$ is nothing but noise of the size $\sqrt{1 - \bar\alpha_t}$, at every step from the first to the last.
+# Does it do what (5.5) says? A spy in the place of the network writes down what it is shown. With data that are all
+# zero, $x_t$ is nothing but noise of the size $\sqrt{1 - \bar\alpha_t}$, at every step from the first to the last.
 
 # %%
 class Spy(torch.nn.Module):
@@ -180,7 +181,7 @@ assert abs(noise.std() - 1) < 0.02 and abs(noise[t <= 0.01].std() - 1) < 0.1
 # %% [markdown]
 # **How does a network hear the time?** As a single number among many it would hardly be noticed: steps 20 and 21
 # differ by a thousandth. So the number is first spread over many waves, slow and fast ones, like the hands of a
-# clock, from hours to seconds (Vaswani et al. 2017; theirs are in another order). With $h$ waves of each kind,
+# clock, from hours to seconds (Vaswani et al. 2017; theirs are in another order). With $h$ cosines and $h$ sines,
 #
 # $$ \mathrm{emb}(t) = \big[\cos(\omega_0 t), \dots, \cos(\omega_{h-1} t),\ \sin(\omega_0 t), \dots,
 # \sin(\omega_{h-1} t)\big], \qquad \omega_i = 1000 \cdot 10000^{-i/h} \tag{5.6} $$
@@ -208,8 +209,8 @@ picture
 
 # %% [markdown]
 # Left, a column for each time. Right, how alike two columns are: 1 for equal times, 0.96 for neighbouring steps, and
-# never as much again. As $\cos a \cos b + \sin a \sin b = \cos(a - b)$, it depends on the *distance* of the times alone,
-# the same everywhere on the walk:
+# never as much again. As $\cos a \cos b + \sin a \sin b = \cos(a - b)$, the likeness depends on the *distance* of the
+# times alone, the same everywhere on the walk:
 
 # %%
 assert all((likeness.diagonal(d) - likeness[0, d]).abs().max() < 1e-4 for d in range(0, 1001, 50))
@@ -280,7 +281,7 @@ picture
 # Above, chapter 02: the roll dissolves. Below, read from right to left: noise that the network has never seen becomes a
 # roll. And the third row of the figure that Sohl-Dickstein et al. made famous, the *way back*: the direction of
 # $-\epsilon_\theta$, where by (5.2) the step goes (up to a slight stretch), all arrows drawn with one length, over the
-# noisy data at that time.
+# noisy data, at two times.
 
 # %%
 places = torch.cartesian_prod(torch.linspace(-2.2, 2.2, 17), torch.linspace(-2.2, 2.2, 17))
@@ -298,22 +299,22 @@ picture
 # Near the data each point is sent to the nearest arm of the roll; with more noise the arms cannot be told apart, and
 # all are sent to the middle.
 #
-# How good is it? Most points lie on the ribbon (its noise has a standard deviation of 0.06 here; data themselves never
-# stray 0.1 from it, pure noise does in six cases of ten), and the cloud is about as far from fresh data as a second
-# draw of data is (`sliced_wasserstein`, chapter 01).
+# How good is it? Most points lie on the ribbon (its noise has a standard deviation of 0.06 here; data themselves
+# hardly ever stray 0.1 from it, pure noise does in six cases of ten), and the cloud is about as far from fresh data
+# as a second draw of data is (`sliced_wasserstein`, chapter 01).
 
 # %%
 from minidiff.metrics import nearest, sliced_wasserstein
 
 ribbon = toy.swiss_roll(40_000, seeded(5))
-stray = (nearest(walk[-1], ribbon)[0] > 0.1).float().mean()
+stray, of_data, of_noise = ((nearest(x, ribbon)[0] > 0.1).float().mean() for x in (walk[-1], roll, start))
 distance, usual = sliced_wasserstein(walk[-1], ribbon[:1500]), sliced_wasserstein(roll, ribbon[:1500])
 
 # %% tags=["nbval-ignore-output"]
 print(f"off the ribbon {stray:.1%}; distance to fresh data {distance:.3f}, of two draws of data {usual:.3f}")
 
 # %%
-assert stray < 0.1 and distance < 2 * usual
+assert of_data < 0.002 and 0.5 < of_noise < 0.7 and stray < 0.1 and distance < 2 * usual
 
 # %% [markdown]
 # And (5.7) is what chapter 03 called `ddpm`: the package takes the noise that the network guesses, turns it into
@@ -332,7 +333,9 @@ assert torch.allclose(ours, theirs, atol=1e-3)
 #
 # The bound (5.3) or the simplified loss (5.4)? Try both on real pictures, the 8 by 8 digits, small enough for a
 # few seconds of training each: a point has 64 coordinates now, and the network is told the digit. Same network,
-# same random numbers, same steps. A third run minimises *the same bound* in another way: it draws step $t$ as
+# same random numbers, same steps.
+#
+# A third run minimises *the same bound* in another way: it draws step $t$ as
 # often as its weight says and then counts every error once. The mean of the gradient is that of the bound, but
 # no single step with a huge weight shakes it: importance sampling, as in chapter 04, section 10. (The largest weight is
 # 51 times the mean, and only every second batch holds one of the first five steps.)
@@ -352,7 +355,7 @@ def some_digits(generator):
 
 
 # %%
-bound_weight = (exact_weight / exact_weight.mean()).float()  # mean one, like the dropped one
+bound_weight = (exact_weight / exact_weight.mean()).float()  # mean one, like the simplified loss's
 assert 50 < bound_weight.max() < 52 and 0.4 < 1 - (1 - 5 / T) ** 128 < 0.5
 recipes = {"simple": {}, "weights": {"weigh": bound_weight}, "chances": {"chance": bound_weight}}
 
@@ -362,9 +365,10 @@ nets = {name: algorithm_1(fresh(dim=64, classes=10, width=160), some_digits, ste
 
 # %% [markdown]
 # Judge each by both standards. The code: bits a pixel of 60 unseen digits, over all 1,000 steps, with their 17 grey
-# levels (chapter 04; a model that thinks all 17 equally likely costs $\log_2 17 = 4.09$). The pictures: 500 digits drawn, each network asked for each digit equally often; does a
-# classifier that ships with the course read the digit that was asked for? And how far are the features it sees
-# from those of real digits (the Fréchet distance, smaller is better; chapter 13 explains it)?
+# levels (chapter 04; a model that thinks all 17 equally likely costs $\log_2 17 = 4.09$). The pictures: 500 digits
+# drawn, each network asked for each digit equally often; does a classifier that ships with the course read the digit
+# that was asked for? And how far are the features it sees from those of real digits (the Fréchet distance, smaller is
+# better; chapter 13 explains it)?
 
 # %%
 from functools import partial
@@ -419,7 +423,9 @@ plot.images(torch.cat([x[:10] for x in drawn.values()]), alt, columns=10,
 # %% [markdown]
 # The bound in its plain form, as weights, loses on *all* counts, the code included, although it is the code that it
 # minimises: a few steps near the data have huge weights, and each gradient depends on whether one of them is in the
-# batch. Steadied, as chances, the bound gives the shortest code over these 1,000 steps. Mind the scale: only this one
+# batch.
+#
+# Steadied, as chances, the bound gives the shortest code over these 1,000 steps. Mind the scale: only this one
 # beats knowing nothing (4.09). More than half of every code is paid in the first 20 steps, for noise smaller than the
 # levels are apart, as in chapter 04, section 10; over 50 steps all three need about 3 bits or less, and simple and
 # chances are even. And the simplified loss, derived from neither aim, draws the best digits with the plainest training.
@@ -441,9 +447,9 @@ plot.images(torch.cat([x[:10] for x in drawn.values()]), alt, columns=10,
 # \;+\; \underbrace{E\big|E[\epsilon\mid x_t] - \epsilon_\theta\big|^2}_{\text{the network's own error}}
 # \tag{5.8} $$
 #
-# For data whose best denoiser is known (an *oracle*) both parts can be measured. The eight clusters of chapter 03, and a network that learns
-# them from samples. (Steps are drawn as in the third run above: the clusters are small, and small detail is decided
-# near the data. The loss below counts all steps alike.)
+# For data whose best denoiser is known (an *oracle*) both parts can be measured. The eight clusters of chapter 03,
+# and a network that learns them from samples. (Steps are drawn as in the third run above: the clusters are small, and
+# small detail is decided near the data. The loss below counts all steps alike.)
 
 # %%
 from minidiff import Mixture
@@ -484,7 +490,7 @@ assert 1 < loss / least < 1.04
 print(f"loss {loss:.3f}, least possible {least:.3f}: {loss / least - 1:.1%} above it")
 
 # %% [markdown]
-# Nearly all of the loss is not the network's fault. The two parts of (5.8) really add up, and the floor is the
+# Hardly any of the loss is the network's fault. The two parts of (5.8) really add up, and the floor is the
 # picture's uncertainty, for which chapter 04 had another formula, $E|x_0|^2 - E\big|E[x_0 \mid x_t]\big|^2$:
 
 # %%
@@ -543,9 +549,10 @@ for name, x in samples.items():
     print(f"{name}: distance to data {sliced_wasserstein(x, truth):.3f}, stray points {share[name]:.1%}")
 
 # %% [markdown]
-# Not quite. About one point in twenty of the network lies between the clusters, ten times as many as the oracle's: two
-# per cent of loss, but nearly all of it near the data (the gap of the curves at the left end), where small detail is
-# decided. *A loss averaged over* $t$ *is a poor judge of samples.* The distance of chapter 01 hardly sees it either.
+# Not quite. About one point in twenty of the network lies between the clusters, ten times as many as the oracle's:
+# two per cent of excess loss, but nearly all of that excess near the data (the gap of the curves at the left end),
+# where small detail is decided. *A loss averaged over* $t$ *is a poor judge of samples.* The distance of chapter 01
+# hardly sees it either.
 #
 # ## 5. One table for everything
 #
@@ -607,7 +614,7 @@ plot.show_source(solve)
 # A velocity is a slope, so it can be checked by taking one: move $t$ a little.
 
 # %%
-for each in (Cosine(), Flow(), schedule):  # 0.4005 is half way between two steps of the table
+for each in (Cosine(), Flow(), schedule):  # 0.4005 is half way between two of the 1,000 steps
     later, sooner = (add_noise(x_0, eps, 0.4005 + h, each) for h in (1e-6, -1e-6))
     slope = (later - sooner) / 2e-6
     assert torch.allclose(target("velocity", x_0, eps, 0.4005, each), slope, atol=1e-6)
@@ -677,9 +684,9 @@ print({t: f"{ratio:.2f}" for t, ratio in ratios.items()})
 
 # %% [markdown]
 # A small error of the noise, and at $t = 1$ a guess of the picture that is many times worse (in squared error) than
-# answering with the mean, which has ratio 1 there. With DDPM's schedule, where $\alpha(1) = 0.0063$, the walk survives
-# this, because its first steps hardly use $\hat x_0$: by a factor of one in ten thousand. With a schedule that ends at $\alpha = 0$ exactly there is no answer at all, and the package says
-# so instead of handing out `nan`:
+# answering with the mean, which has ratio 1 there. With DDPM's schedule, where $\alpha(1) = 0.0063$, the walk
+# survives this, because its first steps hardly use $\hat x_0$: its factor there is about 1/10,000. With a schedule
+# that ends at $\alpha = 0$ exactly there is no answer at all, and the package says so instead of handing out `nan`:
 
 # %%
 try:
@@ -717,12 +724,13 @@ for name in names:
 snr = Cosine().log_snr(u).exp()
 forms = {"x0": torch.ones_like(u), "eps": snr, "v": snr + 1, "score": snr * (snr + 1)}
 assert all(torch.allclose(weight(name, u, Cosine()), form) for name, form in forms.items())
-print("the right column of the table holds, at 400 times")
+print("the right column of the table holds, at 400 times, in these four rows")
 
 # %% [markdown]
 # And what does the *bound* want? In the package's letters, with $\tilde\beta$ for the variance, the weight in (5.1)
 # is $c^2 / (2\tilde\beta) = \alpha_s^2 \sigma_{ts}^2 / (2 \sigma_t^2 \sigma_s^2)$ for a step from $t$ to $s$. Put in
-# $\sigma_{ts}^2 = \sigma_t^2 - \sigma_s^2\,\alpha_t^2/\alpha_s^2$ from (2.5), and it becomes simple (Kingma et al. 2021):
+# $\sigma_{ts}^2 = \sigma_t^2 - \sigma_s^2\,\alpha_t^2/\alpha_s^2$ from (2.5), and it becomes simple (Kingma et al.
+# 2021):
 #
 # $$ \begin{aligned}
 # L_{t-1} &= \tfrac12\,\big(\mathrm{SNR}(s) - \mathrm{SNR}(t)\big)\; E|x_0 - \hat x_0|^2 + C, \\
@@ -746,9 +754,9 @@ assert torch.allclose(weight("vlb", u, Cosine()), fine / 2, rtol=1e-3)
 print("(5.12) is the divergence, and its limit is weight('vlb')")
 
 # %% [markdown]
-# In the limit the *path* of the schedule does not matter any more, only its ends: with SNR itself as the clock the weight
-# is a half, always. Two humps as data, the least possible error at each time, and the sum of all that the bound pays
-# between log SNR 4 and -4, along three schedules:
+# In the limit the *path* of the schedule does not matter any more, only its ends: with SNR itself as the clock the
+# weight is a half, always. Two humps as data, the least possible error at each time, and the sum of all that the
+# bound pays between log SNR 4 and -4, along three schedules:
 
 # %%
 two = Mixture(torch.tensor([0.4, 0.6]), torch.tensor([[-1.2], [0.8]]), torch.tensor([0.2, 0.2]))
@@ -771,8 +779,9 @@ assert max(paid.values()) - min(paid.values()) < 0.02 * min(paid.values())
 print({name: f"{nats:.2f} nats" for name, nats in paid.items()})
 
 # %% [markdown]
-# All of them in one figure, seen from $x_0$: `vlb` is the bound, and `min_snr` one more that is popular, the
-# signal-to-noise ratio cut off at 5 (Hang et al. 2023), which keeps the steps near the data from taking everything.
+# The weights in one figure, seen from $x_0$ (but for the velocity's, which on this schedule is a multiple of $v$'s):
+# `vlb` is the bound, and `min_snr` one more that is popular, the signal-to-noise ratio cut off at 5 (Hang et al.
+# 2023), which keeps the steps near the data from taking everything.
 
 # %%
 alt = "Six weights over time on a logarithmic scale; score and bound are the steepest near the data, x0 is flat."
@@ -784,8 +793,9 @@ ax.legend()
 picture
 
 # %% [markdown]
-# What does all this look like in a picture? The shipped model of clothes was trained on $v$. Move $t$: from left
-# to right the noisy picture, the $v$ that the network gives, and the $x_0$ and $\epsilon$ that (5.10) makes of it.
+# What does all this look like in a picture? The shipped model of clothes was trained on $v$. Move $t$: from left to
+# right the noisy picture, the $v$ that the network gives, the $x_0$ and $\epsilon$ that (5.10) makes of it, and the
+# true $x_0$.
 
 # %%
 import ipywidgets
@@ -804,7 +814,7 @@ def anatomy(t):
         v = denoiser.net(x_t, torch.tensor([t]), clothes.y[4:5])
     x_0, eps = solve("v", v, x_t, t, Cosine())
     titles = [f"$x_t$, t = {t:.2f}", "$v$, given", "$x_0$, solved", r"$\epsilon$, solved", "true $x_0$"]
-    alt = f"At t = {t:.2f}: a noisy shirt, the network's v, and the clean shirt and the noise solved from it."
+    alt = f"At t = {t:.2f}: a noisy shirt, the network's v, the shirt and the noise solved from it, the true shirt."
     return plot.images(torch.cat([x_t, v, x_0, eps, photo]), alt, columns=5, titles=titles)
 
 
@@ -893,28 +903,28 @@ print({name: f"off by {share:.0%} of the length" for name, share in off.items()}
 #
 # ### Learning a slope from samples
 #
-# One would like to minimise $E\,|s_\theta(x_t) - \nabla\log p_t(x_t)|^2$, but nobody knows $\nabla\log p_t$. **Denoising
-# score matching** (Vincent 2011) puts the slope of *one* Gaussian in its place, around the picture that the noise was
-# added to, which is known, $\nabla\log q(x_t\mid x_0) = -\epsilon/\sigma$:
+# One would like to minimise $E\,|s_\theta(x_t) - \nabla\log p_t(x_t)|^2$, but nobody knows $\nabla\log p_t$.
+# **Denoising score matching** (Vincent 2011) puts the slope of *one* Gaussian in its place, around the picture that
+# the noise was added to, which is known, $\nabla\log q(x_t\mid x_0) = -\epsilon/\sigma$:
 #
 # $$ E\,\big|s_\theta(x_t) - \nabla\log q(x_t\mid x_0)\big|^2
 # = E\,\big|s_\theta(x_t) - \nabla\log p_t(x_t)\big|^2 + C \tag{5.16} $$
 #
-# It is (5.8) once more. Multiply out the left side: the mixed term, $-2\,s_\theta\cdot\nabla\log q(x_t\mid x_0)$, depends
-# only on the mean of $\nabla\log q(x_t\mid x_0)$ over $q(x_0\mid x_t)$, and by the derivation of Tweedie's formula that is
-# $\nabla\log p_t$. The rest does not contain $s_\theta$, or is on both sides.
+# It is (5.8) once more. Multiply out the left side: the mixed term, $-2\,s_\theta\cdot\nabla\log q(x_t\mid x_0)$,
+# depends only on the mean of $\nabla\log q(x_t\mid x_0)$ over $q(x_0\mid x_t)$, and by the derivation of Tweedie's
+# formula that is $\nabla\log p_t$. The rest does not contain $s_\theta$, or is on both sides.
 #
-# **Sliced score matching** (Song et al. 2019) needs no noise at all. By the product rule, and as $p$ vanishes far away,
-# $\int p\, s_\theta\cdot\nabla\log p = \int s_\theta\cdot\nabla p = -\int p\;\mathrm{tr}\,\nabla s_\theta$: the unknown
-# product has become the sum of the diagonal slopes of the network (the *trace*, tr, of the matrix $\nabla s_\theta$ of all
-# its slopes). A random direction $v$, standard normal, finds a trace cheaply, $E_v[v^\top A v] = \mathrm{tr}\,A$, since
-# $E[v v^\top] = I$; likewise $E_v (v^\top s)^2 = |s|^2$. Hence
+# **Sliced score matching** (Song et al. 2019) needs no noise at all. By the product rule, and as $p$ vanishes far
+# away, $\int p\, s_\theta\cdot\nabla\log p = \int s_\theta\cdot\nabla p = -\int p\;\mathrm{tr}\,\nabla s_\theta$: the
+# unknown product has become the sum of the diagonal slopes of the network (the *trace*, tr, of the matrix $\nabla
+# s_\theta$ of all its slopes). A random direction $v$, standard normal, finds a trace cheaply, $E_v[v^\top A v] =
+# \mathrm{tr}\,A$, since $E[v v^\top] = I$; likewise $E_v (v^\top s)^2 = |s|^2$. Hence
 #
 # $$ E_v\,E\Big[ v^\top \nabla s_\theta(x)\, v + \tfrac12 \big(v^\top s_\theta(x)\big)^2 \Big]
 # = \tfrac12 E\,\big|s_\theta(x) - \nabla\log p(x)\big|^2 - \tfrac12 E\,\big|\nabla\log p(x)\big|^2 \tag{5.17} $$
 #
-# Both are identities for *any* $s_\theta$, so take wrong ones too: none, and the score of a single wide Gaussian. (Here
-# both are tried on noisy points, so that they can be compared.)
+# Both are identities for *any* $s_\theta$, so take wrong ones too: zero everywhere ("none"), and the score of a
+# single wide Gaussian. (Here both are tried on noisy points, so that they can be compared.)
 
 # %%
 n, t = 100_000, 0.2
@@ -952,9 +962,9 @@ print("(5.17) holds for all three candidates")
 # $$ x_i = x_{i-1} + \frac{\delta}{2}\, \nabla \log p(x_{i-1}) + \sqrt{\delta}\; z_i, \qquad
 # z_i \sim \mathcal N(0, I) \tag{5.18} $$
 #
-# After a long enough walk the points are distributed nearly as $p$, the more nearly the smaller $\delta$. With one hump this is
-# quick. *Predict: two humps, a deep valley between them, and all points start on the right hump. What share is on
-# the left after 2,000 steps? (It should be 0.4.)*
+# After a long enough walk the points are distributed nearly as $p$, the more nearly the smaller $\delta$. With one
+# hump this is quick. *Predict: two humps, a deep valley between them, and all points start on the right hump. What
+# share is on the left after 2,000 steps? (It should be 0.4.)*
 
 # %%
 def langevin_walk(x, t, steps, delta, generator):
@@ -987,7 +997,7 @@ print(f"on the left {(crossed < -0.2 * alpha).double().mean():.2f}, exact {(left
 # (The exact share is 0.44 here and not 0.4: noise widens the humps, and more of the larger one spills over the middle.)
 #
 # There are two more reasons for noise. **The manifold hypothesis**: pictures fill almost nothing of the space of
-# pixels, they lie on a thin sheet in it. Beside the sheet there is no density, and no slope. Points exactly on a
+# pixels; they lie on a thin sheet in it. Beside the sheet there is no density, and no slope. Points exactly on a
 # circle, and the score a little off it, as the noise gets smaller:
 
 # %%
@@ -1023,9 +1033,9 @@ assert abs(growth["fixed"] - 2) < 0.1 and abs(growth["typical"] - 1) < 0.1
 print({name: f"grows like 1 / sigma^{power:.1f}" for name, power in growth.items()})
 
 # %% [markdown]
-# Without limit, in both places: the score of data on a sheet does not exist, that of noisy data does. And second, **empty
-# space**: where no data are, little is learned (the arrows above), and a walk that starts from noise spends its first
-# steps just there. Noise widens the data until they cover the places where walks begin.
+# The score grows without limit in both places: that of data on a sheet does not exist, that of noisy data does. The
+# second reason is **empty space**: where no data are, little is learned (the arrows above), and a walk that starts
+# from noise spends its first steps just there. Noise widens the data until they cover the places where walks begin.
 #
 # So Song & Ermon (2019) train one network for *many* noises $\sigma_1 > \dots > \sigma_n$, and walk with the largest
 # first. (Their noise is added without shrinking, $\alpha = 1$.) Each noise has its weight $\lambda$:
@@ -1073,15 +1083,17 @@ print(f"on the left {left:.2f}, exact 0.40; width of the right hump {annealed[an
 #
 # ## Errors you will meet
 #
-# **1. Off by one.** Libraries count steps from 0, DDPM from 1, and a popular course draws `randint(0, 999)`, which leaves
-# out the last of 1,000. Here a trainer that tells the network step $k - 1$ while it noises with step $k$. Nothing crashes
-# and the loss looks as ever. The spy of section 2 sees it: at the first steps the noise does not fit the time.
+# **1. Off by one.** Libraries count steps from 0, DDPM from 1, and a popular course draws `randint(0, 999)`, which
+# leaves out the last of 1,000. Here a trainer that tells the network step $k - 1$ while it noises with step $k$.
+# Nothing crashes and the loss looks as ever. The spy of section 2 sees it: at the first steps the noise does not fit
+# the time.
 
 # %%
 k = torch.randint(1, T + 1, (20_000,), generator=seeded(42))
 grains = torch.randn(20_000, 2, generator=seeded(43))
 told = {"right": k, "one too early": (k - 1).clamp(min=1)}
-sizes = {name: ((1 - alpha_bar[k]).sqrt() / (1 - alpha_bar[step]).sqrt())[:, None] * grains for name, step in told.items()}
+sizes = {name: ((1 - alpha_bar[k]).sqrt() / (1 - alpha_bar[step]).sqrt())[:, None] * grains
+         for name, step in told.items()}
 
 # %%
 first = k <= 10
@@ -1089,9 +1101,10 @@ assert abs(sizes["right"][first].std() - 1) < 0.1 < abs(sizes["one too early"][f
 print({name: f"noise of the first ten steps {size[first].std():.2f}" for name, size in sizes.items()})
 
 # %% [markdown]
-# **2. The wrong target.** A robotics code compared the network's guess of $x_0$ with the *noisy* input, left over from a
-# change of targets. Such a loss falls beautifully, down to zero, as the network need only copy. Here a "network" of four
-# numbers, fitted to that target. The check is the floor of section 4: **a loss below the least possible one is a bug.**
+# **2. The wrong target.** A robotics code compared the network's guess of $x_0$ with the *noisy* input, left over
+# from a change of targets. Such a loss falls beautifully, down to zero, as the network need only copy. Here a
+# "network" of four numbers, fitted to that target. The check is the floor of section 4: **a loss below the least
+# possible one is a bug.**
 
 # %%
 x_0, eps = clusters.sample(5000, seeded(43)), torch.randn(5000, 2, generator=seeded(44))
@@ -1107,7 +1120,8 @@ print(f"loss shown {shown:.2f}, least possible {floor:.2f}, true error {true_err
 # %% [markdown]
 # **3. A root of infinity.** Samplers full of `sqrt(1 / alpha_bar)` meet a schedule whose $\bar\alpha_T$ is zero, and
 # the picture is `nan` or infinite from the first step on; an image generator's users found it when they changed the
-# schedule. At pure noise even a perfect network, which answers $\epsilon = x_t$, does not help. The check is section 5's.
+# schedule. At pure noise even a perfect network, which answers $\epsilon = x_t$, does not help. The check is section
+# 5's.
 
 # %%
 (alpha, sigma), x_t = Cosine()(1.0), torch.randn(4, 2, generator=seeded(44))
@@ -1116,9 +1130,9 @@ from_v = solve("v", torch.zeros(4, 2), x_t, 1.0, Cosine())[0]  # a network for v
 assert broken.isnan().all() and torch.equal(from_v, torch.zeros(4, 2))
 
 # %% [markdown]
-# **4. Langevin with the wrong dice, and with the wrong sign.** A public notebook shakes with `rand`, which is uniform on
-# $[0, 1]$: never negative, so everything drifts; and its score has the wrong sign. On a standard Gaussian, whose score
-# is $-x$, the walk must leave mean 0 and variance 1.
+# **4. Langevin with the wrong dice, and with the wrong sign.** A public notebook shakes with `rand`, which is uniform
+# on $[0, 1]$: never negative, so everything drifts; and its score has the wrong sign. On a standard Gaussian, whose
+# score is $-x$, the walk must leave mean 0 and variance 1.
 
 # %%
 def moments(score, dice):
@@ -1158,8 +1172,8 @@ assert torch.allclose(alpha * b - sigma * a, torch.ones_like(u))
 assert torch.allclose(weight("velocity", u, Flow()), u**-2)
 
 # %% [markdown]
-# **2. Code.** Write `noise_from_v(v, x_t, alpha, sigma)` for a schedule with $\alpha^2 + \sigma^2 = 1$: the $\epsilon$ in
-# $x_t$, from the network's $v = \alpha\,\epsilon - \sigma\,x_0$. No division is needed.
+# **2. Code.** Write `noise_from_v(v, x_t, alpha, sigma)` for a schedule with $\alpha^2 + \sigma^2 = 1$: the
+# $\epsilon$ in $x_t$, from the network's $v = \alpha\,\epsilon - \sigma\,x_0$. No division is needed.
 
 # %%
 from minidiff.exercises import check
@@ -1179,9 +1193,10 @@ check(noise_from_v, lambda v, x_t, alpha, sigma: solutions[float(alpha)], inputs
       hint="put x_t = alpha x_0 + sigma eps and v into a sum in which x_0 cancels")
 
 # %% [markdown]
-# **3. Open.** Section 3 trained on three balances of the terms. Try others, as `weigh=` or as `chance=`: min-SNR below
-# (divided by SNR, for `algorithm_1` measures the noise), or chances that favour the middle of the walk. Judge each by
-# `code` *and* by `draw`. Can you beat the simplified loss on both? Which steps matter for which?
+# **3. Open.** Section 3 trained on two balances of the terms, on one of them in two ways. Try others, as `weigh=` or
+# as `chance=`: min-SNR below (divided by SNR, for `algorithm_1` measures the noise), or chances that favour the
+# middle of the walk. Judge each by `code` *and* by `draw`. Can you beat the simplified loss on both? Which steps
+# matter for which?
 
 # %%
 snr = schedule.log_snr(torch.arange(1, T + 1, dtype=torch.float64) / T).exp()
