@@ -103,3 +103,21 @@ def test_redefines_no_name_of_the_package(path):
     trees = [ast.parse(without_magics(cell.source)) for cell in code_cells(path)]
     defined = {n.name for t in trees for n in t.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
     assert not defined & public_names()
+
+
+def torn_formulas(text: str) -> list[str]:
+    """Lines on which a formula begun with $ goes on with what Markdown takes for a list, a quotation or a heading."""
+    torn, inside = [], False
+    for line in text.splitlines():
+        if inside and re.match(r"\s*([-+*>#]|\d+[.)])\s", line):
+            torn.append(line)
+        inside = bool(line.strip()) and inside ^ bool(line.replace("$$", "").count("$") % 2)
+    return torn
+
+
+@each_notebook
+def test_no_formula_is_torn_into_a_list(path):
+    assert torn_formulas("from $k$ to $k\n- 1$, and on") == ["- 1$, and on"] and not torn_formulas("$k$\n- 1$ one")
+    assert not [
+        line for cell in read(path).cells if cell.cell_type == "markdown" for line in torn_formulas(cell.source)
+    ]

@@ -9,7 +9,7 @@
 # is over in under a minute.
 #
 # **You need** PyTorch (a network, a loss, an optimizer) and first-year probability (mean, variance, density).
-# Two CPU cores, 1.3 GB of memory, a minute and a quarter. No chapter before this one.
+# Two CPU cores, 1.3 GB of memory, a minute and a quarter. No earlier chapter is needed.
 
 # %%
 import math
@@ -94,7 +94,7 @@ print(f"near a cluster: {shares[0]:.0%} of the data, {shares[1]:.0%} of the bell
 # piece.)
 
 # %%
-FAMILIES = {  # [learned], (fixed), everything else are tensors and arrows
+FAMILIES = {  # [learned], (fixed), everything else is tensors and arrows
     "GAN": "z → [generator] → x or data → [judge] → real?",
     "VAE": "x → [encoder] → z → [decoder] → x",
     "flow": "x ↔ [invertible] ↔ z",
@@ -331,12 +331,12 @@ class GAN(nn.Module):
 #
 # ($z \sim q$ is short for $z \sim q(z \mid x)$. The two terms: the logarithm of the ratio is
 # $\log p_\theta(x \mid z) - \log\frac{q(z \mid x)}{p(z)}$, and the average of the second part over $q$ is a
-# KL.) The right side is the *evidence lower bound*, ELBO, and is what a VAE maximises. What is lost? Call
-# $p_\theta(z \mid x)$ the density of the causes that a given $x$ can have. As
-# $p(z)\,p_\theta(x \mid z) = p_\theta(x)\,p_\theta(z \mid x)$, the logarithm in (1.3) is
-# $\log p_\theta(x) - \log\frac{q(z \mid x)}{p_\theta(z \mid x)}$; its average over $q$ lacks exactly
-# $\mathrm{KL}(q(z \mid x)\,\|\,p_\theta(z \mid x))$, the encoder's error. Both terms of (1.3) are short
-# formulas for Gaussians:
+# KL.) The right side is the *evidence lower bound*, ELBO, and is what a VAE maximises.
+#
+# What is lost? Call $p_\theta(z \mid x)$ the density of the causes that a given $x$ can have. As $p(z)\,p_\theta(x
+# \mid z) = p_\theta(x)\,p_\theta(z \mid x)$, the logarithm in (1.3) is $\log p_\theta(x) - \log\frac{q(z \mid
+# x)}{p_\theta(z \mid x)}$; its average over $q$ lacks exactly $\mathrm{KL}(q(z \mid x)\,\|\,p_\theta(z \mid x))$, the
+# encoder's error. The log densities and the KL in (1.3) are short formulas for Gaussians:
 
 # %%
 def log_normal(x, mean, std):
@@ -505,7 +505,7 @@ class RealNVP(Chain):
 
 
 # %% [markdown]
-# Three checks, on random weights: there and back is nothing; the log-determinant is that of the Jacobian which
+# Three checks, on random weights: there and back changes nothing; the log-determinant is that of the Jacobian which
 # automatic differentiation finds; and the density integrates to one, summed over a grid.
 
 # %%
@@ -606,11 +606,11 @@ class Diffusion(nn.Module):
 
 
 # %% [markdown]
-# That is all of it, and it is the real thing: chapter 02 derives the noising, 03 the way back, 04 and 05 the
-# loss. The package's sampler of this kind is `ddim`, and `Cosine` is its name for our quarter circle. It wants
-# to be told $x_0$, so `Denoiser` turns the guess of $v$ into one of $x_0$ (`"v"` says what the network
-# guesses). `times(50)` are the 51 moments of 50 steps from 1 to 0; `ddim` yields the state at each, and `final`
-# takes the last. They agree, here with a fresh network:
+# That is all of it, and it is the real thing: chapter 02 derives the noising, 03 the way back, 04 and 05 the loss.
+# The package's sampler of this kind is `ddim`, and `Cosine` is its name for our quarter circle. `ddim` wants to be
+# told $x_0$, so `Denoiser` turns the guess of $v$ into one of $x_0$ (`"v"` says what the network guesses).
+# `times(50)` are the 51 moments of 50 steps from 1 to 0; `ddim` yields the state at each, and `final` takes the last.
+# They agree, here with a fresh network:
 
 # %%
 from minidiff import Cosine, Denoiser, ddim, final, times
@@ -681,7 +681,7 @@ assert min(floors[100]) > 2 * max(floors[10_000])
 # %% [markdown]
 # Not 0: finite samples differ, and small ones differ more. **A distance means nothing without this floor.** And
 # the ruler has a blind spot: points between the clusters cost little, as they have not far to go. Put 5 % of
-# all points exactly midway between two clusters, and the distance stays within chance:
+# all points midway between two clusters, and the distance stays within chance:
 
 # %%
 z, reference = torch.randn(10_000, 2, generator=seeded(9)), truth.sample(10_000, seeded(100))
@@ -835,10 +835,10 @@ axes[0].set_xlim(1.2, 1.5)
 picture
 
 # %% [markdown]
-# For the VAE a lower loss plainly means closer, for flow and diffusion on the whole. The GAN's judge (its loss
-# is $-V$) stays within one per cent of $\log 4$, the grey line, while the distance halves. $\log 4$ is the
-# value of a *finished* game, $D = \frac12$ everywhere; and a judge who is the best at each moment would have
-# $\log 4 - 2\,\mathrm{JS}$, which *rises* as the fakes get better. Ours falls a little. It measures the forger
+# For the VAE a lower loss plainly means closer, for flow and diffusion on the whole. The GAN's judge (its loss is
+# $-V$) stays within one per cent of $\log 4$, the grey line, while the distance halves. $\log 4$ is the value of a
+# *finished* game, $D = \frac12$ everywhere; and a judge who is the best at each moment would have $\log 4 -
+# 2\,\mathrm{JS}$, which *rises* as the fakes get better. The loss of our judge falls a little. It measures the forger
 # against the judge of the moment, and both move.
 #
 # Diffusion's loss is an honest number, but hardly moves, as most of $v$ cannot be guessed by anybody. How much?
@@ -997,12 +997,15 @@ assert all(strays[name] > 4 * 0.011 for name in models)  # the truth has 0.011
 # Read it fairly. In **distance** diffusion comes closest, about twice the floor (the last line), where the
 # others have more than three times. In **JS** it is nearest too, and its poorest cluster is the richest (on
 # another seed the flow drew level in both). The VAE reaches all eight, but the noise of its decoder, about 0.14,
-# is wider than the small clusters and spills. In **speed** diffusion loses by far: it buys quality with 50 calls
-# of a network that is twice as large as the GAN's generator. In **likelihood** only the flow needs no bound. And
-# in **strays** none is clean: all leave many times as many as the truth. The GAN and the VAE are quick. How close
-# the GAN comes changes with the seed, and the one stored here is a lucky one: six full trainings ended between
+# is wider than the small clusters and spills.
+#
+# In **speed** diffusion loses by far: it buys quality with 50 calls of a network that is twice as large as the GAN's
+# generator. The GAN and the VAE are quick. In **likelihood** only the flow needs no bound. And in **strays** none is
+# clean: all leave many times as many as the truth.
+#
+# How close the GAN comes changes with the seed, and the one stored here is a lucky one: six full trainings ended between
 # 0.041 and 0.086 (try `line_up`), those of diffusion between 0.025 and 0.032. Toys flatter some models and wrong
-# others, and ten years of remedies for GANs are not in our sixteen lines.
+# others, and ten years of remedies for GANs are not in our fifteen lines.
 #
 # ## 9. Where does each noise point go?
 #
@@ -1122,7 +1125,7 @@ print(f"{stray[1500:].float().mean():.0%} of the other half")
 #
 # The price of an encoder that only adds noise: it cannot summarise. There is one noise for each number of the
 # data. In return every $x_t$ lives where the data live, can be looked at, and *checked*: are the clouds on the
-# way back those of the way out? For the best guess they are, at every moment (chapter 03).
+# way back those of the way out? For the best guess and short steps they are, at every moment.
 
 # %%
 stages = {round(float(state.t), 2): state.x for state in ddim(denoiser, z, times(50), schedule)}
@@ -1212,7 +1215,7 @@ assert stretch[50] > 1.3 * max(others["GAN"], others["VAE"])
 # %% [markdown]
 # The same 34,000 weights, used 50 times, make a map that is many times steeper than used once, and leave far
 # fewer strays. It is steeper than the maps of GAN and VAE as well. (Than the flow's only by luck: on two other
-# seeds it came to 27 both times, the flow's to 35 and 10.) A diffusion model is a *deep* network in disguise,
+# seeds diffusion's came to 27 both times, the flow's to 35 and 10.) A diffusion model is a *deep* network in disguise,
 # with one set of weights for all its layers and a right answer for each of them. That is what the 50 calls buy.
 #
 # ## Errors you will meet
@@ -1259,7 +1262,7 @@ astray = {name: coverage(draw(model, noise))[0] for name, model in pair.items()}
 assert above["no time"] > 1.7 * above["time"] > 0 and astray["no time"] > 1.15 * astray["time"]
 
 # %% [markdown]
-# Bad, but not absurd, so one may not notice. The *loss* shows it: almost three times as far above the least
+# Bad, but not absurd, so one may not notice. The *loss* shows it: much farther above the least
 # possible, and no training helps, for the same $x_t$ may be a clean point or a noisy one, and asks for
 # different answers. The best that can be done without $t$ is the average of the best guesses at all moments,
 # each weighted by how likely $x_t$ is then:
@@ -1336,7 +1339,7 @@ print(f"the truth at 100 points: {min(floors[100]):.2f} to {max(floors[100]):.2f
 # **1. Pen, then code.** (a) Real points and fakes have no place in common. What are $D^*$, $V(D^*, G)$ and the JS
 # divergence? (b) Let a network's guess at $v$ be $\hat v$. Show that a step of `walk_back` does the
 # following: find the $\hat x_0$ and $\hat\epsilon$ that belong to $x_t$ and $\hat v$, and mix these two again
-# for the earlier moment. Write your formulas into `mix_again`; `turn` is the step $\delta$.
+# for the earlier moment. Write your formulas into `mix_again`; `angle` is $\varphi$, `turn` the step $\delta$.
 #
 # <details><summary>Answer</summary>
 #

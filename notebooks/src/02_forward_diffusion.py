@@ -331,7 +331,7 @@ axes[0].legend(loc="upper left")
 picture
 
 # %% [markdown]
-# Bars from hundreds of steps, curves from one line: the same. By eye is not enough; here are mean and
+# Bars from up to a thousand steps, curves from one line: the same. By eye is not enough; here are mean and
 # variance, and the greatest gap between the walk's cumulative distribution and the exact one (the
 # Kolmogorov-Smirnov distance; with 10,000 points, chance alone keeps it under 0.0163 in 99 of 100 cases).
 
@@ -349,7 +349,7 @@ for k in [50, 250, 1000]:
     print(f"step {k:4}: mean {cloud[k].mean():.2f} and {m:.2f}, standard deviation {cloud[k].std():.2f} and {s:.2f}")
 
 # %% [markdown]
-# And a walk with box noise? Its first step fails the test. Fifty steps later the test is content, as section 3
+# And a walk with box noise? Its first step fails the test. After fifty steps the test is content, as section 3
 # said it would be. But "nearly" is all that box noise can ever be.
 
 # %%
@@ -399,10 +399,10 @@ print(f"correlation of the noise of step 250 with that of 251: {near:.3f}; of 50
 # $$ \boxed{\; x_t = \alpha(t)\, x_0 + \sigma(t)\, \epsilon, \qquad
 # \alpha(t) = \sqrt{\bar\alpha_k}, \quad \sigma(t) = \sqrt{1 - \bar\alpha_k}, \quad t = k/T \;} \tag{2.4} $$
 #
-# **Beware: this** $\alpha(t)$ **is not DDPM's** $\alpha_t = 1-\beta_t$. It is the square root of alpha-bar.
-# This chapter does not need DDPM's $\alpha_t$ again. $\alpha(t)$ says how much *signal* is in $x_t$, $\sigma(t)$
-# how much *noise*, both in units of the pixels. Their squares sum to one, so data of variance one keep it:
-# *variance-preserving* is the word.
+# **Beware: this** $\alpha(t)$ **is not DDPM's** $\alpha_t = 1-\beta_t$. It is the square root of alpha-bar. We need
+# DDPM's $\alpha_t$ again only among the errors at the end. $\alpha(t)$ says how much *signal* is in $x_t$,
+# $\sigma(t)$ how much *noise*, both in units of the pixels. Their squares sum to one, so data of variance one keep
+# it: *variance-preserving* is the word.
 #
 # A *schedule* is a function $t \mapsto (\alpha, \sigma)$. The package makes one out of any table of doses:
 
@@ -521,10 +521,10 @@ for each in (schedule, Cosine(), Flow()):
     print(f"mean {x_t.mean():.2f}, direct {2 * alpha_t:.2f}; standard deviation {x_t.std():.2f}, direct {sigma_t:.2f}")
 
 # %% [markdown]
-# The package's `transition` is the same formula. When $s$ is close to $t$, (2.5) subtracts two nearly equal
-# numbers, so it is written as $\sigma_{ts}^2 = \sigma(t)^2\,(1 - e^{u})$, where $u$ is the change from $s$ to $t$
-# of `log_snr`, $\log(\alpha^2/\sigma^2)$ (the next section), and `expm1` gives $e^u - 1$ without loss of digits.
-# On any schedule, at any pair of times, the two agree:
+# The package's `transition` is the same formula. When $s$ is close to $t$, (2.5) subtracts two nearly equal numbers,
+# so `transition` computes it as $\sigma_{ts}^2 = \sigma(t)^2\,(1 - e^{u})$, where $u$ is the change from $s$ to $t$
+# of `log_snr`, $\log(\alpha^2/\sigma^2)$ (the next section), and `expm1` gives $e^u - 1$ without loss of digits. On
+# any schedule, at any pair of times, the two agree:
 
 # %%
 for each in (schedule, Cosine(), Flow()):
@@ -643,7 +643,7 @@ print("all four tables agree with diffusers, to five decimals")
 schedules = {name: FromBetas(table(1000)) for name, table in tables.items()}
 
 # %%
-alt = "Alpha-bar and log SNR of four schedules. Sigmoid, then cosine is on top; cosine plunges at the very end."
+alt = "Alpha-bar and log SNR of four schedules. First sigmoid is on top, then cosine; cosine plunges at the very end."
 picture, (left, right) = plot.figure(alt, 2, width=9.0)
 for name, each in schedules.items():
     left.plot(t, each(t)[0] ** 2, label=name)
@@ -830,14 +830,14 @@ print("on the circle: LinearBeta, Cosine, FromBetas. On the chord: Flow")
 # %% [markdown]
 # ## 10. Is the end of the walk really noise?
 #
-# To generate, one starts from pure noise, $\mathcal N(0, I)$, and goes back. That is sound only if the walk's
-# end *is* pure noise, that is, if $\alpha(1) = \sqrt{\bar\alpha_T}$ is practically zero. In terms of (2.6), the
-# *terminal SNR* must be:
+# To generate, one starts from pure noise, $\mathcal N(0, I)$, and goes back. That is sound only if the walk's end
+# *is* pure noise, that is, if $\alpha(1) = \sqrt{\bar\alpha_T}$ is practically zero. In terms of (2.6), the same must
+# hold for the *terminal SNR*:
 #
 # $$ \mathrm{SNR}(1) = \frac{\alpha(1)^2}{\sigma(1)^2} = \frac{\bar\alpha_T}{1 - \bar\alpha_T} \tag{2.13} $$
 #
-# Here are the doses of eight public codes and tutorials. Most kept DDPM's end values, $10^{-4}$ and 0.02, but not
-# its thousand steps.
+# Here are the doses of eight public codes and tutorials. Half of them kept DDPM's end values, $10^{-4}$ and 0.02, but
+# not its thousand steps.
 #
 # *Predict: DDPM's end values with 200 steps in place of 1,000. What share of the signal is left?*
 
@@ -868,11 +868,13 @@ for name, (table, on_record) in tutorials.items():
 # settings that their authors state; for the last one the ends of the sigmoid were inferred, from similar code
 # and from the figure itself.)
 #
-# The last ends its walk with 78 % of the picture's amplitude still there: more signal than noise! What does
-# it cost to start from pure noise all the same? To see this cost alone, we want a walk back without any other
-# error. For a *finite* set of pictures there is one. A perfect walk back draws each state as it really was, given
-# the one after it; so in the end it has drawn $x_0$ as it really was, given $x_T$. However it takes its steps, it is
-# a draw from $q(x_0 \mid x_T)$: the clean picture, given the noise it became. By Bayes' rule this is
+# The last ends its walk with 78 % of the picture's amplitude still there: more signal than noise! What does it cost
+# to start from pure noise all the same? To see this cost alone, we want a walk back without any other error. For a
+# *finite* set of pictures there is one. A perfect walk back draws each state from its true distribution, given the
+# one after it; so in the end it has drawn $x_0$ from its true distribution, given $x_T$. However it takes its steps,
+# it is a draw from $q(x_0 \mid x_T)$: the clean picture, given the noise it became.
+#
+# By Bayes' rule this is
 # $q(x_T \mid x_0)\, q(x_0) / q(x_T)$. All $N$ pictures $d_1, \dots, d_N$ of the set are equally likely beforehand,
 # so only the first factor tells them apart, and that is a normal density (2.3), with the same constant in front for
 # all. What is left is
@@ -1077,8 +1079,9 @@ assert not one(alpha_bar.sqrt(), (1 - alpha_bar).sqrt().sqrt())  # root as the v
 print("both caught")
 
 # %% [markdown]
-# **A product to** $T$. The same course writes $\bar\alpha_t = \prod_{i=1}^{T}\alpha_i$. Then $\bar\alpha$
-# does not depend on $t$ at all, and every picture is equally noisy. The check: log SNR must fall at every step.
+# **A product to** $T$. The course with the root too many also writes $\bar\alpha_t = \prod_{i=1}^{T}\alpha_i$. Then
+# $\bar\alpha$ does not depend on $t$ at all, and every picture is equally noisy. The check: log SNR must fall at
+# every step.
 #
 # **A cosine without its square.** A much-read post gave (2.10) without the square for a while. The check:
 # halfway, the paper's curve has $\bar\alpha \approx 0.49$.

@@ -25,7 +25,6 @@ def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
 
-
 # %% [markdown]
 # ## What chapter 02 left us
 #
@@ -96,7 +95,9 @@ plot.images(torch.cat([x0, x_200, x]), alt, columns=4, titles=titles)
 # %% [markdown]
 # Above the pictures, in the middle after 200 steps forward, below after 200 steps "back": worse than before.
 # What we subtracted is not *the* noise that is in the picture but a new draw, and the difference of two
-# independent Gaussians is a wider Gaussian: variances add, whatever the sign. How much wider? Stretching alone
+# independent Gaussians is a wider Gaussian: variances add, whatever the sign.
+#
+# How much wider? Stretching alone
 # would leave noise of variance $(1 - \bar\alpha_t) / \bar\alpha_t = 1/\bar\alpha_t - 1$. On top of it comes what
 # we subtracted: the draw of step $i$, of variance $\beta_i$, is stretched by that step and by all that follow, down
 # to step 1, in all by $1/\sqrt{\bar\alpha_i}$. As $\beta_i / \bar\alpha_i = (1 - \alpha_i) / \bar\alpha_i =
@@ -226,7 +227,7 @@ alt = "Two bells, left and right; their product is a narrower bell between them.
 plot.curves(near, lines, alt, "$x_4$", "density")
 
 # %% [markdown]
-# The product is again a bell, narrower than either, and nearer to the narrower one, that of $x_0$: two witnesses
+# The product is again a bell, narrower than either, and nearer to the narrower one, that of $x_5$: two witnesses
 # together know more than each, and the surer one counts for more. That is a theorem about any two Gaussians
 # ($\propto$ means equal up to a factor without $x$):
 #
@@ -298,12 +299,13 @@ assert torch.allclose(normal(near, mean, variance), both, atol=1e-6)  # the whol
 # $m_1 / v_1 = \sqrt{\alpha_t}\, x_t / \beta_t$ and
 # $m_2 / v_2 = \sqrt{\bar\alpha_{t-1}}\, x_0 / (1 - \bar\alpha_{t-1})$.
 #
-# Nothing here needs neighbours. Let $s < t$ be any two times, in the package's letters, with
-# $x_t = \alpha_{ts}\, x_s + \sigma_{ts}\, \epsilon$ from (2.5). The two witnesses say $x_t / \alpha_{ts}$ with
-# variance $\sigma_{ts}^2 / \alpha_{ts}^2$, and $\alpha_s x_0$ with variance $\sigma_s^2$. The precisions add up to
-# $(\alpha_{ts}^2 \sigma_s^2 + \sigma_{ts}^2) / (\sigma_{ts}^2 \sigma_s^2)
-# = \sigma_t^2 / (\sigma_{ts}^2 \sigma_s^2)$, by (2.5) again. Here they are, DDPM's posterior
-# $q(x_{t-1} \mid x_t, x_0) = \mathcal{N}(x_{t-1};\ \tilde\mu_t,\ \tilde\beta_t I)$, and the same for any $s < t$:
+# Nothing here needs neighbours. Let $s < t$ be any two times, in the package's letters, where $\alpha_s$, $\sigma_s$
+# are short for $\alpha(s)$, $\sigma(s)$ (so $\alpha_s$ is *not* the paper's $\alpha_t$ at step $s$), with $x_t =
+# \alpha_{ts}\, x_s + \sigma_{ts}\, \epsilon$ from (2.5). The two witnesses say $x_t / \alpha_{ts}$ with variance
+# $\sigma_{ts}^2 / \alpha_{ts}^2$, and $\alpha_s x_0$ with variance $\sigma_s^2$. The precisions add up to
+# $(\alpha_{ts}^2 \sigma_s^2 + \sigma_{ts}^2) / (\sigma_{ts}^2 \sigma_s^2) = \sigma_t^2 / (\sigma_{ts}^2 \sigma_s^2)$,
+# by (2.5) again. Here they are, DDPM's posterior $q(x_{t-1} \mid x_t, x_0) = \mathcal{N}(x_{t-1};\ \tilde\mu_t,\
+# \tilde\beta_t I)$, and the same for any $s < t$:
 #
 # $$
 # \begin{aligned}
@@ -353,7 +355,7 @@ assert torch.allclose(normal(x, kernel.mean, kernel.std**2), far, atol=1e-6)
 print(f"from 400 to 100: mean {kernel.mean.item():.2f}, standard deviation {kernel.std.item():.2f}, as on the grid")
 
 # %% [markdown]
-# With $s$ and $t$ one step apart, $\alpha_{ts} = \sqrt{\alpha_t}$ and $\sigma_{ts}^2 = \beta_t$, and it is our
+# With $s$ and $t$ one step apart, $\alpha_{ts} = \sqrt{\alpha_t}$ and $\sigma_{ts}^2 = \beta_t$, and `posterior` is our
 # `step_back`:
 
 # %%
@@ -441,7 +443,9 @@ print(f"share of the last step in the noise at step 500, measured: {share:.4f}")
 #
 # A step back can be drawn in two stages: first $x_0$ from $q(x_0 \mid x_t)$, then $x_{t-1} = \tilde\mu_t(x_t,
 # x_0) + \sqrt{\tilde\beta_t}\, z$ with independent $z$. So the two uncertainties add (the *law of total
-# variance*), and in $\tilde\mu_t$ only the term with $x_0$ is uncertain: first line below. Now take data that are
+# variance*), and in $\tilde\mu_t$ only the term with $x_0$ is uncertain: first line below.
+#
+# Now take data that are
 # Gaussian with variance $c^2$. Then $q(x_{t-1})$ in (3.1) is Gaussian as well, with variance $V =
 # \bar\alpha_{t-1} c^2 + 1 - \bar\alpha_{t-1}$, and (3.3) adds precisions once more, $\alpha_t / \beta_t + 1 / V$:
 # second line. With $c = 0$ that is $1 / \tilde\beta_t$; with $c = 1$ it is $(\alpha_t + \beta_t) / \beta_t = 1 /
@@ -514,7 +518,9 @@ plot.curves(k, lines, alt, "step $k$", r"reverse variance $/\ \beta_k$", xscale=
 #
 # To see the true reverse without an integral we need rich data whose density we know exactly: a mixture of
 # Gaussians, where each point first picks component $j$ with probability $w_j$ and is then drawn around the
-# mean $m_j$ with standard deviation $c_j$. **From here to section 7** $s < t$ are times, as in `posterior`;
+# mean $m_j$ with standard deviation $c_j$.
+#
+# **From here to section 7** $s < t$ are times, as in `posterior`;
 # $\alpha$ and $\sigma$ are the package's at time $t$, and $\alpha_s, \sigma_s$ those at time $s$. Write $p_t(x)$ for
 # the density of $x_t$: what (3.1) calls $q(x_t)$. Noise turns each component into a Gaussian again, by the rule for
 # sums of chapter 02: $\alpha x_0$ has mean $\alpha m_j$ and variance $\alpha^2 c_j^2$, and noise adds $\sigma^2$. So
@@ -676,8 +682,8 @@ slider.description = "step"
 _ = explore(draw, step=slider)
 
 # %% [markdown]
-# Move the slider to find the step at which the second hump disappears. (Without a kernel you see its first
-# position.)
+# Move the slider to find the step at which the second hump disappears. (Where this page is only being read, you see
+# the slider's first position.)
 
 # %%
 assert humps(way_back(here, 0.4 - 0.22, 0.4)) == 2 and humps(way_back(here, 0.4 - 0.2, 0.4)) == 1
@@ -704,12 +710,14 @@ assert torch.allclose(true, lower + from_clean**2 * unknown, atol=1e-8)
 # %% [markdown]
 # ### How fast does it become Gaussian?
 #
-# One number for "how far from Gaussian": the *Kullback-Leibler divergence* $\int p \log (p / g)$, here from the
-# true kernel $p$ to a Gaussian $g$. It is 0 where they are equal and never negative ((4.1) proves it); with the
-# natural logarithm its unit is the *nat*. Of all Gaussians the one with the mean $m$ and variance $v$ of $p$ has the
-# smallest: $g$ enters only through $-\int p \log g$, for a $g$ of mean $a$ and variance $b$ equal to
+# One number for "how far from Gaussian": the *Kullback-Leibler divergence* $\int p \log (p / g)$, here from the true
+# kernel $p$ to a Gaussian $g$. It is 0 where they are equal and never negative (section 2 of chapter 01 proves it);
+# with the natural logarithm its unit is the *nat*. Of all Gaussians the one with the mean $m$ and variance $v$ of $p$
+# has the smallest: $g$ enters only through $-\int p \log g$, for a $g$ of mean $a$ and variance $b$ equal to
 # $\frac{1}{2}\big( \log 2\pi b + \big(v + (m - a)^2\big) / b \big)$, and that is least at $a = m$, $b = v$. This is
-# what "best" means. But a sampler does not know $v$. What it can compute is the Gaussian with the right mean (section
+# what "best" means.
+#
+# But a sampler does not know $v$. What it can compute is the Gaussian with the right mean (section
 # 8 will show how) and the variance $\tilde\beta$ of (3.4). Look at both.
 #
 # *Predict: by what factor do the two divergences shrink if the step is halved: 2, 4 or 8?*
@@ -751,12 +759,13 @@ assert hundredth[1] > 300 * hundredth[0]
 print("nats at step 0.01: best Gaussian {:.1e}, with the variance of (3.4) {:.1e}".format(*hundredth))
 
 # %% [markdown]
-# For steps below 0.01 halving divides the first by 8 and the second by 4 (for longer ones by more). The best
-# Gaussian differs from the kernel only in *shape*, and that falls with the third power of the step; the sampler's
-# differs in its *width* too, by a share that falls with the first power, and costs its square. But the number of
-# steps grows only with the first power, so either way the error of a whole walk dies out. A walk of many short
-# Gaussian steps can follow any data; a walk of a few long ones cannot. **That is why diffusion models take small
-# steps**, and why their networks need no more than a mean.
+# For steps below 0.01 halving divides the first by 8 and the second by 4 (for longer ones by more). The best Gaussian
+# differs from the kernel only in *shape*, and that falls with the third power of the step; the sampler's differs in
+# its *width* too, by a share that falls with the first power, and the divergence grows as the square of that share.
+#
+# But the number of steps grows only with the first power of 1/step, so either way the error of a whole walk dies out.
+# A walk of many short Gaussian steps can follow any data; a walk of a few long ones cannot. **That is why diffusion
+# models take small steps**, and why their networks need no more than a mean.
 #
 # ## 7. The best guess at the picture
 #
@@ -931,8 +940,8 @@ states = list(ddpm(denoise, crowd, times(60), schedule, seeded(8)))
 film([crowd_frame(state) for state in states[::4] + states[-1:]], ms=250)
 
 # %% [markdown]
-# Blue is where the points are, orange is the best guess from there. The guesses start in the middle, at the
-# mean, spread out, and take the shape of the data before the points do.
+# Blue is where the points are, orange is the best guess that led there, made one step earlier. The guesses start in
+# the middle, at the mean, spread out, and take the shape of the data before the points do.
 #
 # *Predict: when is it decided in which cluster a point ends: at the start, in the middle, near the end?*
 
@@ -1040,14 +1049,14 @@ for n, (width, rare) in found.items():
 # %% [markdown]
 # Too narrow: by a quarter with 20 steps, still by an eighth with 100, right with 500, where steps are so short
 # that the bounds of (3.6) are close. And the rare clusters get too many points, the more the longer the steps:
-# the one number is nearly right already with 20 steps, the shares are not. No single number sees everything, and
+# the distance is nearly right already with 20 steps, widths and shares are not. No single number sees everything, and
 # ancestral sampling wants hundreds of small steps. Chapters 08 and 15 get there in far fewer.
 #
 # ## 9. A denoiser with perfect memory
 #
-# For pictures there is no formula for the density. But there is a data set. Take it as the whole truth: $N$
-# pictures $d_n$, all equally likely and nothing else possible; a mixture of $N$ Gaussians of width 0. Then
-# (3.9) becomes
+# For pictures there is no formula for the density. But there is a data set. Take it as the whole truth: $N$ pictures
+# $d_n$, all equally likely and nothing else possible; a mixture of $N$ Gaussians of width 0. Then, in the package's
+# letters again, (3.9) becomes
 #
 # $$
 # E[x_0 \mid x_t] = \sum_n r_n(x_t)\, d_n, \qquad
@@ -1145,8 +1154,10 @@ print(f"to the nearest picture in memory: samples {distance.max():.0f}, new phot
 
 # %% [markdown]
 # Perfectly sharp clothes, each *exactly* a picture of the data set. The sampler is right, the denoiser is the
-# best there is for these data, and together they are an expensive way to draw names from a hat. Of what we want,
-# new clothes that could be from the same shop, the data set knows nothing; that has to come from a denoiser
+# best there is for these data, and together they are an expensive way to draw names from a hat.
+#
+# Of what we want,
+# new clothes that could be from the same shop, this denoiser knows nothing; they have to come from a denoiser
 # which **cannot** remember everything and has to find out what clothes have in common. That is the reason for
 # a network, and what it should be taught is now clear: the squared error in which the mean is best. Chapters
 # 04 and 05 derive that loss from the likelihood, chapter 06 builds the network.
@@ -1175,9 +1186,9 @@ assert torch.allclose(right, torch.stack([torch.tensor(0.8), grid_mean])) and (w
 print(f"step 1: {wrong[0]:.2f}, should be {right[0]:.2f}; step 5: {wrong[1]:.2f}, on the grid {grid_mean:.2f}")
 
 # %% [markdown]
-# The weights of $x_t$ and $x_0$ no longer fit together: the results lie outside the interval from 0.75 to 0.8,
-# that of step 1, the last of the walk back, near the *sum* of the two. The check to keep: *the step to 0 returns*
-# $x_0$.
+# The weights of $x_t$ and $x_0$ no longer fit together: the results lie outside the interval from 0.75 to 0.8, and
+# that of step 1, the last step of the walk back, is near the *sum* of the two. The check to keep: *the step to 0
+# returns* $x_0$.
 #
 # **2. Noise in the last step.** An annotated implementation of DDPM adds $\sqrt{\beta_t}\, z$ in every step,
 # the last one too; a popular course notebook computes the mask that should prevent it, and does not use it.
@@ -1199,11 +1210,11 @@ print("noise left in the samples:", {n: round(std, 2) for n, std in leftover.ite
 
 # %% [markdown]
 # With 1000 steps nobody sees it, and with 20 it is almost the width of a cluster. The check to keep: *the last $x$
-# equals the last $\hat x_0$*.
+# equals the last guess at $x_0$*.
 #
 # **3. A variance taken for a standard deviation.** A much-cited article sets "$\sigma_t$ to $\beta_t$ or
-# $\tilde\beta_t$"; it means $\sigma_t^2$. As $\beta_t$ is small its square is tiny: hardly any noise is
-# added, and the clusters shrivel.
+# $\tilde\beta_t$"; it means $\sigma_t^2$ (there $\sigma_t$ is the standard deviation of a step back, not our
+# $\sigma$). As $\beta_t$ is small its square is tiny: hardly any noise is added, and the clusters shrivel.
 
 # %%
 wrong = cloud
@@ -1306,10 +1317,12 @@ check(stride, reference, [(*pair, 0.9, 0.5), (*pair, 0.3, 0.01)], hint)
 # - Given $x_0$ it is a Gaussian that anybody can write down (3.4): precisions add, means are averaged by
 #   precision. `posterior` is that formula, for any two times.
 # - The variance of a step back is at least $\tilde\beta_t$ (a single possible $x_0$) and, on average over $x_t$, at
-#   most $\beta_t$ (data of variance 1) (3.6). A sampler with $\tilde\beta_t$ has none in its last step.
+#   most $\beta_t$ (data of variance 1) (3.6). A sampler with $\tilde\beta_t$ adds no noise in its last step.
 # - A long step back is not Gaussian, a short one nearly is: the divergence from the best Gaussian falls with the
 #   third power of the step, from the one with variance $\tilde\beta_t$ with the second. Hence many small steps.
 # - The best denoiser in squared error is $E[x_0 \mid x_t]$. In the place of $x_0$ it gives the exact mean of
 #   the step back, and that is all a sampler needs.
 # - The best denoiser of a *data set* only remembers. A network is there to be wrong about that in the right
 #   way: to generalise.
+#
+# Next: [04 · The variational bound](04_variational_bound.ipynb), which derives what the network should learn.

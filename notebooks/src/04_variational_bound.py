@@ -26,7 +26,6 @@ def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
 
-
 # %% [markdown]
 # ## 1. What a probability is good for
 #
@@ -944,8 +943,8 @@ plot.images(torch.cat([four, dusty]), columns=4, titles=["clean"] * 4 + ["step 2
 # ## 10. The bound from a few random steps
 #
 # A thousand terms cost a thousand calls of the network for each photograph. Since (4.10) is a sum, a random *sample*
-# of its terms will do, weighted right. Write $\ell_k$ for one draw of $L_{k-1}$, the term of the step from $k$ to $k
-# - 1$. Draw a step $k$ with probability $p_k$; then
+# of its terms will do, weighted right. Write $\ell_k$ for one draw of $L_{k-1}$, the term of the step from
+# $k$ to $k - 1$. Draw a step $k$ with probability $p_k$; then
 #
 # $$ \sum_k E[\ell_k] = E_{k \sim p}\!\left[\frac{\ell_k}{p_k}\right], \qquad
 # \text{with least variance for}\quad p_k = \frac{\sqrt{E[\ell_k^2]}}{\sum_j \sqrt{E[\ell_j^2]}} \tag{4.14} $$

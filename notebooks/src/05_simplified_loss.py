@@ -24,7 +24,6 @@ def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
 
-
 # %%
 T = 1000
 betas = torch.cat([torch.zeros(1), linear_betas(T)])  # betas[k] is the paper's beta_k; index 0: no step yet
