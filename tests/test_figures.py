@@ -46,6 +46,13 @@ def test_images_refuse_other_shapes():
         plot.images(torch.zeros(3, 8, 8), "none")
 
 
+def test_scatter_shows_all_but_a_few_stray_points():
+    cloud = torch.randn(5000, 2, generator=torch.Generator().manual_seed(0))
+    cloud[0] = 50.0
+    low, high = plot.scatter({"cloud": cloud}, "a cloud").axes[0].get_xlim()
+    assert low == -high and cloud.abs().flatten().quantile(0.999) < high < 6
+
+
 def test_show_source_is_the_live_source():
     assert "class Cosine" in plot.show_source(Cosine).data and plot.show_source(Cosine).data.startswith("```python\n")
 

@@ -361,6 +361,7 @@ def test_sliced_wasserstein_of_round_gaussians_is_the_difference_of_their_widths
 
 def test_sliced_wasserstein_is_the_mean_of_scipys_distances():
     from scipy import stats  # scikit-learn brings it
+
     a, b = normal(300, 2), normal(300, 2, seed=1) ** 2
     angles = torch.arange(8) * torch.pi / 8
     sides = [torch.stack([t.cos(), t.sin()]).double() for t in angles]
