@@ -31,8 +31,8 @@ def denoising_loss(denoise: Callable, x0: Tensor, eps: Tensor, t: Tensor, schedu
 
 
 def weight(name: str, t: float | Tensor, schedule: Schedule) -> Tensor:
-    """w(t) of the shape of t (eq. 5.11): the plain squared error of "x0", "eps", "v", "velocity" or "score", seen from x0;
-    "min_snr", min(SNR, 5) (Hang et al. 2023); "vlb", -SNR'(t) / 2 (Kingma et al. 2021, eq. 17; eq. 5.12)."""
+    """w(t) of the shape of t (eq. 5.11): the plain squared error of "x0", "eps", "v", "velocity" or "score", seen from
+    x0; "min_snr", min(SNR, 5) (Hang et al. 2023); "vlb", -SNR'(t) / 2 (Kingma et al. 2021, eq. 17; eq. 5.12)."""
     alpha, sigma = schedule(t)
     if name in ROWS:
         a, b = row(name, t, schedule)
