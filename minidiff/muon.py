@@ -15,19 +15,31 @@ from torch import Tensor, nn
 MOMENTUM = 0.95
 
 
-def orthogonalize(matrices: Tensor) -> Tensor:
-    """U V^T for each of (N, rows, columns), roughly: singular values land in 0.7 to 1.2 (Newton-Schulz, 5 steps)."""
-    tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.mT if tall else matrices
-    x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)  # singular values at most 1
-    gram = x @ x.mT  # (N, rows, rows); each step multiplies x from the left, so the steps need only this small matrix
-    one = torch.eye(gram.shape[1], dtype=x.dtype, device=x.device)
+def orthogonalize(matrices: list[Tensor]) -> list[Tensor]:
+    """U V^T for each matrix (rows, columns), roughly: singular values land in 0.7 to 1.2 (Newton-Schulz, 5 steps)."""
+    wide = [m.mT if m.shape[0] > m.shape[1] else m for m in matrices]
+    wide = [m / (m.norm() + 1e-7) for m in wide]  # singular values at most 1
+    alike = defaultdict(list)  # matrices with the same number of rows, whatever their columns, are one batch
+    for i, m in enumerate(wide):
+        alike[len(m)].append(i)
+    result = list(matrices)
+    for batch in alike.values():
+        factors = polynomial(torch.stack([wide[i] @ wide[i].mT for i in batch]))
+        for i, factor in zip(batch, factors, strict=True):
+            x = factor @ wide[i]
+            result[i] = x.mT if x.shape != matrices[i].shape else x
+    return result
+
+
+def polynomial(gram: Tensor) -> Tensor:
+    """The matrices P (N, r, r) for which P X is roughly orthogonal, from X X^T (N, r, r): all that the five steps need,
+    since each multiplies X from the left."""
+    one = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
     product = one
     for _ in range(5):
         step = 3.4445 * one - 4.7750 * gram + 2.0315 * gram @ gram
         product, gram = step @ product, step @ gram @ step
-    x = product @ x
-    return x.mT if tall else x
+    return product
 
 
 def hidden_weights(module: nn.Module) -> list[nn.Parameter]:
@@ -46,20 +58,13 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure=None) -> None:
         """One update of every weight that has a gradient."""
         for group in self.param_groups:
-            alike = defaultdict(list)  # weights of one shape are orthogonalized in one batch
-            for p in group["params"]:
-                if p.grad is not None:
-                    alike[p.shape].append(p)
-            for weights in alike.values():
-                steps = orthogonalize(torch.stack([self._direction(p).flatten(1) for p in weights]))
-                size = group["lr"] * 0.2 * max(steps.shape[1:]) ** 0.5
-                for p, step in zip(weights, steps, strict=True):
-                    p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(step.view(p.shape), alpha=size)
-
-    def _direction(self, p: nn.Parameter) -> Tensor:
-        """Nesterov's momentum: the average of gradients, looked at one step ahead."""
-        state = self.state[p]
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(p)
-        state["momentum"].lerp_(p.grad, 1 - MOMENTUM)
-        return p.grad.lerp(state["momentum"], MOMENTUM)
+            weights = [p for p in group["params"] if p.grad is not None]
+            if not weights:
+                continue
+            lr, gradients = group["lr"], [p.grad for p in weights]
+            momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in weights]
+            torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+            ahead = torch._foreach_lerp(gradients, momenta, MOMENTUM)  # Nesterov: one step further
+            torch._foreach_mul_(weights, 1 - lr * group["weight_decay"])
+            for p, step in zip(weights, orthogonalize([m.flatten(1) for m in ahead]), strict=True):
+                p.sub_(step.reshape(p.shape), alpha=lr * 0.2 * max(step.shape) ** 0.5)

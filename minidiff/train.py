@@ -188,9 +188,10 @@ def batch_index(step: int, n: int, batch_size: int, seed: int) -> Tensor:
 
 
 def autocast_dtype(device: torch.device, precision: str) -> torch.dtype | None:
-    """bfloat16 or None for float32. "auto" takes bfloat16 where hardware multiplies it: AMX, GPUs since Ampere."""
+    """bfloat16 or None for float32. "auto" takes bfloat16 where hardware multiplies it: CPUs with AMX or AVX-512
+    BF16, GPUs since Ampere."""
     fast = {
-        "cpu": lambda: torch.cpu._is_amx_tile_supported(),
+        "cpu": lambda: torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported(),
         "cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False),
     }
     if precision not in ("auto", "fp32", "bf16"):

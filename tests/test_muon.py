@@ -11,12 +11,21 @@ from minidiff.muon import Muon, hidden_weights, orthogonalize
 def test_orthogonalize_keeps_the_directions_and_levels_the_lengths(shape):
     matrices = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
     U, S, Vh = torch.linalg.svd(matrices, full_matrices=False)
-    out = orthogonalize(matrices)
+    out = torch.stack(orthogonalize(list(matrices)))
     along = U.mT @ out @ Vh.mT  # diagonal if the singular vectors are the same
     diagonal = along.diagonal(dim1=1, dim2=2)
     assert (along - torch.diag_embed(diagonal)).abs().max() < 1e-4
     strong = S / S.norm(dim=1, keepdim=True) > 0.02
     assert diagonal[strong].min() > 0.6 and diagonal.max() < 1.3
+
+
+def test_matrices_of_all_shapes_are_orthogonalized_alone_as_in_company():
+    generator = torch.Generator().manual_seed(0)
+    matrices = [torch.randn(shape, generator=generator) for shape in [(16, 40), (24, 24), (40, 16), (24, 90), (16, 16)]]
+    together = orthogonalize(matrices)
+    assert [u.shape for u in together] == [m.shape for m in matrices]
+    for matrix, u in zip(matrices, together, strict=True):
+        torch.testing.assert_close(u, orthogonalize([matrix])[0])
 
 
 def test_steps_equal_torchs_muon():

@@ -209,7 +209,8 @@ def test_ctrl_c_waits_for_the_end_of_the_step():
 def test_precision():
     cpu = torch.device("cpu")
     assert autocast_dtype(cpu, "fp32") is None and autocast_dtype(cpu, "bf16") == torch.bfloat16
-    assert autocast_dtype(cpu, "auto") == (torch.bfloat16 if torch.cpu._is_amx_tile_supported() else None)
+    fast = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    assert autocast_dtype(cpu, "auto") == (torch.bfloat16 if fast else None)
     with pytest.raises(ValueError, match="expected a precision among auto, fp32, bf16, got 'fp16'"):
         autocast_dtype(cpu, "fp16")
     training = tiny(precision="bf16")

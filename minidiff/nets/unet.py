@@ -81,8 +81,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.qkv(self.norm(x)).flatten(2).unflatten(1, (3, self.heads, -1))  # (B, 3, heads, c/heads, HW)
-        q, k, v = qkv.transpose(3, 4).unbind(1)  # (B, heads, HW, c/heads) each
-        h = F.scaled_dot_product_attention(q, k, v)
+        q, k, v = qkv.to(self.qkv.weight.dtype).transpose(3, 4).unbind(1)  # (B, heads, HW, c/heads) each
+        with torch.autocast(x.device.type, enabled=False):  # in bfloat16 a CPU goes back through it 20 times slower
+            h = F.scaled_dot_product_attention(q, k, v)
         return x + self.out(h.transpose(2, 3).reshape(x.shape))  # (B, c, H, W)
 
 
