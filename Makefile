@@ -1,6 +1,7 @@
 # make lab    sets everything up and opens the course
 # make test   runs everything that CI runs
 # make demo   trains for three minutes and draws samples
+# make bench  compares speed and quality with three libraries
 # Another Python: make lab PYTHON=python3.12
 
 PYTHON ?= python3
@@ -17,9 +18,9 @@ endif
 
 # Two kernels with one thread each fill two cores; a kernel with torch takes 0.6 GB.
 TWO := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
-NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-with tests/nbval_sanitize.cfg
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with tests/nbval_sanitize.cfg
 
-.PHONY: help setup lab test demo lint notebooks clean
+.PHONY: help setup lab test demo bench lint notebooks clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -44,6 +45,11 @@ demo: setup
 	@$(PY) -m minidiff train --data fashion --seconds 180 --out runs/demo
 	@$(PY) -m minidiff sample runs/demo --n 64 --out runs/demo/samples.png
 	@echo "The picture is in $(CURDIR)/runs/demo/samples.png"
+
+# The libraries to compare with come on top of the environment, and only here.
+bench: setup
+	@$(PY) -m pip install --quiet --disable-pip-version-check -e ".[bench]" -c constraints.txt
+	@$(PY) benchmarks/bench.py
 
 lint: setup
 	@$(PY) -m ruff check .

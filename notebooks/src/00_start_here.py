@@ -4,7 +4,7 @@
 # **What does a diffusion model do?** It turns noise into pictures. In this notebook you watch one do it, ask it
 # for the pictures you want, and learn how to work through the rest of the course.
 #
-# **You will build** nothing yet: you will use a model that trained for three minutes on a laptop's CPU.
+# **You will build** nothing yet: you will use a model that trained for a quarter of an hour on one core of a CPU.
 # By the end of the course you will have derived every line that runs here.
 #
 # **You need** two CPU cores, 1 GB of memory and about half a minute. No GPU, no network.
@@ -266,8 +266,12 @@ check(signal_to_noise, lambda *_: torch.stack(right), [Cosine()(t)], hint="squar
 # | [03](03_reverse_diffusion.ipynb) | Reverse diffusion: why and how one can go back | half a minute |
 # | [04](04_variational_bound.ipynb) | The variational bound: how good is such a model? | half a minute |
 # | [05](05_simplified_loss.ipynb) | The simplified loss: from the bound to one line of training | a bit over one minute |
+| [06](06_unet.ipynb) | The U-Net: a network for pictures, part by part, and what each part buys | T06 |
+| [07](07_training.ipynb) | Training: from random numbers to clothes in three minutes | four minutes |
+| [08](08_sampling.ipynb) | Sampling: ten ways down, how many steps, and what goes wrong | T08 |
+| [09](09_guidance.ipynb) | Guidance: how to ask for a boot, and why asking harder helps until it hurts | T09 |
 #
-# And to train the model that you have just used, from nothing, in three minutes, in a terminal:
+# And to train a model like the one that you have just used, from nothing, in three minutes, in a terminal:
 #
 # ```
 # python -m minidiff train --data fashion --seconds 180 --out runs/fashion
