@@ -33,7 +33,7 @@ from minidiff.generate import best_device, every_label  # noqa: E402
 from minidiff.metrics import frechet, label_accuracy, load_classifier  # noqa: E402
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-ROUNDS, TURN = 12, 10.0  # steps for a rate; seconds of training in one go
+ROUNDS, TURN = 6, 10.0  # of training for a rate; seconds of training in one go
 SAMPLES, STEPS = 500, 50
 IMAGES = load("fashion")
 
@@ -68,14 +68,19 @@ def flops(contender: Contender) -> int:
 
 
 def training_rates(contenders: dict[tuple[str, str], Contender]) -> dict[tuple[str, str], float]:
-    """Images a second of whole training steps, medians of rounds in which each contender takes one step."""
+    """Images a second of whole training steps: medians over rounds in which each takes four, the last three counted.
+
+    The first step after the others' finds their data in the caches, and is slower than any in a real training.
+    """
     took: dict[tuple[str, str], list[float]] = {key: [] for key in contenders}
-    for _ in range(ROUNDS + 2):
+    for _ in range(ROUNDS):
         for key, contender in contenders.items():
-            start = time.perf_counter()
             contender.step()
-            took[key].append(time.perf_counter() - start)
-    return {key: BATCH / statistics.median(times[2:]) for key, times in took.items()}
+            for _ in range(3):
+                start = time.perf_counter()
+                contender.step()
+                took[key].append(time.perf_counter() - start)
+    return {key: BATCH / statistics.median(times[3:]) for key, times in took.items()}
 
 
 def sampling_rates(contenders: dict[str, Contender]) -> dict[str, float]:
@@ -132,15 +137,21 @@ def peak_memory(name: str, precision: str, compiled: bool) -> float:
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
+def resident_peak() -> float:
+    """The most memory this process has had, in megabytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # there getrusage begins with the peak of the process that started this one
+        return int(status.read_text().partition("VmHWM:")[2].split()[0]) / 1e3
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
 def print_memory(name: str, precision: str, compiled: bool) -> None:
     contender = build(name, precision, compiled)
     if best_device().type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before, peak = torch.cuda.memory_allocated() / 1e6, lambda: torch.cuda.max_memory_allocated() / 1e6
-    else:  # kilobytes, but bytes on macOS
-        unit = 1e6 if sys.platform == "darwin" else 1e3
-        peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit  # noqa: E731
-        before = peak()
+    else:
+        before, peak = resident_peak(), resident_peak
     for _ in range(5):
         contender.step()
     print(peak() - before)

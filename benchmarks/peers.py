@@ -2,8 +2,8 @@
 
 A contender trains one step at a time and draws pictures; how is its own affair: network, noise schedule, target and
 sampler are the library's, and so is the shape of the network, made as narrow as it must be for 0.64 million.
-What a library leaves to its user is the same for all three: AdamW at PEER_LR (better after three minutes than the 1e-4
-or so of their examples, see NOTES.md), batches of 64, and minidiff's average of the weights, which helps them.
+What a library leaves to its user is the same for all three: AdamW at PEER_LR (smalldiffusion's default, ten times the
+rate of the others' examples, which are meant for hours), batches of 64, and minidiff's average of the weights.
 """
 
 from collections.abc import Callable

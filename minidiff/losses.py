@@ -18,7 +18,8 @@ from minidiff.schedule import Schedule
 
 
 def sample_times(n: int, generator: torch.Generator | None = None, start: float = 1e-3) -> Tensor:
-    """One uniform time in each of n equal parts of [start, 1]: (n,) float32. Less noise than n independent draws."""
+    """One uniform time in each of n equal parts of [start, 1]: (n,) float32. The mean loss of n images is steadier than
+    with n independent draws (eq. 7.2)."""
     u = torch.rand(n, generator=generator)
     return (start + (1 - start) * (torch.arange(n) + u) / n).clamp(max=1.0)
 

@@ -16,7 +16,8 @@ MOMENTUM = 0.95
 
 
 def orthogonalize(matrices: list[Tensor]) -> list[Tensor]:
-    """U V^T for each matrix (rows, columns), roughly: singular values land in 0.7 to 1.2 (Newton-Schulz, 5 steps)."""
+    """U V^T for each matrix (rows, columns), roughly: singular values land in 0.7 to 1.2 (Newton-Schulz, 5
+    steps; eq. 7.7)."""
     wide = [m.mT if m.shape[0] > m.shape[1] else m for m in matrices]
     wide = [m / (m.norm() + 1e-7) for m in wide]  # singular values at most 1
     alike = defaultdict(list)  # matrices with the same number of rows, whatever their columns, are one batch

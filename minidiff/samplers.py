@@ -83,7 +83,7 @@ def ddim(
 
 
 def velocity(x: Tensor, x0: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
-    """dx/dt of the probability-flow ODE, alpha' x0 + sigma' eps (Song et al. 2021, eq. 13)."""
+    """dx/dt of the probability-flow ODE, alpha' x0 + sigma' eps (Song et al. 2021, eq. 13; eq. 8.5)."""
     alpha_rate, sigma_rate = schedule.rates(t)
     return expand(alpha_rate, x) * x0 + expand(sigma_rate, x) * noise_in(x, x0, t, schedule)
 
@@ -99,7 +99,7 @@ def euler(denoise: Callable, x: Tensor, ts: Tensor, schedule: Schedule) -> Itera
 
 @torch.no_grad()
 def heun(denoise: Callable, x: Tensor, ts: Tensor, schedule: Schedule) -> Iterator[State]:
-    """Euler, then the mean of both ends' slopes: second order, two calls a step (Karras et al. 2022, Alg. 1)."""
+    """Euler, then the mean of both ends' slopes: second order, two calls (Karras et al. 2022, Alg. 1; eq. 8.6)."""
     for t, s in steps(ts):
         x0 = denoise(x, t)
         if s > 0:
@@ -114,7 +114,7 @@ def heun(denoise: Callable, x: Tensor, ts: Tensor, schedule: Schedule) -> Iterat
 
 @torch.no_grad()
 def dpmpp_2m(denoise: Callable, x: Tensor, ts: Tensor, schedule: Schedule) -> Iterator[State]:
-    """DPM-Solver++(2M) (Lu et al. 2022, Alg. 2): second order with one denoiser call a step."""
+    """DPM-Solver++(2M) (Lu et al. 2022, Alg. 2; eq. 8.7): second order with one denoiser call a step."""
     x0_before, h_before = None, None
     for t, s in steps(ts):
         x0 = denoise(x, t)

@@ -18,7 +18,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
-LIMITS = {"s": 90, "GB": 1.5, "MB": 2}
+LIMITS = {"s": 240, "GB": 1.5, "MB": 2}  # seconds with both cores free
 # Names that Colab, Binder and every Jupyter know; the local Python's version would change with each author.
 METADATA = {
     "accelerator": "GPU",

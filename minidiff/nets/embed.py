@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 
 def sinusoid(t: Tensor, dim: int) -> Tensor:
-    """Waves (B, dim), dim even, of times (B,) in [0, 1], counted in thousandths (Vaswani et al. 2017)."""
+    """Waves (B, dim), dim even, of times (B,) in [0, 1], counted in thousandths (Vaswani et al. 2017; eq. 6.3)."""
     if dim < 2 or dim % 2:
         raise ValueError(f"expected an even embedding size of at least 2, got {dim}")
     half = dim // 2
@@ -26,7 +26,7 @@ def sinusoid(t: Tensor, dim: int) -> Tensor:
 
 
 class Embedding(nn.Module):
-    """One vector (B, dim) for a time (B,) and a label (B,): a small MLP of waves plus a row of a table."""
+    """One vector (B, dim) for a time (B,) and a label (B,): a small MLP of waves plus a row of a table (eq. 6.5)."""
 
     def __init__(self, dim: int, classes: int):
         super().__init__()

@@ -5,7 +5,7 @@ the whole picture is one neighbourhood, come up again, and at each size hand wha
 the way up. The stem folds patch x patch pixels into channels; the head unfolds them.
 Images are (B, C, H, W) with H and W divisible by `config.stride`; times (B,); labels (B,) int64 with
 `classes` as the null label. Weights are kept channels-last, in which CPUs and tensor cores convolve fastest.
-Each residual branch, and the head, starts at zero: a new network outputs zero.
+Each residual branch, and the head, starts at zero: a new network outputs zero (eq. 6.15).
 """
 
 from dataclasses import dataclass
@@ -44,14 +44,14 @@ def zeroed(layer: nn.Module) -> nn.Module:
 
 
 class ChannelNorm(nn.LayerNorm):
-    """LayerNorm over the channels of each pixel of (B, C, H, W): one pass over channels-last memory."""
+    """LayerNorm over the channels of each pixel of (B, C, H, W): one pass over channels-last memory (eq. 6.7)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class ResBlock(nn.Module):
-    """Two convolutions added to their input; the embedding scales and shifts what lies between them."""
+    """Two convolutions added to their input; the embedding scales and shifts what lies between them (eq. 6.9)."""
 
     def __init__(self, c_in: int, c: int, emb: int):
         super().__init__()
@@ -70,7 +70,7 @@ class ResBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention between all pixels (Vaswani et al. 2017), added to its input."""
+    """Self-attention between all pixels (Vaswani et al. 2017; eq. 6.10), added to its input."""
 
     def __init__(self, c: int, heads: int):
         super().__init__()

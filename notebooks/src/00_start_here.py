@@ -266,10 +266,10 @@ check(signal_to_noise, lambda *_: torch.stack(right), [Cosine()(t)], hint="squar
 # | [03](03_reverse_diffusion.ipynb) | Reverse diffusion: why and how one can go back | half a minute |
 # | [04](04_variational_bound.ipynb) | The variational bound: how good is such a model? | half a minute |
 # | [05](05_simplified_loss.ipynb) | The simplified loss: from the bound to one line of training | a bit over one minute |
-| [06](06_unet.ipynb) | The U-Net: a network for pictures, part by part, and what each part buys | T06 |
-| [07](07_training.ipynb) | Training: from random numbers to clothes in three minutes | four minutes |
-| [08](08_sampling.ipynb) | Sampling: ten ways down, how many steps, and what goes wrong | T08 |
-| [09](09_guidance.ipynb) | Guidance: how to ask for a boot, and why asking harder helps until it hurts | T09 |
+# | [06](06_unet.ipynb) | The U-Net: a network for pictures, part by part, and what each part buys | three quarters of a minute |
+# | [07](07_training.ipynb) | Training: from random numbers to clothes in three minutes | four minutes |
+# | [08](08_sampling.ipynb) | Sampling: many ways down, how many steps, and what goes wrong | two minutes and a half |
+# | [09](09_guidance.ipynb) | Guidance: how to ask for a boot, and why asking harder helps until it hurts | two minutes and a half |
 #
 # And to train a model like the one that you have just used, from nothing, in three minutes, in a terminal:
 #

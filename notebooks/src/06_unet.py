@@ -11,7 +11,7 @@
 # each was worth.
 #
 # **You need** chapter 05 (the denoiser, the $v$-prediction, the table of targets). On two CPU cores the notebook takes
-# about a minute, and 1.2 GB of memory; two small U-Nets are trained in it.
+# three quarters of a minute, and 1.2 GB of memory; two small U-Nets are trained in it.
 
 # %%
 import torch
@@ -53,12 +53,13 @@ plot.images(torch.cat(noisy + guesses), alt, columns=4, titles=[f"t = {t}" for t
 # %% [markdown]
 # At little noise (left) the outline is plain to see. What is left to decide is whether *this* pixel, of a letter say,
 # is darker than its neighbours. At much noise (right) no pixel can be trusted, and the only question is what sort of
-# thing is in the picture.
+# thing is in the picture. (The model was told: the label says pullover. So it gives an average pullover.)
 #
 # *Predict: to guess one pixel, how large a window around it does one have to see?* For the best *linear* guess this
 # has an exact answer. Divide $x_t$ by $\alpha$, and it is the clean picture plus noise of variance $(\sigma/\alpha)^2$.
-# Let $C$ be the covariance of the $r \times r$ clean pixels in the window, $c$ its column for the middle one, and
-# $c_0$ that pixel's variance. Least squares gives the weights $\big(C + (\sigma/\alpha)^2 I\big)^{-1} c$, and the
+# Let $C$ (for once not the channels) be the covariance of the $r \times r$ clean pixels in the window, over 1,000
+# pictures and 20 places drawn at random, $c$ its column for the middle one, and $c_0$ that pixel's variance.
+# Least squares gives the weights $\big(C + (\sigma/\alpha)^2 I\big)^{-1} c$, and the
 # error that is left is
 #
 # $$ e(r, t) = c_0 - c^\top \big(C + (\sigma/\alpha)^2 I\big)^{-1} c \tag{6.1} $$
@@ -110,7 +111,7 @@ picture
 
 # %% [markdown]
 # At $t = 0.1$ a window of three pixels is as good as one of 21, to a few per cent. At $t = 0.9$ a window of seven still
-# leaves a good tenth more error than one of 21. *One network has to work at both scales.*
+# leaves about a sixth more error than one of 21. *One network has to work at both scales.*
 #
 # **A first candidate: join everything with everything,** as in the networks of chapter 05. For pictures of 1,024 pixels
 # one layer is a matrix of a million weights, more than the whole U-Net will have. It can look anywhere, but what it
@@ -171,7 +172,7 @@ print(f"fifty weights:   seen {window[0]:.3f}, unseen {window[1]:.3f}; nothing d
 # $$ r \leftarrow r + (k - 1)\, j, \qquad j \leftarrow s\, j \tag{6.2} $$
 #
 # beginning with $r = j = 1$. So a plain stack ($s = 1$) grows by two pixels a layer: to let one corner of a picture
-# know of the other takes 31 layers. Halve the picture on the way, and $j$ doubles:
+# of 32 by 32 know of the other takes 31 layers. Halve the picture on the way, and $j$ doubles:
 
 # %%
 def receptive_field(layers):
@@ -222,8 +223,9 @@ for ax, m, title in zip(axes, maps, ("six convolutions", "the same, halving twic
 picture
 
 # %% [markdown]
-# Bright: large gradients (in powers of ten). The same six convolutions see the whole of a 32-pixel picture once it is
-# halved twice between them, and as four of the six work on a quarter of the pixels or less, they cost less than half.
+# Bright: large gradients (in powers of ten). The same six convolutions see a square of 32 pixels instead of 13 once the
+# picture is halved twice between them, and as four of the six work on a quarter of the pixels or less, they cost less
+# than half.
 # (Within the square the middle counts most; Luo et al. 2016 call what really counts the *effective* field.)
 #
 # But what is halved is coarse, and at low noise we need single pixels. So: go down, to see the outline; come up again;
@@ -243,14 +245,14 @@ def looks_at(t):
 
 
 # %%
-attention_maps = {t: looks_at(t) for t in (0.05, 0.5, 0.95)}
-near = {t: float(m[14:19, 14:19].sum()) for t, m in attention_maps.items()}
+gaze = {t: looks_at(t) for t in (0.05, 0.5, 0.95)}
+near = {t: float(m[14:19, 14:19].sum()) for t, m in gaze.items()}
 assert near[0.05] > 0.5 and near[0.05] > near[0.5] > near[0.95] and near[0.95] < 0.3
 
 # %%
 alt = "Three maps of where the model looks: at t = 0.05 one bright spot, at t = 0.95 all over the picture."
 picture, axes = plot.figure(alt, 3, width=9, height=3.5)
-for ax, (t, m) in zip(axes, attention_maps.items(), strict=True):
+for ax, (t, m) in zip(axes, gaze.items(), strict=True):
     ax.imshow((m / m.max()).clamp(min=1e-3).log10(), vmin=-3)
     ax.set(title=f"t = {t}: {near[t]:.0%} within 5 x 5", xticks=[], yticks=[])
     ax.grid(False)
@@ -359,11 +361,11 @@ assert (likeness - integral).abs().max() < 0.12
 
 # %%
 alt = "Likeness falls from 1 along a straight line over two powers of ten of the distance."
-lines = {"48 waves": likeness, "integral": integral, "straight line": straight}
+lines = {"48 frequencies": likeness, "integral": integral, "straight line": straight}
 plot.curves(delta, lines, alt, r"distance of two times, $\delta$", "likeness", xscale="log")
 
 # %% [markdown]
-# Ten times closer is a quarter more alike, at *every* scale, from a hundredth of the walk to the whole of it. No scale
+# Ten times closer adds 0.25 to likeness, at *every* scale, from a hundredth of the walk to the whole of it. No scale
 # is preferred. That is what one wants before one knows which matters. Seen as a picture, two hundred times against
 # themselves, over the whole walk and over a twentieth of it:
 
@@ -379,8 +381,9 @@ picture.colorbar(shown, ax=axes)
 picture
 
 # %% [markdown]
-# Two conventions to mind. DDPM's code feeds *step numbers* $k = 0, 1, \dots$ into waves $10000^{-i/(h-1)}$; the package
-# feeds $t = k/T$ in $[0, 1]$ and counts it in thousandths, so $t = 0.02$ gives the waves of $k = 20$. (The order of
+# Two conventions to mind. DDPM's code feeds *step numbers*, counted from 0, into waves $10000^{-i/(h-1)}$; the
+# package feeds $t = k/T$ in $[0, 1]$, with $k$ counted from 1,
+# and counts it in thousandths, so $t = 0.02$ gives the waves of $k = 20$. (The order of
 # sines and cosines, and $i/h$ for $i/(h-1)$, are of no importance.) Section 7 shows what a mix-up does.
 #
 # The waves then pass through two small layers, in which the network forms its own idea of time. **The label** is
@@ -544,7 +547,7 @@ def slope(net, x):
     """The gradient, at x, of a fixed random mixture of all the net's outputs: (B, c H W)."""
     x = x.clone().requires_grad_()
     (net(x) * probe).sum().backward()
-    return x.grad.flatten(1)
+    return x.grad.double().flatten(1)  # sizes down to 1e-32 will come
 
 
 # %%
@@ -554,11 +557,11 @@ nearby = {kind: [slope(tower(kind, d), x + 0.1 * nudge) for d in depths] for kin
 
 # %%
 size = {kind: torch.stack([s.norm() for s in slopes[kind]]) for kind in kinds}
-alike = {kind: torch.stack([F.cosine_similarity(a, b).mean() for a, b in zip(slopes[kind], nearby[kind], strict=True)])
-         for kind in kinds}
+alike = {kind: torch.stack([F.cosine_similarity(a, b, eps=1e-99).mean()  # its default takes 1e-8 for nothing
+                            for a, b in zip(slopes[kind], nearby[kind], strict=True)]) for kind in kinds}
 
 # %%
-alt = "Left: gradient sizes; the plain stack's falls to nothing. Right: likeness of nearby gradients; only added stays."
+alt = "Left: gradient sizes; the plain stack's falls to nothing. Right: their likeness nearby; lost with norms alone."
 picture, axes = plot.figure(alt, 2, width=9.5)
 for kind in kinds:
     axes[0].plot(depths, size[kind].clamp(min=1e-20), label=kind)
@@ -569,13 +572,14 @@ axes[0].legend()
 picture
 
 # %%
-assert size["plain"][5] < 1e-10 * size["plain"][1] and size["norm, added"][6] > size["norm, added"][1]
-assert alike["with norm"][6] < 0.5 and alike["norm, added"][6] > 0.95
+assert size["plain"][5] < 1e-14 * size["plain"][1] and size["norm, added"][6] > size["norm, added"][1]
+assert alike["with norm"][6] < 0.5 and min(alike["norm, added"][6], alike["plain"][6]) > 0.95
 
 # %% [markdown]
-# Left: below 32 plain layers less than a ten-thousand-millionth of the gradient is left. A norm mends the size. So why
-# add? Look right: move the input by a tenth, and ask whether the gradient still points the same way. Below 64 layers
-# with norms it does not; it points anywhere (Balduzzi et al. 2017 speak of *shattered* gradients), and a step down it
+# Left: below 32 plain layers less than $10^{-14}$ of the gradient is left (what is left still points the same way, but
+# nobody can follow it). With norms it does not vanish. So why add? Look right: move the input by a tenth, and ask
+# whether the gradient still points the same way. Below 64 layers with norms it does not; it points anywhere
+# (Balduzzi et al. 2017 speak of *shattered* gradients), and a step down it
 # leads nowhere. Where each layer is added to its input it hardly turns, because one part of it passes untouched:
 #
 # $$ h' = h + f(h) \quad\Rightarrow\quad
@@ -599,7 +603,7 @@ assert alike["with norm"][6] < 0.5 and alike["norm, added"][6] > 0.95
 # \end{aligned} \tag{6.9} $$
 #
 # ($\odot$ multiplies number by number; skip is $h$ itself, or a $1 \times 1$ convolution where the number of channels
-# changes. The 1 is there so that a silent $e$ changes nothing.)
+# changes. The 1 is there so that scale and shift near zero change little.)
 
 # %%
 class Residual(nn.Module):
@@ -654,8 +658,9 @@ assert torch.equal(ResBlock(16, 16, 32)(h, e), h)
 # %% [markdown]
 # Why? Added layers add their variances. With fresh random weights each block adds about the same, and the numbers grow
 # block by block; the more blocks, the further the network starts from anything sensible. With zeros it starts as the
-# simplest network there is, at any depth, and each block comes alive as fast as it is useful (Goyal et al. 2017 and
-# Zhang et al. 2019 train very deep networks this way; DDPM's code starts like that, too). And does a layer of zeros
+# simplest network there is, at any depth, and each block comes alive as fast as it is useful (Goyal et al. 2017
+# start the branches of a ResNet this way, Zhang et al. 2019 those of very deep ones without norms; DDPM's code, too).
+# And does a layer of zeros
 # ever get a gradient? Section 6 follows it step by step.
 
 # %%
@@ -678,7 +683,7 @@ alt = "The standard deviation after 40 new blocks: constant with zeros, growing 
 plot.curves(torch.arange(1, 41), started, alt, "blocks", "standard deviation")
 
 # %% [markdown]
-# After 40 blocks with random weights the numbers are about twice as large. Started from zero, nothing has happened to
+# After 40 blocks with random weights the numbers have more than doubled. Started from zero, nothing has happened to
 # them yet.
 #
 # ## 4. Attention
@@ -858,7 +863,7 @@ pairs, mixing, conv = 4 * c * N**2, 8 * c**2 * N, 18 * c**2 * N
 costs = {"attention, pairs": pairs, "attention, in all": pairs + mixing, "a convolution": conv}
 
 # %%
-alt = "FLOP against the picture's side: attention overtakes the convolution at about 8 pixels, is tenfold at 64."
+alt = "FLOP against the picture's side: attention overtakes the convolution at about 8 pixels, is tenfold at 32."
 picture = plot.curves(sides, costs, alt, "side of the picture", "FLOP, with 24 channels", xscale="log", yscale="log")
 picture.axes[0].set_xticks(sides, [str(int(side)) for side in sides], minor=False)
 picture.axes[0].minorticks_off()
@@ -961,7 +966,7 @@ print({f"{side} x {side}": f"error {e:.3f}" for side, e in left.items()}, f"nois
 # Our bottom has 96 channels, and 96 times 16 numbers could hold all 1,024 pixels. But the network would first have to
 # *learn* such a code. So each level's features are handed across and laid beside what comes from below. The next
 # convolution then sees both. On channels laid side by side a convolution is a sum of two, one on each half, so adding
-# the two (as some networks do) is a special case:
+# the two (as some networks do) is a special case, that of two equal halves of the kernel:
 
 # %%
 a, b, kernel = torch.randn(2, 6, 8, 8), torch.randn(2, 6, 8, 8), torch.randn(5, 12, 3, 3)
@@ -1113,7 +1118,7 @@ picture
 
 # %% [markdown]
 # Read the table by columns. The blocks of the three levels cost the same, 5.3 MFLOP each: half as many pixels a side,
-# twice as many channels, and $c^2 N$ stays what it was. But their *weights* nearly quadruple from level to level. Going
+# twice as many channels, and $c^2 N$ stays what it was. But their *weights* grow by factors of 3.4 and 3.6. Going
 # down is a way to own many weights without working much. (Up, a block sees twice the channels and costs more.)
 #
 # ### Day one
@@ -1374,10 +1379,11 @@ plot.curves(torch.tensor(spots), by_time, alt, "t", "loss on unseen pictures")
 # At little noise the network without skips has learned next to nothing after 100 steps: its loss is still near that of
 # answering $v = 0$, about one. It must first learn to send a picture through the bottom and back. At the noisy end,
 # where nobody needs fine detail, it is as good as the other. The connections across are what section 1 asked for, and
-# they pay exactly where section 1 said.
+# they pay wherever some pixels can still be trusted.
 #
-# The rest takes longer than a notebook should. `tools/ablate_unet.py` trained seven variants for 600 steps each, with
-# two seeds; its numbers ship with the course. Each keeps the number of weights, as far as that is possible:
+# The rest takes longer than a notebook should. `tools/ablate_unet.py` trained the whole network and six variants,
+# 600 steps each, with two seeds; its numbers ship with the course.
+# Each keeps the number of weights, as far as that is possible:
 #
 # | variant | what was done |
 # |---|---|
@@ -1460,9 +1466,13 @@ def loss_between(start, stop):
 loss, distance, right = measures.values()
 
 # %% [markdown]
-# **Skips and levels are worth the most, each at its own end.** Without skips the loss at little noise is higher by two
-# fifths with one seed, and more than doubled with the other (it hangs on when a way through the bottom is found). At
-# the noisy end it is the same. Without levels it is the mirror image. At the clean end the plain row of blocks is
+# (Dots: the two seeds. Dashed: real pictures. The lines are means of both seeds.)
+#
+# **Skips and levels are worth the most, each on its own side.** Without skips the loss between $t = 0.1$ and $0.5$ is
+# higher by two fifths with one seed, and more than doubled with the other (presumably it hangs on when a way through
+# the bottom is found); in the cleanest tenth it is higher by a fifth and by a half. In the noisiest tenth it is the
+# same, to two per cent.
+# Without levels it is the mirror image. At the clean end the plain row of blocks is
 # *better* than the U-Net, for it spends all its work on fine detail; towards noise it is worse. And both draw badly:
 
 # %%
@@ -1477,13 +1487,14 @@ assert (results("no levels", right) < 0.8).all() and (results("whole", right) > 
 assert (against_whole("no levels", loss) < 1.07).all() and (against_whole("no skips", loss) > 1.15).all()
 
 # %% [markdown]
-# Mind the last line. *Averaged* over all $t$, the network without levels has a loss only a few per cent above that of
+# Mind *no levels*. *Averaged* over all $t$, the network without levels has a loss only a few per cent above that of
 # the whole, and draws pictures more than twice as far from real ones. A mean loss would have told you that levels
 # hardly matter. (Chapter 05, section 4, had the same warning, there from the clean end.)
 #
 # **The time is worth about a twentieth of the loss,** at all levels of noise alike, and as a bare number it is only a
 # little better than none. In the pictures drawn with guidance 2 no difference stands out from that between the seeds.
-# Without guidance ($w = 1$) one does: told no time, the network has five labels in a hundred fewer read right.
+# Without guidance ($w = 1$) it does: told no time, the network has five labels in a hundred fewer read right, and its
+# pictures are a sixth further from real ones (Fréchet).
 #
 # **Attention and zero-init are worth nothing here.** Honestly so: less than two per cent of the loss, either way. That
 # does not make them useless. Our network has six blocks, and zero-init is made for dozens. At 4 by 4 pixels two
@@ -1502,6 +1513,7 @@ assert all((against_whole(name, distance) - 1).abs().max() < 0.3
 # %%
 plain_right = {name: results(name, lambda run: run["guidance 1"]["label_accuracy"]) for name in ("whole", "no time")}
 assert plain_right["no time"].max() < plain_right["whole"].min() - 0.03
+assert (against_whole("no time", lambda run: run["guidance 1"]["frechet"]) > 1.1).all()
 
 # %% [markdown]
 # ### Why the time is worth so little
@@ -1550,7 +1562,8 @@ picture
 
 # %% [markdown]
 # A few hundredths of the walk, with two lines of arithmetic and no learning; a network can do better. (Sun et al. 2025
-# take the time away from several large models, and find much the same.) So what the time says is mostly known already.
+# take the time away from several well-known models. Most lose little; a few, sampled without noise, fail.)
+# So what the time says is mostly known already.
 # That does not mean that a network which was told does not listen. Show the shipped model pictures at $t = 0.5$, and
 # lie:
 
@@ -1642,13 +1655,13 @@ print({name: f"mean loss {losses.mean():.1f}" for name, losses in by_time.items(
 #
 # - A denoiser works at two scales: single pixels at little noise, the whole picture at much (6.1). Going down makes the
 #   receptive field grow by doubling (6.2); connections across carry the detail.
-# - Waves make every scale of time visible; likeness falls by a quarter for each power of ten (6.4). A label is a row of
+# - Waves make every scale of time visible; likeness falls by 0.25 for each power of ten (6.4). A label is a row of
 #   a table (6.5).
 # - A residual block is the identity plus a change that starts at zero; the time scales and shifts its channels (6.9).
 # - Attention lets all pixels talk (6.10), knows no positions (6.11), and costs the square of their number (6.12): few
 #   pixels, at the bottom.
 # - Weights sit at the bottom and work is spread evenly; a new network answers $\hat x_0 = \alpha x_t$ (6.15).
-# - Skips are worth most at little noise, levels at much, and both in the pictures; the time is worth less than one
+# - Skips pay at little and middling noise, levels at much, and both in the pictures; the time is worth less than one
 #   would think, as it can be read off $x_t$. A mean loss hides much of that.
 # - Take a part out to learn what it is worth, keep all else equal, use more than one seed, and believe the small
 #   differences last.

@@ -3,14 +3,15 @@
 #
 # **How does one ask for a boot, and why does asking harder help, until it hurts?** A network can be told a label,
 # and then it draws what was asked for, mostly. This chapter makes it listen: first with a second network that
-# points the way, then without one, in a single line that nearly every image generator runs today. And it asks what
-# that line really samples from, which is not what most texts say.
+# points the way, then without one, in a single line that most image generators use today. And it asks what
+# that line really samples from, which is not what many texts say.
 #
 # **You will build** both kinds of guidance, a classifier that reads noisy pictures, a dictionary of the ways in which
-# ten codebases write the same number, and the curves that show what is bought and what is paid as it grows.
+# eleven codebases write the same number, and the curves that show what is bought and what is paid as it grows.
 #
-# **You need** chapters 03 and 05. On two CPU cores the notebook takes about two and a half minutes, and 1 GB of
-# memory; a small classifier and three tiny networks are trained in it.
+# **You need** chapters 03 and 05; the network is chapter 06's, the samplers are chapter 08's. On two CPU cores the
+# notebook takes about two and a half minutes, and 1 GB of memory; a small classifier and three tiny networks are
+# trained in it.
 
 # %%
 import torch
@@ -61,8 +62,8 @@ alt = "Eleven pictures from one noise, a shirt, trousers, a pullover and so on, 
 plot.images(pictures, alt, columns=11, titles=[name.split("/")[0] for name in classes] + ["none"])
 
 # %% [markdown]
-# No: the noise decides things that all labels share, how wide, how bright, where the edges are. The label decides
-# what they mean.
+# No: the noise decides much of what the labels leave open, the greys and many an outline (pullover, coat and shirt are
+# almost one picture), and the label decides the rest. Told nothing, the network makes a boot of this noise.
 #
 # In the language of chapter 03, such a network learns another mean for each class,
 #
@@ -246,10 +247,10 @@ by_judge = right_by_level(lambda x, t: judge(x))
 assert by_judge[0] > 0.9 and by_judge[3] < 0.65  # at t = 0.3 noise is half as large as the picture
 
 # %% tags=["nbval-ignore-output"]
-print({f"{t:.1f}": f"{share:.0%}" for t, share in zip(levels[[0, 3, 5]], by_judge[[0, 3, 5]], strict=True)})
+print({f"t = {t:.2f}": f"{share:.0%}" for t, share in zip(levels[[0, 3, 5]], by_judge[[0, 3, 5]], strict=True)})
 
 # %% [markdown]
-# It is lost as soon as noise is visible, and guidance would listen to it through the whole walk. So we train one that
+# At $t = 0.3$ it misreads half, and guidance would listen to it through the whole walk. So we train one that
 # has seen noise and is told how much: a stem, three of chapter 06's residual blocks, each told the time, and a linear
 # layer. Its loss is plain cross-entropy on noisy pictures. (500 batches, less than half a minute.)
 
@@ -363,7 +364,7 @@ sheet(first_ten, alt, [f"w = {w}" for w in pushed_by_reader])
 # %% [markdown]
 # From chance, one in ten, to most of them: T-shirt, trousers, pullover, dress, coat, sandal, shirt, sneaker, bag and
 # boot, from a model that was told none of these. With an exact classifier $w = 1$ would be all that is needed. Ours is
-# not exact, and $w = 1$ serves only about half. Dhariwal & Nichol (2021) saw the same with a much larger one: at scale
+# not exact, and $w = 1$ serves fewer than half. Dhariwal & Nichol (2021) saw the same with a much larger one: at scale
 # 1 it gave its class a probability of about one half, scaled up nearly one.
 #
 # *Where* does it push? A sneaker, and the slopes of four classes at it, each scaled to the same size (white means "more
@@ -398,8 +399,8 @@ plot.images(torch.cat([sneaker[:1], x_t[:1], *maps.values()]), alt, columns=6, t
 # ### What a classifier can be talked into
 #
 # A slope of a classifier is also what an *adversarial attack* uses: the quickest way to change its mind, which need
-# not be the way to a better picture. Let the judge itself, blind to noise as it is, do the steering. Whom do we ask
-# afterwards? The judge, and a second reader that had no part in it, ours at $t = 0.02$.
+# not be the way to a better picture. Let the judge itself, blind to noise as it is, do the steering, at $w = 3$. Whom
+# do we ask afterwards? The judge, and a second reader that had no part in it, ours at $t = 0.02$.
 
 # %%
 def second(x):
@@ -421,8 +422,8 @@ plot.images(by_clean[:10], alt, titles=[name.split("/")[0] for name in classes])
 
 # %% [markdown]
 # Torn shapes. The judge, who asked for them, recognises more of them than the second reader does. The classifier that
-# knows noise does far better, and the judge, a stranger here, confirms it. **Never let the one who steers do the
-# marking.**
+# knows noise does far better (here at $w = 10$; at the judge's own $w = 3$ too, as printed above), and the
+# judge, a stranger here, confirms it. **Never let the one who steers do the marking.**
 #
 # ## 3. Without a classifier
 #
@@ -504,8 +505,8 @@ for name in ("x0", "eps", "v", "velocity", "score"):
     assert torch.allclose(solve(name, guided_there.float(), x_t, 0.5, schedule)[0], guided, atol=1e-4)
 
 # %% [markdown]
-# Not at all: at fixed $x_t$ all rows of chapter 05 are linear in $\hat x_0$, and (9.4) takes a point on a straight
-# line, with weights $1 - w$ and $w$ that sum to one. Any step that is *not* linear breaks this, clipping above all:
+# Not at all: in chapter 05 each row is a number times $\hat x_0$ plus a number times $x_t$, and (9.4) has the
+# weights $1 - w$ and $w$ that sum to one, which leaves the second part as it is. A step of another kind breaks this:
 # clip the two guesses to $[-1, 1]$ and guide afterwards, and the result is another one, and not even clipped.
 
 # %%
@@ -676,7 +677,7 @@ sheet(hundred, alt, classes)
 # %% [markdown]
 # ## 4. One number, many names
 #
-# Nothing in this field has caused more confusion than the zero of this number. Ho & Salimans write
+# Few things in this field cause more confusion than the zero of this number. Ho & Salimans write
 # $(1 + w)\,\epsilon_\text{cond} - w\,\epsilon_\text{uncond}$, so that *their* 0 is the plain conditional model; most
 # code counts from the unconditional one, as we do. "Guidance 3" may mean 3 or 4. Here is the dictionary; each row is
 # executed below.
@@ -697,13 +698,15 @@ sheet(hundred, alt, classes)
 # | MIT 6.S184 | `guidance_scale` | `(1 - ...) * unguided + ... * guided` | the same |
 # | labml, code | `uncond_scale` | `e_t_uncond + uncond_scale * (e_t_cond - e_t_uncond)` | the same |
 #
-# (Shortened where the dots are. denoising-diffusion-pytorch then rescales by default, section 7.)
+# (Shortened where the dots are. diffusers' guiders count as its pipelines do, unless `use_original_formulation` is set.
+# denoising-diffusion-pytorch rescales when it samples, section 7; its newer versions also remove from the difference
+# the part that is parallel to the guess with label, unless told `remove_parallel_component=False`.)
 
 # %%
 dictionary = {
     "Imagen": (lambda c, u, s: s * c + (1 - s) * u, 0),
     "Ho & Salimans": (lambda c, u, s: (1 + s) * c - s * u, 1),
-    "smalldiffusion, diffusers' guiders": (lambda c, u, s: c + s * (c - u), 1),
+    "smalldiffusion, diffusers' guiders (original)": (lambda c, u, s: c + s * (c - u), 1),
     "diffusers, GLIDE, DiT, CompVis, labml": (lambda c, u, s: u + s * (c - u), 0),
     "denoising-diffusion-pytorch, k-diffusion": (lambda c, u, s: u + (c - u) * s, 0),
     "EDM2": (lambda c, u, s: u.lerp(c, s), 0),
@@ -749,7 +752,7 @@ sheet(slabs, "Ten grey squares of woven pattern.", ["s = 3"])
 #
 # so one samples from $\pi_w(x) \propto p(x)\,p(y\mid x)^w$, the data, sharpened by a power of the classifier
 # (*tempered*, in the language of physics; figure 2 of Ho & Salimans shows such densities). That is true of $w = 0$ and
-# $w = 1$, and of nothing else. A walk ends in $\pi_w$ if it follows, at each $t$, the score of *noised* $\pi_w$.
+# $w = 1$, and in general of no other. A walk ends in $\pi_w$ if it follows, at each $t$, the score of *noised* $\pi_w$.
 # Noising is an average over clean pictures. Write it out:
 #
 # $$ \pi_{w,t}(x) \propto \int \mathcal N(x;\ \alpha x_0, \sigma^2 I)\; p(x_0)\; p(y\mid x_0)^w \,dx_0
@@ -908,7 +911,7 @@ guesses = {f"w = {w}": torch.stack([state.x0.mean() for state in walk]) for w, w
 
 # %%
 when = times(100)[:-1]
-alt = "The mean guess for w = 5 starts at 5 and falls to 2; for w = 3 from 3 to 1.6; for w = 1 it stays at 1."
+alt = "The mean guess starts at w, falls to 1.6 (w = 5) or 1.4 (w = 3), and rises a little; for w = 1 it stays at 1."
 plot.curves(when, guesses, alt, "t (the walk goes from right to left)", "mean guess of $x_0$")
 
 # %%
@@ -917,21 +920,28 @@ for w in walks:
 assert 1.5 < ends[3].mean() < 1.8 and quantiles(tempered(3)).mean() < 1.2
 
 # %% [markdown]
-# Each walk sets out for $w$ and is called back too late. (The mean of $\pi_3$ is 1.1, the samples' is 1.6.)
+# Each walk sets out for $w$ and, for $w > 1$, is called back too late. (The mean of $\pi_3$ is 1.1, that of the samples
+# 1.6.) The last rise is no push any more: where the class is certain, the guess is
+# $m + \frac{\alpha^2c^2}{V}(x/\alpha - m)$, whose factor goes to 1 as the noise goes. A point that lies too far right
+# is taken at its word, and stays there.
 #
 # ### Three answers in closed form
 #
 # There is one case in which everything can be written down (Bradley & Nakkiran 2024): the class $\mathcal N(0, c^2)$
-# lies *inside* a wider $\mathcal N(0, s^2)$ of all data. Divide $x_t$ by $\alpha$, and let $u = \sigma^2/\alpha^2$,
-# which runs from $\infty$ to 0. The densities have variances $c^2 + u$ and $s^2 + u$, and the walk without noise obeys
-# $dz/du = -\frac12\,$score, that is
+# lies *inside* a wider $\mathcal N(0, s^2)$ of all data. ($c$ and $s$ are widths here.) Let $z = x_t/\alpha$ and
+# $\tau = \sigma^2/\alpha^2$, which runs from $\infty$ to 0. The densities of $z$ have variances $c^2 + \tau$ and
+# $s^2 + \tau$. The walk without noise obeys (8.4), whose clock is $\sqrt\tau$ and whose $\hat\epsilon$ is
+# $-\sqrt\tau$ times the score of $z$; so $dz/d\tau = -\frac12\,$score, that is
 #
-# $$ \frac{dz}{du} = \frac z2\Big(\frac{w}{c^2+u} + \frac{1-w}{s^2+u}\Big) \quad\Rightarrow\quad
-# z \propto (c^2+u)^{w/2}\,(s^2+u)^{(1-w)/2} , $$
+# $$ \frac{dz}{d\tau} = k z/2, \quad k = \frac{w}{c^2+\tau} + \frac{1-w}{s^2+\tau} \quad\Rightarrow\quad
+# z \propto (c^2+\tau)^{w/2}\,(s^2+\tau)^{(1-w)/2} , $$
 #
-# which starts as noise of size $\sqrt u$ and ends, at $u = 0$, with the factor $c^w s^{1-w}$. With fresh noise in every
-# step (chapter 03's sampler) the variance $P$ obeys $dP/du = 2P\,\big(\frac{w}{c^2+u} + \frac{1-w}{s^2+u}\big) - 1$,
-# which can be solved as well; and the tempered density can be read off by adding up exponents. The three variances are
+# which starts as noise of size $\sqrt\tau$ and ends, at $\tau = 0$, with the factor $c^w s^{1-w}$. With fresh noise
+# (chapter 03's sampler) a small step $\delta$ of $\tau$ adds $\delta$ times the score, and noise of variance $\delta$:
+# the variance $P$ becomes $(1 - 2k\delta)P + \delta$, so $dP/d\tau = 2kP - 1$. The solution that starts as
+# $P \approx \tau$ is $H(\tau)\int_\tau^\infty dr/H(r)$ with $H = (c^2+\tau)^{2w}(s^2+\tau)^{2-2w}$; with
+# $(c^2+r)/(s^2+r)$ as the new variable the integral is that of a power. The tempered
+# density is read off by adding up exponents. The three variances are
 #
 # $$ \text{tempered: } \Big(\frac w{c^2} + \frac{1-w}{s^2}\Big)^{-1}, \qquad
 # \text{walk without noise: } c^{2w}\,s^{2-2w}, \qquad
@@ -974,7 +984,7 @@ for w in (1, 2, 3):
 print("   w  tempered   without noise, measured   with noise, measured")
 for w in (1, 2, 3):
     (sharp, still, shaken), (still_seen, shaken_seen) = three_variances(w), two_measured(w)
-    assert abs(still_seen / still - 1) < 0.01 and abs(shaken_seen / shaken - 1) < 0.05
+    assert abs(still_seen / still - 1) < 0.01 and abs(shaken_seen / shaken - 1) < 0.08
     print(f"{w:4} {sharp:9.2f} {still:11.2f} {still_seen:13.2f} {shaken:12.2f} {shaken_seen:10.2f}")
 
 # %% [markdown]
@@ -1045,7 +1055,8 @@ from minidiff.metrics import frechet, precision_recall
 
 index = torch.stack([torch.nonzero(test.y == k)[:60, 0] for k in range(10)], 1)  # (60, 10)
 reference, others = (test.tensor(part.flatten()) for part in (index[:30], index[30:]))  # 300 photographs each
-bank = torch.cat([judge.features(x) for x in test.tensor().split(500)])
+apart = ~torch.isin(torch.arange(len(test.y)), index[30:].flatten())  # `others` must not be compared with themselves
+bank = torch.cat([judge.features(x) for x in test.tensor().split(500)])[apart]
 peers = judge.features(reference)
 
 
@@ -1096,11 +1107,13 @@ lowest = strengths[column["Frechet"].index(min(column["Frechet"]))]
 assert 1 <= lowest <= 2 and column["Frechet"][-1] > min(column["Frechet"]) + 1
 
 # %% [markdown]
-# No. The label is read the better the harder one asks, and in the end better than that of real photographs: at $w = 8$
-# each picture is a clearer example of its class than reality. Spread falls from the start, recall from $w = 1$ on. The
-# Fréchet distance, which sees both, is lowest in between, at a $w$ from 1 to 2 here. Ho & Salimans found the same on
-# ImageNet: the best Fréchet distance at a small weight, the best score for recognisable pictures at the largest. There
-# is no best $w$, there is a price list. The same in pictures, a row for each $w$, a column for each noise and label:
+# No. The label is read the better the harder one asks, and in the end better than that of real photographs, by this
+# judge, who is content with a few marks: look at the sandal below, at $w = 8$ a scrap. Precision rises until about
+# $w = 2$ and then stays. Spread falls from the start, recall from $w = 1$ on. The Fréchet distance, which sees both, is
+# lowest between $w = 1$ and $1.5$: by this measure hardly any guidance is wanted, and at $w = 2$ one already pays. Ho &
+# Salimans found the same on ImageNet: the best Fréchet distance at our $w$ of 1.1 to 1.3, the best score for
+# recognisable pictures at 5 and more. There is no best $w$, there is a price list. The same in pictures, a row for
+# each $w$, a column for each noise and label:
 
 # %%
 alt = "Eight rows, w from 0 to 8: odd mixtures turn into the ten classes, then flatten into bright, simple shapes."
@@ -1222,7 +1235,7 @@ alt = "Four rows at w = 8: plain, hard and white; clipped and rescaled, softer; 
 sheet(torch.cat([x[:10] for x in remedies.values()]), alt, list(remedies))
 
 # %% [markdown]
-# Clipping and rescaling take away about half of the extra white. They do not bring back the variety that is gone. And
+# Clipping and rescaling take away about half of the extra white. (Whether variety comes back we have not measured.) And
 # the dynamic threshold *ruins* our pictures: it was made for photographs in colour, whose values lie around zero. Here
 # most of a picture is black, $-1$ exactly; divided by the largest value it becomes grey, step after step, a picture
 # that the network has never seen. Remedies have assumptions, too.
@@ -1283,7 +1296,7 @@ def by_guesses(a, b):
 # %%
 blends = [blend(*pair) for pair in ((1, 3), (7, 9)) for blend in (by_rows, by_guesses)]
 assert all(torch.allclose(blends[k][[0, -1]], blends[k + 1][[0, -1]], atol=0.02) for k in (0, 2))  # the pure ends
-alt = "Four rows: trousers close to a dress, twice; a sneaker grows into a boot, twice. No double exposures."
+alt = "Four rows: trousers close to a dress, twice; a sneaker grows into a boot, twice. Hardly a double exposure."
 sheet(torch.cat(blends), alt, ["rows", "guesses"] * 2)
 
 # %% [markdown]
@@ -1481,9 +1494,10 @@ assert torch.allclose(at_top, cfg(denoiser, asked[:2], null, 4)(noise(2, 22), 0.
 # - A model with and without label *is* a classifier (9.3). Guidance goes from the answer without towards the answer
 #   with, and beyond: $u + w\,(c - u)$ (9.4). Look up from where a code counts: $w$ or $w + 1$.
 # - What is sampled is not the tempered density: a power of a mean is not the mean of a power (9.7). The first guess is
-#   $w$ times too far out (9.8), unusual members of a class vanish first, and the sampler matters (9.9).
+#   $w$ times too far out (9.8, two classes on a line), members that resemble another class vanish first, and the
+#   sampler matters (9.9).
 # - Accuracy and precision rise, recall and spread fall; the Fréchet distance is best at a modest $w$. Ask in the middle
-#   of the walk and most of the price is saved.
+#   and late in the walk, not at its start, and most of the price is saved.
 #
 # So far a picture was a heap of 1,024 pixels, and each step of the walk handled them all. Next: a code for pictures
 # that is much shorter, the autoencoder.
