@@ -233,6 +233,8 @@ from minidiff.train import TrainConfig, Training, train, train_step
 
 digits, unseen_digits = load("digits"), load("digits", "test")
 tiny = {"width": 16, "patch": 1}
+
+# %%
 theirs = Training(new_denoiser(**tiny), TrainConfig(precision="fp32"))
 their_losses = torch.tensor([p.loss for p in train(theirs, digits, steps=20)])
 
@@ -319,6 +321,8 @@ by_strata, by_chance = (losses_at(u, generator).view(batches, 64) for u in (stra
 # %%
 spread, between = by_strata.var(0).mean(), by_strata.mean(0).var()  # column k: the times of part k
 measured = {"strata": by_strata.mean(1).var(), "independent": by_chance.mean(1).var()}
+
+# %%
 assert abs(measured["strata"] / (spread / 64) - 1) < 0.2
 assert abs(measured["independent"] / ((spread + between) / 64) - 1) < 0.2
 assert between / (spread + between) > 0.65
@@ -970,6 +974,8 @@ picture
 mean = {name: float(loss.mean()) for name, loss in fresh.items()}
 assert mean["this one"] < mean["new network"] / 3
 assert mean["memory"] > mean["new network"] and (fresh["memory"] > fresh["this one"])[:4].all()
+
+# %%
 assert (known["memory"] < 1.05 * known["this one"]).all() and known["memory"].mean() < known["this one"].mean() / 2
 assert abs(known["this one"].mean() / mean["this one"] - 1) < 0.1
 
@@ -1220,6 +1226,8 @@ for p in train(colourist, emoji, seconds=COLOUR_SECONDS):
 # %%
 unseen_emoji, (master, about) = load("emoji", "test"), load_denoiser(shipped("emoji.safetensors"))
 finished = generate(master, every_label(8, 8), (3, 32, 32), seed=3)
+
+# %%
 first, *_, last = sketches.values()
 alt = "Three rows of eight: coloured grain, then soft coloured clouds on white, then faces, figures and signs."
 strips([first, last, finished], alt, [f"{min(sketches)} s", f"{max(sketches)} s", "shipped"])
