@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
-from torch import Tensor
+from torch import Tensor, nn
 
 from minidiff.denoiser import Denoiser
 from minidiff.nets.mlp import MLP, MLPConfig
@@ -123,14 +123,21 @@ def save_denoiser(path: str | Path, denoiser: Denoiser, meta: dict) -> None:
 def load_denoiser(path: str | Path, prefix: str = "") -> tuple[Denoiser, dict]:
     """(denoiser in float32, ready to sample; meta). prefix picks one of several sets of weights in the file."""
     tensors, meta = load(path)
-    denoiser = build(meta["denoiser"])
+    return restore(build(meta["denoiser"]), tensors, prefix, path), meta
+
+
+def restore(module: nn.Module, tensors: dict[str, Tensor], prefix: str, path: str | Path) -> nn.Module:
+    """The module with the weights named prefix..., in float32, frozen. CheckpointError if they do not fit."""
     weights = {name.removeprefix(prefix): tensor.float() for name, tensor in tensors.items() if name.startswith(prefix)}
-    missing, unexpected = denoiser.load_state_dict(weights, strict=False)
+    try:
+        missing, unexpected = module.load_state_dict(weights, strict=False)
+    except RuntimeError as error:  # shapes that differ
+        raise CheckpointError(f"{path}: {error}") from None
     if missing or unexpected:
         raise CheckpointError(
             f"{path}: the weights do not fit the described network; missing {missing[:3]}, unexpected {unexpected[:3]}"
         )
-    return denoiser.eval().requires_grad_(False), meta
+    return module.eval().requires_grad_(False)
 
 
 def _digest(tensors: dict[str, Tensor], text: str) -> str:

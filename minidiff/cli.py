@@ -18,8 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minidiff.checkpoint import write_atomically
-from minidiff.generate import GUIDANCE, STEPS, best_device, every_label, generate
-from minidiff.runs import SAMPLES, Run, load_trained
+from minidiff.evaluate import evaluate, wishes
+from minidiff.generate import GUIDANCE, STEPS, Model, best_device
+from minidiff.models import Task, load_trained
+from minidiff.runs import SAMPLES, Run
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,22 +54,37 @@ def parser() -> argparse.ArgumentParser:
         "--seconds", type=positive(float), help="budget in training seconds, in all (180 if --steps is not given)"
     )
     train.add_argument("--steps", type=positive(int), help="budget in steps, in all")
+    train.add_argument("--latent", action="store_true", help="diffusion on the codes of an autoencoder, trained first")
+    train.add_argument(
+        "--text", action="store_true", help="ask by the words of a caption, not by a label: emoji, scenes"
+    )
     train.add_argument("--resume", action="store_true", help="go on with the run in --out")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
+    train.add_argument(
+        "--cooldown",
+        type=share,
+        default=0.0,
+        help="last share of the budget, over which the learning rate falls to zero: better at its end, and a run that "
+        "goes on beyond it differs from one that had the whole budget at once (0)",
+    )
     train.set_defaults(command=run_train)
 
     drawing = argparse.ArgumentParser(add_help=False)
     drawing.add_argument("run", type=Path, help="folder of a run, or a checkpoint file")
     drawing.add_argument("--steps", type=positive(int), default=STEPS, help=f"denoising steps ({STEPS})")
     drawing.add_argument(
-        "--guidance", type=float, default=GUIDANCE, help=f"0 ignores the labels, 1 is plain ({GUIDANCE})"
+        "--guidance", type=float, default=GUIDANCE, help=f"0 ignores label and prompt, 1 is plain ({GUIDANCE})"
     )
     drawing.add_argument("--seed", type=int, default=0)
 
     sample = commands.add_parser("sample", parents=[drawing], help="draw pictures from a trained model")
     sample.add_argument("--n", type=positive(int), default=64, help="how many (64)")
-    sample.add_argument("--label", type=int, help="one label for all; without it every label in turn")
+    wish = sample.add_mutually_exclusive_group()
+    wish.add_argument("--label", type=int, help="one label for all; without it every label in turn")
+    wish.add_argument(
+        "--prompt", help="one prompt for all, of a model trained with --text; else known captions in turn"
+    )
     sample.add_argument("--out", type=Path, default=Path(SAMPLES), help=".png for a sheet, .npz for numbers")
     sample.set_defaults(command=run_sample)
 
@@ -102,27 +119,29 @@ def run_train(args) -> int:
     from minidiff.train import TrainConfig, bar
 
     images = load(args.data)
-    device = best_device()
+    device, task = best_device(), Task(args.latent, args.text)
     seconds = 180.0 if args.seconds is None and args.steps is None else args.seconds
     if args.resume:
-        run = Run.resume(args.out, images, device)
+        run = Run.resume(args.out, images, device, task)
     else:
-        run = Run.start(args.out, images, TrainConfig(seed=args.seed, precision=args.precision), device)
+        config = TrainConfig(seed=args.seed, precision=args.precision, cooldown=args.cooldown)
+        run = Run.start(args.out, images, config, device, task)
     try:
         for _ in bar(run.train(images, args.steps, seconds)):
             pass
     except KeyboardInterrupt:
         budget = f"--steps {args.steps}" if args.steps else f"--seconds {seconds:g}"
+        flags = "".join(f"--{name} " for name in ("latent", "text") if getattr(args, name))
         print(
-            f"stopped and saved at step {run.training.step}; go on with:\n"
-            f"python -m minidiff train --data {args.data} {budget} --out {args.out} --resume",
+            f"stopped and saved at step {run.step}; go on with:\n"
+            f"python -m minidiff train --data {args.data} {flags}{budget} --out {args.out} --resume",
             file=sys.stderr,
         )
         return 130
-    classes = len(run.about["classes"])
-    samples = generate(run.training.ema.module, every_label(max(64, classes), classes), images.shape)
-    write_sheet(args.out / SAMPLES, samples)
-    print(f"{run.training.step} steps in {run.training.seconds:.0f} s; samples are in {args.out / SAMPLES}")
+    model = run.model()
+    n = 64 if args.text else max(64, len(model.classes))
+    write_sheet(args.out / SAMPLES, model.draw(wishes(model, args.data, n)))
+    print(f"{run.step} steps in {run.seconds:.0f} s; samples are in {args.out / SAMPLES}")
     return 0
 
 
@@ -130,43 +149,58 @@ def run_sample(args) -> int:
     """Draws --n pictures into a sheet or an archive."""
     if args.out.suffix not in (".png", ".npz"):
         raise ValueError(f"expected --out to end in .png or .npz, got {args.out}")
-    denoiser, meta = load_trained(args.run)
-    classes = meta["classes"]
-    if args.label is None:
-        labels = every_label(args.n, len(classes))
-    elif 0 <= args.label < len(classes):
-        labels = torch.full((args.n,), args.label)
-    else:
-        known = ", ".join(f"{i} {name}" for i, name in enumerate(classes))
-        raise ValueError(f"expected a --label among {known}; got {args.label}")
-    x = generate(denoiser.to(best_device()), labels, tuple(meta["size"]), args.steps, args.guidance, args.seed)
+    model, meta = load_trained(args.run)
+    cond = wanted(model, meta["data"], args)
+    x = model.to(best_device()).draw(cond, args.steps, args.guidance, args.seed)
     if args.out.suffix == ".npz":
-        write_numbers(args.out, x, labels)
+        write_numbers(args.out, x, cond)
     else:
         write_sheet(args.out, x)
     print(f"{args.n} samples are in {args.out}")
     return 0
 
 
+def wanted(model: Model, data: str, args) -> Tensor:
+    """What --label or --prompt asks for, n times: labels (n,) or tokens (n, L)."""
+    if args.prompt is not None:
+        return model.prompts([args.prompt] * args.n)
+    if args.label is None:
+        return wishes(model, data, args.n)
+    if model.vocabulary is not None:
+        raise ValueError(f"this model was trained with --text: expected a --prompt, got --label {args.label}")
+    if not 0 <= args.label < len(model.classes):
+        known = ", ".join(f"{i} {name}" for i, name in enumerate(model.classes))
+        raise ValueError(f"expected a --label among {known}; got {args.label}")
+    return torch.full((args.n,), args.label)
+
+
 def run_evaluate(args) -> int:
     """Prints a table of scores and writes them beside the run as JSON."""
-    from minidiff.data import load
-    from minidiff.metrics import load_classifier, report
-
-    denoiser, meta = load_trained(args.run)
-    train, test = load(meta["data"]), load(meta["data"], "test")
-    labels = every_label(args.n, len(meta["classes"]))
-    x = generate(denoiser.to(best_device()), labels, tuple(meta["size"]), args.steps, args.guidance, args.seed)
-    scores = report(x, labels, train, test, load_classifier(meta["data"]))
+    model, meta = load_trained(args.run)
+    scores = evaluate(model.to(best_device()), meta["data"], args.n, args.steps, args.guidance, args.seed)
     scores |= {"steps": args.steps, "guidance": args.guidance, "seed": args.seed}
     print(f"{scores['pictures']} pictures, features: {scores['features']}")
     print(f"{'':28}{'generated':>12}{'real, held out':>16}")
     for name, value in scores["generated"].items():
         print(f"{name.replace('_', ' '):28}{value:12.4g}{scores['real_held_out'][name]:16.4g}")
+    if "bits_per_dim" in scores:
+        print(f"{'bits per dimension, at most':28}{scores['bits_per_dim']:28.4g}")
+    if "attributes" in scores:
+        seen, held_out = scores["attributes"]["seen"], scores["attributes"]["held_out"]
+        print(f"{'right, of what was asked':28}{'seen':>12}{'held-out pairs':>16}")
+        for name, value in seen.items():
+            print(f"{name:28}{value:12.1%}{held_out[name]:16.1%}")
     out = (args.run if args.run.is_dir() else args.run.parent) / "evaluation.json"
     write_atomically(out, json.dumps(scores, indent=1).encode())
     print(f"the same as JSON is in {out}")
     return 0
+
+
+def share(text: str) -> float:
+    """An argparse type: a number from 0 to 1."""
+    if not 0 <= float(text) <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text}")
+    return float(text)
 
 
 def write_sheet(path: Path, x: Tensor) -> None:
@@ -180,6 +214,6 @@ def write_sheet(path: Path, x: Tensor) -> None:
 
 
 def write_numbers(path: Path, x: Tensor, y: Tensor) -> None:
-    """x float32 (n, C, H, W) in [-1, 1] and y int64 (n,) as a NumPy archive."""
+    """x float32 (n, C, H, W) in [-1, 1] and y int64, labels (n,) or tokens (n, L), as a NumPy archive."""
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, x=x.numpy(), y=y.numpy())

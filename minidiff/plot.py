@@ -72,6 +72,33 @@ def images(x: Tensor, alt: str, columns: int = 10, titles: Sequence[str] = ()) -
     return picture
 
 
+def strips(rows: Mapping[str, Tensor], alt: str, above: Sequence[str] = ()) -> Picture:
+    """Named rows of images (B, C, H, W) in [-1, 1] (others are clipped), dot by dot: no pixel is smoothed.
+
+    `above` has words for each column. Images under 64 pixels are enlarged by a whole factor.
+    """
+    for x in rows.values():
+        if x.ndim != 4 or x.shape[1] not in (1, 3):
+            raise ValueError(f"expected rows of images (B, 1 or 3, H, W), got {tuple(x.shape)}")
+    first = next(iter(rows.values()))
+    zoom, most = max(1, 64 // first.shape[3]), max(map(len, rows.values()))
+    h, w = first.shape[2] * zoom + 3, first.shape[3] * zoom + 3
+    left, top = 12 + 7 * max(map(len, rows)), 16 * max((1 + text.count("\n") for text in above), default=0)
+    width, height = left + most * w, top + len(rows) * h
+    picture = Picture(alt, width / 100, height / 100)
+    picture.set_layout_engine("none")
+    for i, (name, x) in enumerate(rows.items()):
+        y = height - top - i * h  # of the row's upper edge
+        picture.text(left / width - 0.006, (y - h / 2) / height, name, ha="right", va="center", fontsize=9)
+        big = x.detach().float().cpu().clamp(-1, 1).add(1).div(2)
+        big = big.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3).expand(-1, 3, -1, -1)
+        for k, image in enumerate(big.permute(0, 2, 3, 1).numpy()):
+            picture.figimage(image, xo=left + k * w, yo=y - h + 3)
+    for k, text in enumerate(above):
+        picture.text((left + (k + 0.5) * w) / width, 1, text, ha="center", va="top", fontsize=8)
+    return picture
+
+
 def curves(x: Tensor, lines: Mapping[str, Tensor], alt: str, xlabel: str, ylabel: str, **scale: str) -> Picture:
     """Named lines over x (N,); scale passes xscale= and yscale= ("log") to the axes."""
     picture, (ax,) = figure(alt)

@@ -1,9 +1,10 @@
 """How does a network learn to denoise?
 
     repeat: images x0; for each a time t and noise eps; x_t = alpha x0 + sigma eps; a step down |x0_hat - x0|^2 w(t)
-(Ho et al. 2020, Alg. 1; eq. 7.1). `train` is a generator: what is printed, drawn or saved is up to the loop that
-runs it. Step k draws the same images, times and noise whenever it runs, for all its random numbers come from
-(seed, k): a run that stopped and went on equals one that never stopped.
+(Ho et al. 2020, Alg. 1; eq. 7.1), or down another objective: an autoencoder learns by the same loop. `train` is a
+generator: what is printed, drawn or saved is up to the loop that runs it. Step k draws the same images, times and
+noise whenever it runs, for all its random numbers come from (seed, k): a run that stopped and went on equals one
+that never stopped.
 """
 
 import contextlib
@@ -11,26 +12,25 @@ import copy
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from minidiff.denoiser import Denoiser
-from minidiff.guidance import drop_labels
-from minidiff.losses import denoising_loss, sample_times, weight
+from minidiff.latent import Codes
 from minidiff.muon import Muon, hidden_weights
-from minidiff.process import noise_like
+from minidiff.objectives import denoising
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The recipe. Nothing in it depends on how long a run will be, so any run can be continued."""
+    """The recipe. Without a cooldown nothing in it depends on how long a run will be: any run can be continued."""
 
     batch_size: int = 64
     lr: float = 3e-3
     warmup: int = 100  # steps until the learning rate is reached
+    cooldown: float = 0.0  # last share of the budget, over which the learning rate falls to zero
     clip: float = 1.0  # largest norm of the gradient
     ema_gamma: float = 6.94  # the average of the weights reaches back over about a tenth of the run so far
     label_dropout: float = 0.1  # share of labels replaced by the null label, for guidance
@@ -73,12 +73,17 @@ class Ema:
 class Training:
     """What a run must remember to go on: the weights, their average, the optimisers, the step, the seconds spent."""
 
-    def __init__(self, denoiser: Denoiser, config: TrainConfig = TrainConfig()):  # noqa: B008 (frozen)
-        self.config = config
-        self.denoiser = denoiser.to(memory_format=torch.channels_last)
-        self.ema = Ema(denoiser, config.ema_gamma)
-        hidden = hidden_weights(denoiser)
-        rest = [p for p in denoiser.parameters() if not any(p is weight for weight in hidden)]
+    def __init__(
+        self,
+        model: nn.Module,
+        config: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
+        objective: Callable = denoising,
+    ):
+        self.config, self.objective = config, objective
+        self.model = model.to(memory_format=torch.channels_last)
+        self.ema = Ema(model, config.ema_gamma)
+        hidden = hidden_weights(model)
+        rest = [p for p in model.parameters() if not any(p is weight for weight in hidden)]
         self.optimizers = [torch.optim.AdamW(rest, config.lr, (0.9, 0.99), fused=True)]
         self.optimizers += [Muon(hidden, config.lr)] if hidden else []  # a very narrow network has none
         self.autocast_dtype = autocast_dtype(self.device, config.precision)
@@ -86,7 +91,7 @@ class Training:
 
     @property
     def device(self) -> torch.device:
-        return next(self.denoiser.parameters()).device
+        return next(self.model.parameters()).device
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors of the run under flat names, for a checkpoint."""
@@ -96,7 +101,7 @@ class Training:
             for i, state in optimizer.state_dict()["state"].items()
             for name, tensor in state.items()
         }
-        weights = {f"denoiser.{name}": tensor for name, tensor in self.denoiser.state_dict().items()}
+        weights = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         average = {f"ema.{name}": tensor for name, tensor in self.ema.module.state_dict().items()}
         return weights | average | moments
 
@@ -106,7 +111,7 @@ class Training:
         def part(prefix: str) -> dict[str, Tensor]:
             return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
-        self.denoiser.load_state_dict(part("denoiser."))
+        self.model.load_state_dict(part("model."))
         self.ema.module.load_state_dict(part("ema."))
         for optimizer in self.optimizers:
             weights = [p for group in optimizer.param_groups for p in group["params"]]
@@ -132,11 +137,12 @@ def train(training: Training, data, steps: int | None = None, seconds: float | N
     def fraction() -> float:
         return max(training.step / steps if steps else 0.0, training.seconds / seconds if seconds else 0.0)
 
-    check_range(data[torch.arange(min(64, len(data)))][0])
+    if not isinstance(data, Codes):
+        check_range(data[torch.arange(min(64, len(data)))][0])
     while fraction() < 1:
         with uninterrupted():
             began = time.perf_counter()
-            loss, lr = train_step(training, data)
+            loss, lr = train_step(training, data, fraction())
             took = time.perf_counter() - began
             training.step, training.seconds = training.step + 1, training.seconds + took
         yield Progress(
@@ -144,20 +150,17 @@ def train(training: Training, data, steps: int | None = None, seconds: float | N
         )
 
 
-def train_step(training: Training, data) -> tuple[float, float]:
-    """One step down the loss (eq. 7.1): (loss, learning rate). The weights stay if the loss is not finite."""
-    config, denoiser, device = training.config, training.denoiser, training.device
+def train_step(training: Training, data, fraction: float = 0.0) -> tuple[float, float]:
+    """One step down the objective (eq. 7.1), a fraction of the budget being spent: (loss, learning rate). The weights
+    stay if the loss is not finite."""
+    config, model = training.config, training.model
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + training.step)
-    x0, *cond = data[batch_index(training.step, len(data), config.batch_size, config.seed)]
-    t = sample_times(len(x0), generator).to(device)  # (B,)
-    eps = noise_like(x0, generator).to(device)  # (B, ...)
-    if cond:
-        cond = [drop_labels(cond[0], denoiser.net.config.classes, config.label_dropout, generator).to(device)]
-
-    with torch.autocast(device.type, training.autocast_dtype, enabled=training.autocast_dtype is not None):
-        losses = denoising_loss(denoiser, x0.to(device), eps, t, denoiser.schedule, *cond)  # (B,)
-    loss = (weight(config.weighting, t, denoiser.schedule) * losses).mean()
+    batch = data[batch_index(training.step, len(data), config.batch_size, config.seed)]
+    with torch.autocast(training.device.type, training.autocast_dtype, enabled=training.autocast_dtype is not None):
+        loss = training.objective(model, batch, config, generator)
     lr = config.lr * min(1.0, (training.step + 1) / config.warmup)
+    if config.cooldown:
+        lr *= min(1.0, (1 - fraction) / config.cooldown)
     if not torch.isfinite(loss):
         raise ValueError(
             f"the loss is {loss.item()} at step {training.step + 1} (learning rate {lr:.3g}), expected a finite "
@@ -165,13 +168,13 @@ def train_step(training: Training, data) -> tuple[float, float]:
             f"the weights are those of step {training.step}"
         )
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(denoiser.parameters(), config.clip)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
     for optimizer in training.optimizers:
         for group in optimizer.param_groups:
             group["lr"] = lr
         optimizer.step()
         optimizer.zero_grad()
-    training.ema.update(denoiser, training.step + 1)
+    training.ema.update(model, training.step + 1)
     return loss.item(), lr
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from minidiff.checkpoint import load
 from minidiff.cli import main
 from minidiff.generate import best_device, every_label, generate
-from minidiff.runs import load_trained
+from minidiff.models import load_trained
 
 
 def train(out, *more, data="digits"):
@@ -101,8 +101,7 @@ def test_samples_as_a_picture(run, tmp_path):
 
 def test_the_batches_of_generate_leave_no_trace(run):
     """105 pictures are drawn in two batches; the first five of the second are what they would be alone."""
-    denoiser, _ = load_trained(run)
-    labels = every_label(105, 10)
+    denoiser, labels = load_trained(run)[0].denoiser, every_label(105, 10)
     together = generate(denoiser, labels, (1, 8, 8), steps=2)
     noise = torch.randn((105, 1, 8, 8), generator=torch.Generator().manual_seed(0))
     from minidiff.guidance import cfg

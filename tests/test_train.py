@@ -100,11 +100,11 @@ def test_warm_up_reaches_the_learning_rate():
 def test_the_first_step_moves_by_its_learning_rate_and_the_average_goes_with_it():
     """Adam's first step is lr sign(gradient), and at step 1 the average is the weights after it."""
     training = tiny(lr=1e-3, warmup=4)
-    before = training.denoiser.net.head[0].bias.clone()
+    before = training.model.net.head[0].bias.clone()
     run(training, 1)
-    moved = training.denoiser.net.head[0].bias - before
+    moved = training.model.net.head[0].bias - before
     torch.testing.assert_close(moved.abs(), torch.full_like(moved, 0.25e-3), rtol=0.02, atol=0)
-    for average, p in zip(training.ema.module.parameters(), training.denoiser.parameters(), strict=True):
+    for average, p in zip(training.ema.module.parameters(), training.model.parameters(), strict=True):
         assert torch.equal(average, p)
 
 
@@ -115,13 +115,13 @@ def test_a_step_draws_times_noise_and_labels_for_each_image(monkeypatch):
         drawn.append((x0, eps, t, cond))
         return denoising_loss(denoise, x0, eps, t, schedule, cond)
 
-    monkeypatch.setattr("minidiff.train.denoising_loss", spy)
+    monkeypatch.setattr("minidiff.objectives.denoising_loss", spy)
     training = tiny(label_dropout=0.5)
     losses = run(training, 4)
     x0, eps, t, labels = (torch.stack(column) for column in zip(*drawn, strict=True))  # (4, 8, ...)
     assert (t.diff(dim=1) > 0).all()  # one in each eighth of [0, 1]
     assert len(eps.flatten(2).sum(2).unique()) == 4 * 8
-    assert 0.2 < (labels == training.denoiser.net.config.classes).double().mean() < 0.8
+    assert 0.2 < (labels == training.model.net.config.null).double().mean() < 0.8
     v = target("v", x0[0], eps[0], t[0], Cosine())
     assert losses[0] == pytest.approx(v.square().mean().item(), rel=1e-4)  # a new network answers v = 0
 
@@ -145,8 +145,8 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_weights():
     run(training, 3)
     before = {k: v.clone() for k, v in training.tensors().items()}
     with torch.no_grad():
-        training.denoiser.net.head[0].bias.fill_(float("inf"))
-    before["denoiser.net.head.0.bias"].fill_(float("inf"))
+        training.model.net.head[0].bias.fill_(float("inf"))
+    before["model.net.head.0.bias"].fill_(float("inf"))
     with pytest.raises(
         ValueError, match=r"the loss is (inf|nan) at step 4 \(learning rate .*\).*smaller learning rate"
     ):
@@ -215,7 +215,7 @@ def test_precision():
         autocast_dtype(cpu, "fp16")
     training = tiny(precision="bf16")
     losses = run(training, 60)
-    assert sum(losses[-10:]) < sum(losses[:10]) and training.denoiser.net.head[0].weight.dtype == torch.float32
+    assert sum(losses[-10:]) < sum(losses[:10]) and training.model.net.head[0].weight.dtype == torch.float32
 
 
 def test_bar_passes_everything_on(capfd):

@@ -94,14 +94,14 @@ def _reach(shape: str, size: str) -> float:
 def _fits(centres: Sequence[Sequence[float]], reach: Sequence[float]) -> bool:
     """Whether no two items come closer than they reach, and each is in a clear relation to the first."""
     discs = zip(centres, reach, strict=True)
-    return all(_direction(centres[0], centre) for centre in centres[1:]) and all(
+    return all(direction(centres[0], centre) for centre in centres[1:]) and all(
         math.dist(a, b) > r + s for (a, r), (b, s) in combinations(discs, 2)
     )
 
 
 def relation(a: Item, b: Item) -> str:
     """The relation of a to b, one of `RELATIONS`. ValueError where no single one fits."""
-    found = _direction((a.x, a.y), (b.x, b.y))
+    found = direction((a.x, a.y), (b.x, b.y))
     if found is None:
         raise ValueError(
             f"expected centres that differ along one axis by {MARGIN} more than along the other, got {a} and {b}"
@@ -109,9 +109,10 @@ def relation(a: Item, b: Item) -> str:
     return found
 
 
-def _direction(a: Sequence[float], b: Sequence[float]) -> str | None:
+def direction(a: Sequence[float], b: Sequence[float], margin: float = MARGIN) -> str | None:
+    """Which of `RELATIONS` a point (x, y) has to another; None where no axis wins by the margin."""
     dx, dy = a[0] - b[0], a[1] - b[1]
-    if abs(abs(dx) - abs(dy)) < MARGIN:
+    if abs(abs(dx) - abs(dy)) < margin:
         return None
     left, right, above, below = RELATIONS
     if abs(dx) > abs(dy):
@@ -140,7 +141,7 @@ def _paint(scenes: Sequence[Scene], size: int) -> Tensor:
     canvas = torch.ones(len(scenes), 3, size, size)
     owner, items = zip(*((k, item) for k, scene in enumerate(scenes) for item in scene.items), strict=True)
     colour = torch.tensor([COLOURS[item.colour] for item in items]) / 127.5 - 1  # (M, 3)
-    corner, cover = _coverage(items, size)
+    corner, cover = coverage(items, size)
     patch = cover.shape[-1]
     for m, (k, (x, y)) in enumerate(zip(owner, corner.tolist(), strict=True)):
         spot = canvas[k, :, y : y + patch, x : x + patch]  # (3, P, P)
@@ -148,7 +149,7 @@ def _paint(scenes: Sequence[Scene], size: int) -> Tensor:
     return canvas
 
 
-def _coverage(items: Sequence[Item], size: int) -> tuple[Tensor, Tensor]:
+def coverage(items: Sequence[Item], size: int) -> tuple[Tensor, Tensor]:
     """For M items the corner (x, y) of a patch of pixels, (M, 2), and how far each is covered, (M, P, P).
 
     The cover is a clipped linear function of the distance to the edge: good along it, blunter at tips.

@@ -21,6 +21,11 @@ class MLPConfig:
     width: int = 128
     blocks: int = 3
 
+    @property
+    def null(self) -> int:
+        """The label that says nothing."""
+        return self.classes
+
 
 class Block(nn.Module):
     """One residual step of a hidden vector (B, width), told the embedding (B, width)."""

@@ -4,11 +4,13 @@ A U-Net (Ronneberger et al. 2015; Ho et al. 2020, appendix B): go down to few pi
 the whole picture is one neighbourhood, come up again, and at each size hand what was seen on the way down to
 the way up. The stem folds patch x patch pixels into channels; the head unfolds them.
 Images are (B, C, H, W) with H and W divisible by `config.stride`; times (B,); labels (B,) int64 with
-`classes` as the null label. Weights are kept channels-last, in which CPUs and tensor cores convolve fastest.
+`classes` as the null label, or with `text` tokens (B, L) int64, all zero for the empty prompt. Weights are kept
+channels-last, in which CPUs and tensor cores convolve fastest.
 Each residual branch, and the head, starts at zero: a new network outputs zero (eq. 6.15).
 """
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -16,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .embed import Embedding
+from .layers import Attention, ChannelNorm, CrossAttention, ResBlock, zeroed
+from .text import TextConfig, TextEncoder
 
 
 @dataclass(frozen=True)
@@ -26,69 +30,54 @@ class UNetConfig:
     multipliers: tuple[int, ...] = (1, 2, 4)  # channels of each level, in widths; each level halves the image
     blocks: int = 1  # residual blocks per level, down and up
     patch: int = 2  # pixels folded into channels by the stem, per side
+    text: TextConfig | None = None  # what conditions: words instead of labels
 
     def __post_init__(self):
         object.__setattr__(self, "multipliers", tuple(self.multipliers))  # JSON has lists only
+        if isinstance(self.text, dict):  # and dictionaries
+            object.__setattr__(self, "text", TextConfig(**self.text))
 
     @property
     def stride(self) -> int:
         """Height and width of an image are multiples of this."""
         return self.patch * 2 ** (len(self.multipliers) - 1)
 
-
-def zeroed(layer: nn.Module) -> nn.Module:
-    """The layer, with all its parameters zero."""
-    for p in layer.parameters():
-        nn.init.zeros_(p)
-    return layer
+    @property
+    def null(self) -> int:
+        """The label, or the token at each place, that says nothing."""
+        return 0 if self.text else self.classes
 
 
-class ChannelNorm(nn.LayerNorm):
-    """LayerNorm over the channels of each pixel of (B, C, H, W): one pass over channels-last memory (eq. 6.7)."""
+class TextEmbedding(nn.Module):
+    """What a block hears of a time (B,) and tokens (B, L): a vector (B, dim) of both, and each word (B, L, width)."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-class ResBlock(nn.Module):
-    """Two convolutions added to their input; the embedding scales and shifts what lies between them (eq. 6.9)."""
-
-    def __init__(self, c_in: int, c: int, emb: int):
+    def __init__(self, dim: int, config: TextConfig):
         super().__init__()
-        self.norm1 = ChannelNorm(c_in)
-        self.conv1 = nn.Conv2d(c_in, c, 3, padding=1)
-        self.film = nn.Linear(emb, 2 * c)
-        self.norm2 = ChannelNorm(c)
-        self.conv2 = zeroed(nn.Conv2d(c, c, 3, padding=1))
-        self.skip = nn.Identity() if c_in == c else nn.Conv2d(c_in, c, 1)
+        self.time = Embedding(dim, 0)
+        self.words = TextEncoder(config)
+        self.gist = nn.Linear(config.width, dim)
 
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        scale, shift = self.film(F.silu(emb))[:, :, None, None].chunk(2, dim=1)  # (B, c, 1, 1) each
-        h = self.conv1(F.silu(self.norm1(x)))  # (B, c, H, W)
-        h = self.conv2(F.silu(torch.addcmul(shift, self.norm2(h), 1 + scale)))  # one pass for scale and shift
-        return self.skip(x) + h
+    def forward(self, t: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        words = self.words(t.new_zeros(len(t), 1, dtype=torch.long) if cond is None else cond)  # (B, L, width)
+        return self.time(t) + self.gist(words.mean(1)), words
 
 
-class Attention(nn.Module):
-    """Self-attention between all pixels (Vaswani et al. 2017; eq. 6.10), added to its input."""
+class WordBlock(nn.Module):
+    """A residual block, after which each pixel looks at the other pixels, then at the words."""
 
-    def __init__(self, c: int, heads: int):
+    def __init__(self, c_in: int, c: int, emb: int, words: int):
         super().__init__()
-        self.heads = heads
-        self.norm = ChannelNorm(c)
-        self.qkv = nn.Conv2d(c, 3 * c, 1)
-        self.out = zeroed(nn.Conv2d(c, c, 1))
+        self.block = ResBlock(c_in, c, emb)
+        self.attention = Attention(c, 4)
+        self.cross = CrossAttention(c, words, 4)
 
-    def forward(self, x: Tensor) -> Tensor:
-        qkv = self.qkv(self.norm(x)).flatten(2).unflatten(1, (3, self.heads, -1))  # (B, 3, heads, c/heads, HW)
-        q, k, v = qkv.to(self.qkv.weight.dtype).transpose(3, 4).unbind(1)  # (B, heads, HW, c/heads) each
-        with torch.autocast(x.device.type, enabled=False):  # in bfloat16 a CPU goes back through it 20 times slower
-            h = F.scaled_dot_product_attention(q, k, v)
-        return x + self.out(h.transpose(2, 3).reshape(x.shape))  # (B, c, H, W)
+    def forward(self, x: Tensor, heard: tuple[Tensor, Tensor]) -> Tensor:
+        emb, words = heard
+        return self.cross(self.attention(self.block(x, emb)), words)
 
 
 class UNet(nn.Module):
-    """Images (B, C, H, W), times (B,) and labels (B,) to images (B, C, H, W)."""
+    """Images (B, C, H, W), times (B,) and labels (B,) or tokens (B, L) to images (B, C, H, W)."""
 
     def __init__(self, config: UNetConfig):
         super().__init__()
@@ -97,14 +86,19 @@ class UNet(nn.Module):
         emb, low = 4 * config.width, widths[-1]
         folded = config.channels * config.patch**2
 
-        def blocks(c_in: int, c: int) -> nn.ModuleList:
-            return nn.ModuleList(ResBlock(c_in if i == 0 else c, c, emb) for i in range(config.blocks))
+        if config.text is None:
+            self.embed, block = Embedding(emb, config.classes), partial(ResBlock, emb=emb)
+        else:
+            self.embed = TextEmbedding(emb, config.text)
+            block = partial(WordBlock, emb=emb, words=config.text.width)
 
-        self.embed = Embedding(emb, config.classes)
+        def blocks(c_in: int, c: int) -> nn.ModuleList:
+            return nn.ModuleList(block(c_in if i == 0 else c, c) for i in range(config.blocks))
+
         self.stem = nn.Sequential(nn.PixelUnshuffle(config.patch), nn.Conv2d(folded, widths[0], 3, padding=1))
         self.down = nn.ModuleList(blocks(c, c) for c in widths[:-1])
         self.shrink = nn.ModuleList(nn.Conv2d(c, d, 2, stride=2) for c, d in pairwise(widths))
-        self.middle = nn.ModuleList([ResBlock(low, low, emb), Attention(low, 4), ResBlock(low, low, emb)])
+        self.middle = nn.ModuleList([block(low, low), Attention(low, 4), block(low, low)])
         self.grow = nn.ModuleList(nn.ConvTranspose2d(d, c, 2, stride=2) for c, d in pairwise(widths))
         self.up = nn.ModuleList(blocks(2 * c, c) for c in widths[:-1])
         self.norm = ChannelNorm(widths[0])
@@ -114,7 +108,7 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         self.check(x, t)
-        emb = self.embed(t, cond)  # (B, E)
+        emb = self.embed(t, cond)  # (B, E), and with text the words beside it
         h = self.stem(x)  # (B, width, H/patch, W/patch)
         seen = []
         for blocks, shrink in zip(self.down, self.shrink, strict=True):

@@ -308,7 +308,7 @@ def losses_at(t, generator):
     for u in t.split(16_000):
         x0, y = flat[torch.randint(len(flat), u.shape, generator=generator)]
         eps = torch.randn(x0.shape, generator=generator)
-        losses.append(weight("v", u, schedule) * denoising_loss(student.denoiser, x0, eps, u, schedule, y))
+        losses.append(weight("v", u, schedule) * denoising_loss(student.model, x0, eps, u, schedule, y))
     return torch.cat(losses)
 
 
@@ -350,8 +350,8 @@ def gradient_of_all(times_of, seed):
     generator = seeded(seed)
     x0, y = flat[torch.randint(len(flat), (64,), generator=generator)]
     t, eps = times_of(generator), torch.randn(x0.shape, generator=generator)
-    loss = (weight("v", t, schedule) * denoising_loss(student.denoiser, x0, eps, t, schedule, y)).mean()
-    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(student.denoiser.parameters()))])
+    loss = (weight("v", t, schedule) * denoising_loss(student.model, x0, eps, t, schedule, y)).mean()
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(student.model.parameters()))])
 
 
 # %%
@@ -373,14 +373,14 @@ print({name: f"variance of the gradient {v:.3f}" for name, v in noises.items()})
 # %%
 from minidiff import drop_labels
 
-table = student.denoiser.net.embed.label.weight  # one row per label; row 10 is "no label"
+table = student.model.net.embed.label.weight  # one row per label; row 10 is "no label"
 
 
 def gradient_of_null(labels, seed):
     generator = seeded(seed)
     x0, y = flat[torch.randint(len(flat), (64,), generator=generator)]
     t, eps = sample_times(64, generator), torch.randn(x0.shape, generator=generator)
-    errors = denoising_loss(student.denoiser, x0, eps, t, schedule, labels(y, generator))
+    errors = denoising_loss(student.model, x0, eps, t, schedule, labels(y, generator))
     return torch.autograd.grad((weight("v", t, schedule) * errors).mean(), table)[0][10]
 
 
@@ -607,7 +607,7 @@ assert max(last["0.003"], last["0.03"]) < 0.5 < 0.6 < min(last["0.0003"], last["
 # %%
 spoiled = flat.tensors[0].clone()
 spoiled[100, 7] = torch.nan  # one pixel of picture 100
-training = Training(student.denoiser, TrainConfig(precision="fp32"))
+training = Training(student.model, TrainConfig(precision="fp32"))
 try:
     for _ in train(training, TensorDataset(spoiled, digits.y), steps=300):
         pass
@@ -616,7 +616,7 @@ except ValueError as error:
 
 # %%
 due = next(step for step in range(99) if 100 in batch_index(step, len(flat), 64, seed=0))  # picture 100's turn
-assert training.step == due and all(p.isfinite().all() for p in training.denoiser.parameters())
+assert training.step == due and all(p.isfinite().all() for p in training.model.parameters())
 
 # %% [markdown]
 # The error names the step in which picture 100 was due (steps are counted from 1 there), and the weights are those
@@ -693,8 +693,8 @@ for (how, clip), loss in ends.items():
 
 # %%
 x0, y, t, eps = draws(20, digits, seed=0)
-layer = theirs.denoiser.net.middle[0].conv1.weight
-G = torch.autograd.grad(loss_of_v(theirs.denoiser, x0, y, t, eps), layer)[0].flatten(1).double()
+layer = theirs.model.net.middle[0].conv1.weight
+G = torch.autograd.grad(loss_of_v(theirs.model, x0, y, t, eps), layer)[0].flatten(1).double()
 U, S, Vt = torch.linalg.svd(G, full_matrices=False)
 
 # %%
@@ -759,7 +759,7 @@ def adam_only():
     torch.manual_seed(0)
     denoiser = Denoiser(MLP(MLPConfig(dim=64, classes=10, width=64)), schedule)
     training = Training(denoiser, TrainConfig(precision="fp32", warmup=20))
-    training.optimizers = [torch.optim.AdamW(training.denoiser.parameters(), betas=(0.9, 0.99), fused=True)]
+    training.optimizers = [torch.optim.AdamW(training.model.parameters(), betas=(0.9, 0.99), fused=True)]
     return torch.tensor([p.loss for p in train(training, flat, steps=300)])
 
 
@@ -780,7 +780,7 @@ assert start["AdamW alone"] < start["Muon and AdamW"] and end["Muon and AdamW"] 
 # last layer is zero are nothing to go by, and Muon steps just as far along their noise), Muon is better in the end,
 # and pays for it with more computing a step. And one learning rate for both is not the best one of each: elsewhere
 # AdamW may come level, or win. Is it more with convolutions? Ask the live run: in section 5, right below the line
-# that makes `painter`, put `painter.optimizers = [torch.optim.AdamW(painter.denoiser.parameters(), betas=(0.9,
+# that makes `painter`, put `painter.optimizers = [torch.optim.AdamW(painter.model.parameters(), betas=(0.9,
 # 0.99))]`, and compare the losses.
 
 # %% [markdown]
@@ -826,7 +826,7 @@ x0, y, t, x_t = x64, y64, t64, add_noise(x64, eps64, t64, schedule)
 with FlopCounterMode(display=False) as counter:
     batch_loss(new_denoiser()).backward()
 flops = counter.get_total_flops() / 64  # of one picture, there and back
-size = sum(p.numel() for p in painter.denoiser.parameters())
+size = sum(p.numel() for p in painter.model.parameters())
 print(f"{size / 1e6:.2f} million weights, {flops / 1e9:.2f} GFLOP a picture")
 
 # %%
@@ -999,11 +999,11 @@ print("training pictures:", {name: f"{loss.mean():.3f}" for name, loss in known.
 
 # %%
 alt = "Two rows of nearly the same ten pieces of clothing: averaged weights above, the last weights below."
-raw = generate(painter.denoiser, torch.arange(10), (1, 32, 32), seed=1)
+raw = generate(painter.model, torch.arange(10), (1, 32, 32), seed=1)
 strips([list(looks.values())[-1], raw], alt, ["averaged", "last"])
 
 # %%
-on, off = mean["this one"], by_time(painter.denoiser, unseen).mean()
+on, off = mean["this one"], by_time(painter.model, unseen).mean()
 assert on < 1.01 * off
 
 # %% tags=["nbval-ignore-output"]
@@ -1037,7 +1037,7 @@ distance, distance_real = frechet(real[0], seen), frechet(*real)
 # distance of 200 drawn pictures from 200 real ones, beside that of 200 *other* real ones (chapter 13 tells what it is):
 
 # %% tags=["nbval-ignore-output"]
-without = label_accuracy(judge(generate(painter.denoiser, wishes[:100], (1, 32, 32), steps=15, seed=2)), wishes[:100])
+without = label_accuracy(judge(generate(painter.model, wishes[:100], (1, 32, 32), steps=15, seed=2)), wishes[:100])
 print(f"read as what was asked for: {accuracy:.0%} of the drawn, {accuracy_real:.0%} of real clothes")
 fair = (read_drawn == wishes)[:100].double().mean()
 print(f"the first hundred: {fair:.0%} averaged, {without:.0%} drawn by the weights as they are")
