@@ -22,6 +22,7 @@ from minidiff.evaluate import evaluate, wishes
 from minidiff.generate import GUIDANCE, STEPS, Model, best_device
 from minidiff.models import Task, load_trained
 from minidiff.runs import SAMPLES, Run
+from minidiff.train import TrainConfig
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", action="store_true", help="go on with the run in --out")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
+    train.add_argument("--lr", type=positive(float), default=TrainConfig.lr, help=f"learning rate ({TrainConfig.lr})")
     train.add_argument(
         "--cooldown",
         type=share,
@@ -116,7 +118,7 @@ def run_doctor(args) -> int:
 def run_train(args) -> int:
     """Trains or goes on; 130 after Ctrl-C, with the line that goes on."""
     from minidiff.data import load
-    from minidiff.train import TrainConfig, bar
+    from minidiff.train import bar
 
     images = load(args.data)
     device, task = best_device(), Task(args.latent, args.text)
@@ -124,7 +126,7 @@ def run_train(args) -> int:
     if args.resume:
         run = Run.resume(args.out, images, device, task)
     else:
-        config = TrainConfig(seed=args.seed, precision=args.precision, cooldown=args.cooldown)
+        config = TrainConfig(seed=args.seed, precision=args.precision, lr=args.lr, cooldown=args.cooldown)
         run = Run.start(args.out, images, config, device, task)
     try:
         for _ in bar(run.train(images, args.steps, seconds)):

@@ -47,6 +47,12 @@ class Captioned:
         return self.images.tensor(index), self.tokens[index]
 
 
+def new_autoencoder(images: Images) -> Autoencoder:
+    """A fresh autoencoder: codes 8 pixels wide, of 4 (from 32 pixels) or 8 (from 64 pixels) channels."""
+    halvings = max(1, images.shape[1].bit_length() - 4)
+    return Autoencoder(AutoencoderConfig(channels=images.shape[0], latent=2**halvings, width=24, halvings=halvings))
+
+
 def load_trained(path: str | Path) -> tuple[Model, dict]:
     """(model with the averaged weights, meta) of a run's folder or of a checkpoint file."""
     path = Path(path) / CHECKPOINT if Path(path).is_dir() else Path(path)
@@ -74,16 +80,18 @@ def frozen_latent(tensors: dict[str, Tensor], meta: dict, path: Path) -> Latent 
 
 def new_denoiser(about: dict, latent: Latent | None) -> Denoiser:
     """A fresh denoiser for the pictures or codes and for the labels or words of a run."""
-    channels, height, width = about["size"] if latent is None else latent.shape(tuple(about["size"]))
+    size = tuple(about["size"])
+    channels, height, width = size if latent is None else latent.shape(size)
     patch = 1 if latent else max(2, height // 16)
-    levels = 3
-    while levels > 1 and (height % (patch * 2 ** (levels - 1)) or width % (patch * 2 ** (levels - 1))):
-        levels -= 1
+    base, multipliers = (48, (1, 2)) if latent else (24, (1, 2, 4))
+    while len(multipliers) > 1 and any(n % (patch * 2 ** (len(multipliers) - 1)) for n in (height, width)):
+        multipliers = multipliers[:-1]
     text = about["vocabulary"] and Vocabulary(**about["vocabulary"])
     config = UNetConfig(
         channels=channels,
         classes=0 if text else len(about["classes"]),
-        multipliers=(1, 2, 4)[:levels],
+        width=base,
+        multipliers=multipliers,
         patch=patch,
         text=TextConfig(len(text), text.length) if text else None,
     )

@@ -2,7 +2,8 @@
 
 A folder with one checkpoint (all that is needed to go on, and the averaged weights to sample from), a JSON log and
 a picture of samples. The checkpoint is written before the first step, once a minute and at the end.
-A run on codes first trains their autoencoder, for the first fifth of its budget, and keeps it in the same file.
+A run on codes first trains their autoencoder, for a fifth of its budget but no more than two minutes, and keeps it in
+the same file.
 """
 
 import json
@@ -18,7 +19,7 @@ from minidiff.checkpoint import CheckpointError
 from minidiff.data import Images
 from minidiff.generate import Model
 from minidiff.latent import Codes, Latent, fit_scale
-from minidiff.models import CHECKPOINT, Captioned, Task, as_model, frozen_latent, new_denoiser
+from minidiff.models import CHECKPOINT, Captioned, Task, as_model, frozen_latent, new_autoencoder, new_denoiser
 from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.nets.text import Vocabulary
 from minidiff.objectives import reconstruction
@@ -26,7 +27,7 @@ from minidiff.train import Progress, TrainConfig, Training, train
 
 LOG, SAMPLES = "log.json", "samples.png"
 SAVE_EVERY, LOG_EVERY = 60.0, 1.0  # seconds
-SHARE = 0.2  # of a budget, for the autoencoder
+SHARE, ENOUGH = 0.2, 120.0  # of a budget and in seconds, for the autoencoder
 
 
 class Run:
@@ -61,8 +62,7 @@ class Run:
         }
         torch.manual_seed(config.seed)
         if task.latent:
-            first = Autoencoder(AutoencoderConfig(channels=images.shape[0], width=24))
-            run = cls(folder, Training(first.to(device), config, reconstruction), about, [], None)
+            run = cls(folder, first_training(new_autoencoder(images).to(device), config), about, [], None)
         else:
             run = cls(folder, Training(new_denoiser(about, None).to(device), config), about, [], None)
         run.save()
@@ -82,7 +82,7 @@ class Run:
         config, latent = TrainConfig(**meta["config"]), frozen_latent(tensors, meta, folder)
         if began.latent and latent is None:
             first = Autoencoder(AutoencoderConfig(**meta["autoencoder"]))
-            training = Training(first.to(device), config, reconstruction)
+            training = first_training(first.to(device), config)
         else:
             training = Training(checkpoint.build(meta["denoiser"]).to(device), config)
         training.restore(tensors, meta["step"], meta["seconds"])
@@ -132,12 +132,12 @@ class Run:
         """The autoencoder, if there is one to train, then the denoiser, within one budget."""
         done = 0.0
         if self.about["task"]["latent"]:
+            first = (steps and max(1, round(SHARE * steps))), (seconds and min(SHARE * seconds, ENOUGH))
+            done = first[1] / seconds if seconds else SHARE
             if self.latent is None:
-                share = (steps and max(1, round(SHARE * steps))), (seconds and SHARE * seconds)
-                for progress in train(self.training, images, *share):
-                    yield replace(progress, fraction=SHARE * progress.fraction)
+                for progress in train(self.training, images, *first):
+                    yield replace(progress, fraction=done * progress.fraction)
                 self.freeze(images)
-            done = SHARE
             steps = steps and max(1, steps - self.first_stage["steps"])
             seconds = seconds and max(1e-9, seconds - self.first_stage["seconds"])
         before = self.first_stage
@@ -147,7 +147,7 @@ class Run:
 
     def freeze(self, images: Images) -> None:
         """Ends the first stage: the averaged autoencoder makes the codes on which a new denoiser is trained."""
-        training, config = self.training, self.training.config
+        training, config = self.training, TrainConfig(**self.about["config"])
         scale = fit_scale(training.ema.module, images.tensor(slice(0, 2000)).to(training.device))
         self.latent = Latent(training.ema.module, scale)
         self.about["first_stage"] = {"steps": training.step, "seconds": training.seconds, "scale": scale}
@@ -180,3 +180,8 @@ class Run:
         checkpoint.save(self.folder / CHECKPOINT, tensors, meta)
         log = json.dumps({**self.about, "history": self.history}, indent=1)
         checkpoint.write_atomically(self.folder / LOG, log.encode())
+
+
+def first_training(autoencoder: Autoencoder, config: TrainConfig) -> Training:
+    """An autoencoder learns by the same recipe, but for the learning rate, which is the denoiser's."""
+    return Training(autoencoder, replace(config, lr=TrainConfig().lr), reconstruction)

@@ -223,3 +223,66 @@ def test_a_full_disk_is_one_line_and_keeps_the_run(run, monkeypatch, capsys):
     errors = capsys.readouterr().err.strip().splitlines()[-1]
     assert "No space left on device" in errors and "untouched" in errors
     assert (run / "checkpoint.safetensors").read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def worded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "emoji"
+    assert train(folder, "--latent", "--text", "--steps", "10", data="emoji") == 0
+    return folder
+
+
+def test_a_prompt_is_drawn(worded, tmp_path):
+    out = tmp_path / "a.npz"
+    command = ["sample", str(worded), "--n", "3", "--steps", "2", "--out", str(out)]
+    assert main([*command, "--prompt", "Grinning face"]) == 0
+    numbers = np.load(out)
+    vocabulary = load_trained(worded)[0].vocabulary
+    assert numbers["x"].shape == (3, 3, 32, 32) and vocabulary.decode(torch.tensor(numbers["y"]))[0] == "grinning face"
+    assert main(command) == 0  # without a prompt: captions of the test set whose words are known
+    assert len(set(vocabulary.decode(torch.tensor(np.load(out)["y"])))) == 3
+
+
+@pytest.mark.parametrize(
+    "wish, complaint",
+    [
+        (["--prompt", "grinning cot"], "expected words among the 1333 of the training captions, close to it: coat"),
+        (["--prompt", "face " * 12], "expected at most 11 words, got 12"),
+        (["--label", "3"], "expected a --prompt, got --label 3"),
+    ],
+)
+def test_prompts_that_cannot_be_drawn(worded, tmp_path, capsys, wish, complaint):
+    assert main(["sample", str(worded), *wish, "--out", str(tmp_path / "a.png")]) == 1
+    error = capsys.readouterr().err
+    assert complaint in error and error.count("\n") == 1 and not (tmp_path / "a.png").exists()
+
+
+def test_a_prompt_for_a_model_without_words_lists_its_labels(run, capsys):
+    assert main(["sample", str(run), "--prompt", "a red circle"]) == 1
+    assert "was trained without text (--text): expected a label among 0 0, 1 1" in capsys.readouterr().err
+
+
+def test_words_need_captions(tmp_path, capsys):
+    assert train(tmp_path / "run", "--text", "--steps", "2") == 1
+    assert "expected --text with data that have captions, emoji or scenes; digits has none" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_resume_wants_the_same_task(worded, capsys):
+    assert train(worded, "--latent", "--steps", "12", "--resume", data="emoji") == 1
+    assert "expected --latent --text, as the run began, got --latent" in capsys.readouterr().err
+    assert train(worded, "--latent", "--text", "--steps", "12", "--resume", data="emoji") == 0
+    assert load(worded / "checkpoint.safetensors")[1]["step"] == 10  # two steps of the twelve went to the autoencoder
+
+
+def test_evaluate_a_model_of_words(worded, capsys):
+    assert main(["evaluate", str(worded), "--n", "40", "--steps", "2"]) == 0
+    assert "frechet" in capsys.readouterr().out
+    scores = json.loads((worded / "evaluation.json").read_text())
+    assert "label_accuracy" not in scores["generated"] and "bits_per_dim" not in scores
+
+
+def test_evaluate_counts_bits_on_pixels(run, capsys):
+    assert main(["evaluate", str(run), "--n", "50", "--steps", "2"]) == 0
+    assert "bits per dimension" in capsys.readouterr().out
+    assert 1 < json.loads((run / "evaluation.json").read_text())["bits_per_dim"] < 20

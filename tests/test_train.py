@@ -97,6 +97,11 @@ def test_warm_up_reaches_the_learning_rate():
     assert lrs == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 1e-3, 1e-3])
 
 
+def test_a_cooldown_falls_to_zero_over_the_last_share_of_the_budget():
+    lrs = [p.lr for p in train(tiny(lr=1e-3, warmup=1, cooldown=0.5), IMAGES, steps=8)]
+    assert lrs == pytest.approx([1e-3, 1e-3, 1e-3, 1e-3, 1e-3, 0.75e-3, 0.5e-3, 0.25e-3])
+
+
 def test_the_first_step_moves_by_its_learning_rate_and_the_average_goes_with_it():
     """Adam's first step is lr sign(gradient), and at step 1 the average is the weights after it."""
     training = tiny(lr=1e-3, warmup=4)

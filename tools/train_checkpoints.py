@@ -1,14 +1,16 @@
 """Trains the models that ship with the course: data/<name>.safetensors.
 
-    python tools/train_checkpoints.py fashion --seconds 180
+    python tools/train_checkpoints.py fashion --seconds 900
+    python tools/train_checkpoints.py fashion --latent --cooldown 0.3 --seconds 600
 
-The same training as `python -m minidiff train`, kept in half precision for sampling alone. The header says on what
-it was trained, with which recipe, for how long, and on which machine.
+The second makes data/fashion-latent.safetensors. It is the same training as `python -m minidiff train`, kept in half
+precision for sampling alone; its run stays in runs/shipped/, and the same command goes on with it if it was stopped.
+The header says on what it was trained, with which recipe and command, for how long, and on which machine.
 """
 
 import argparse
 import sys
-import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -19,29 +21,42 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 from make_data import register  # noqa: E402
 from train_classifiers import processor  # noqa: E402
 
-from minidiff.checkpoint import save_denoiser  # noqa: E402
+from minidiff import checkpoint  # noqa: E402
 from minidiff.data import load  # noqa: E402
 from minidiff.generate import best_device  # noqa: E402
+from minidiff.models import CHECKPOINT, Task  # noqa: E402
 from minidiff.runs import Run  # noqa: E402
 from minidiff.train import TrainConfig, bar  # noqa: E402
 
 
-def train(name: str, seconds: float) -> None:
+def train(name: str, task: Task, seconds: float, config: TrainConfig) -> None:
     images, device = load(name), best_device()
-    with tempfile.TemporaryDirectory() as folder:
-        run = Run.start(Path(folder), images, TrainConfig(), device)
-        for _ in bar(run.train(images, seconds=seconds)):
-            pass
-    training = run.training
+    stem = f"{name}{'-latent' * task.latent}{'-text' * task.text}"
+    folder = ROOT / "runs" / "shipped" / stem
+    if (folder / CHECKPOINT).exists():
+        run = Run.resume(folder, images, device, task)
+    else:
+        run = Run.start(folder, images, config, device, task)
+    for _ in bar(run.train(images, seconds=seconds)):
+        pass
+    modules = {"ema": run.training.ema.module}
     meta = {
         **run.about,
-        "trained_on": f"the {len(images):,} training pictures of {name} that ship",
-        "steps": training.step,
-        "seconds": round(training.seconds),
+        "denoiser": checkpoint.describe(run.training.model),
+        "trained_on": f"the {len(images):,} training pictures of {name}",
+        "command": "python tools/train_checkpoints.py " + " ".join(sys.argv[1:]),
+        "steps": run.step,
+        "seconds": round(run.seconds),
         "machine": f"{processor()}, {torch.get_num_threads()} thread(s), {device}, torch {torch.__version__}",
     }
-    path = ROOT / "data" / f"{name}.safetensors"
-    save_denoiser(path, training.ema.module.cpu(), meta)
+    if run.latent is not None:
+        modules["autoencoder"] = run.latent.autoencoder
+        meta["autoencoder"] = asdict(run.latent.autoencoder.config)
+    tensors = {
+        f"{part}.{key}": value.half() for part, net in modules.items() for key, value in net.state_dict().items()
+    }
+    path = ROOT / "data" / f"{stem}.safetensors"
+    checkpoint.save(path, tensors, meta)
     register(path)
     print(f"{path.name}: {meta['steps']} steps in {meta['seconds']} s, {path.stat().st_size / 1e6:.1f} MB")
 
@@ -49,6 +64,11 @@ def train(name: str, seconds: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("name", help="a data set, as for `python -m minidiff train`")
+    parser.add_argument("--latent", action="store_true")
+    parser.add_argument("--text", action="store_true")
     parser.add_argument("--seconds", type=float, default=180.0)
+    parser.add_argument("--cooldown", type=float, default=0.0)
+    parser.add_argument("--lr", type=float, default=TrainConfig().lr)
     arguments = parser.parse_args()
-    train(arguments.name, arguments.seconds)
+    recipe = TrainConfig(cooldown=arguments.cooldown, lr=arguments.lr)
+    train(arguments.name, Task(arguments.latent, arguments.text), arguments.seconds, recipe)

@@ -14,6 +14,7 @@ from minidiff.data.vision import DOWNLOADS, load_download, load_folder
 
 __all__ = ["NAMES", "Images", "load", "load_folder", "load_scenes", "registry", "root", "shipped"]
 
+SCENES = {"train": 20_000, "test": 2_000}  # how many of the unlimited there are to be
 NAMES = *SHEETS, "scenes", *DOWNLOADS
 
 
@@ -23,7 +24,7 @@ def load(name: str | Path, split: str = "train") -> Images:
     if name in SHEETS:
         return load_sheet(name, split)
     if name == "scenes":
-        return load_scenes(split)
+        return load_scenes(split, SCENES[split])
     if name in DOWNLOADS:
         return load_download(name, split)
     if Path(name).is_dir():

@@ -85,7 +85,8 @@ class VQ(nn.Module):
         """Counts which entries (K,) a batch of vectors (N, c) chose, and moves the dead onto the farthest of them."""
         share = torch.bincount(index, minlength=len(self.used)) * (len(self.used) / len(index))  # 1 on average
         self.used.lerp_(share.to(self.used), 0.03)
-        dead = (self.used < self.least).nonzero().squeeze(1)[: len(flat)]  # (dead,)
+        dead = (self.used < self.least) & (share == 0)  # what this batch chose has to stay where it was chosen
+        dead = dead.nonzero().squeeze(1)[: len(flat)]  # (dead,)
         self.codebook.weight[dead] = flat[distance.topk(len(dead)).indices]
         self.used[dead] = 1.0
 

@@ -9,6 +9,7 @@ channels-last, in which CPUs and tensor cores convolve fastest.
 Each residual branch, and the head, starts at zero: a new network outputs zero (eq. 6.15).
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -48,6 +49,16 @@ class UNetConfig:
         return 0 if self.text else self.classes
 
 
+PLACES = 0.5, 1.0, 2.0, 4.0  # turns of the waves over half a picture
+
+
+def places(height: int, width: int) -> Tensor:
+    """Waves (16, H, W) of the place of each pixel: without them "left" and "above" would mean nothing (eq. 12.6)."""
+    y, x = torch.meshgrid(*((torch.arange(n) + 0.5) / n for n in (height, width)), indexing="ij")  # (H, W) each
+    angles = torch.stack([math.pi * turns * axis for axis in (x, y) for turns in PLACES])  # (8, H, W)
+    return torch.cat([angles.cos(), angles.sin()])  # (16, H, W)
+
+
 class TextEmbedding(nn.Module):
     """What a block hears of a time (B,) and tokens (B, L): a vector (B, dim) of both, and each word (B, L, width)."""
 
@@ -63,17 +74,20 @@ class TextEmbedding(nn.Module):
 
 
 class WordBlock(nn.Module):
-    """A residual block, after which each pixel looks at the other pixels, then at the words."""
+    """A residual block; then each pixel is told where it is, and looks at the other pixels and at the words."""
 
     def __init__(self, c_in: int, c: int, emb: int, words: int):
         super().__init__()
         self.block = ResBlock(c_in, c, emb)
+        self.place = nn.Conv2d(4 * len(PLACES), c, 1)
         self.attention = Attention(c, 4)
         self.cross = CrossAttention(c, words, 4)
 
     def forward(self, x: Tensor, heard: tuple[Tensor, Tensor]) -> Tensor:
         emb, words = heard
-        return self.cross(self.attention(self.block(x, emb)), words)
+        h = self.block(x, emb)
+        h = h + self.place(places(*h.shape[2:]).to(h))  # (B, c, H, W)
+        return self.cross(self.attention(h), words)
 
 
 class UNet(nn.Module):

@@ -249,15 +249,24 @@ assert (mine - package).norm() < 0.01 * (mine - now).norm()  # the averages agre
 print(f"loss {our_losses[0]:.2f} to {our_losses[-1]:.2f}, in both")
 
 # %% [markdown]
-# The same losses and, but for rounding, the same average. From here on the package's step, which is ours and a little
-# care:
+# The same losses and, but for rounding, the same average. From here on the package's step. What it minimises stands by
+# itself, for later chapters will minimise something else by the same loop:
+
+# %%
+from minidiff.objectives import denoising
+
+plot.show_source(denoising)
+
+# %% [markdown]
+# The step itself is ours and a little care:
 
 # %%
 plot.show_source(train_step)
 
 # %% [markdown]
 # Its care: nothing happens to the weights if the loss is not a finite number; some hardware multiplies in half the
-# digits, in twice the speed or more (`autocast`, section 4); and the learning rate is read from the step alone.
+# digits, in twice the speed or more (`autocast`, section 4); and the learning rate is read from the step alone, unless
+# a `cooldown` is asked for, which lets it fall to zero over the last share of the budget (chapter 10 is the first to).
 #
 # ## 2. What the draws must be
 #
@@ -579,7 +588,7 @@ plot.show_source(Ema.update)
 # There is a second gain. The usual cure for the jitter is to let the learning rate sink towards the end, as in chapter
 # 05. It works (and can be added to the average), but one must know beforehand when the end will be. With the average
 # any moment is a fair end: the package's recipe knows no length, so it can be told "140 seconds", be stopped, and be
-# continued.
+# continued. (Who knows the end asks for `TrainConfig(cooldown=0.3)`; the models from chapter 10 on are trained so.)
 #
 # ## 4. How long a step, and in which direction?
 #

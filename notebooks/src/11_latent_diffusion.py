@@ -1,0 +1,994 @@
+# %% [markdown]
+# # 11 · Latent diffusion
+#
+# **If most of a picture's bits are detail that hardly anybody sees, why should diffusion spend its time on them?**
+# Chapter 10 found that few bits say what a picture shows, and built an autoencoder whose codes hold these and leave
+# the surface to a decoder. So let diffusion run on the codes (Rombach et al. 2022). It is the idea behind Stable
+# Diffusion, and hardly anything has to change for it: codes are data like any other. One number has to be right.
+#
+# **You will build** all of it, live, from random weights: an autoencoder in half a minute, diffusion on its codes in a
+# bit more than one, and clothes out of both. You will see what one wrong scale does to it, measure what latents save,
+# and find out which of the two stages is to blame for what is still wrong with the pictures.
+#
+# **You need** chapters 02, 07, 09 and 10. On two CPU cores the notebook takes a bit over three minutes, most of them
+# training, and 1.3 GB of memory.
+
+# %%
+import copy
+
+import torch
+
+from minidiff import Cosine, add_noise, plot
+
+FIRST = 30  # seconds of training for the autoencoder
+SECONDS = 75  # and for diffusion on its codes; 480 reaches the shipped quality
+schedule = Cosine()
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+# %%
+from minidiff.data import load
+
+clothes, unseen = load("fashion"), load("fashion", "test")
+x, new = clothes.tensor(), unseen.tensor()  # (10000, 1, 32, 32) to learn from, (2000, 1, 32, 32) to judge with
+ten = new[torch.tensor([int((unseen.y == k).nonzero()[3]) for k in range(10)])]  # one of each class, for looking at
+
+# %% [markdown]
+# ## 1. Two stages
+#
+# **The first stage** is chapter 10's: an encoder that makes 4 by 8 by 8 numbers of a picture of 32 by 32, and a decoder
+# that makes a picture of them again. Thirty seconds of training, and from then on nobody touches its weights.
+
+# %% tags=["nbval-ignore-output"]
+from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
+from minidiff.objectives import reconstruction
+from minidiff.train import TrainConfig, Training, train
+
+torch.manual_seed(1)
+recipe = TrainConfig(batch_size=16, lr=1e-2, cooldown=0.3)  # chapter 10's
+first = Training(Autoencoder(AutoencoderConfig(width=24)), recipe, reconstruction)
+for _ in train(first, clothes, seconds=FIRST):
+    pass
+print(f"{first.step} steps in {first.seconds:.0f} s")
+
+# %%
+autoencoder = first.ema.module  # the averaged weights, in evaluation mode, without gradients
+assert not autoencoder.training and not any(p.requires_grad for p in autoencoder.parameters())
+x_hat = autoencoder(ten)[0]
+alt = "Ten pieces of clothing above, below the same ten through the autoencoder: a little softer."
+plot.strips({"picture": ten, "there and back": x_hat}, alt, clothes.classes)
+
+# %% [markdown]
+# **The second stage** is diffusion on the codes $z$. Between the two stands a number $s$, the *scale*, by which the
+# codes are multiplied on their way in and divided on their way out:
+#
+# $$ z = s \cdot \mathrm{enc}(x), \qquad \hat x = \mathrm{dec}(z / s) \tag{11.1} $$
+#
+# (enc is chapter 10's encoder, read at its mean, and dec its decoder.) What $s$ should be is section 2's question; any
+# number will do to see how it works. In the package the two formulas are the two methods of `Latent`:
+
+# %%
+from minidiff.latent import Latent
+
+s = 0.5
+z = s * autoencoder.encode(ten).z
+back = autoencoder.decode(z / s)
+some = Latent(autoencoder, s)
+assert torch.allclose(some.encode(ten), z, atol=1e-5) and torch.allclose(some.decode(z), back, atol=1e-5)
+assert torch.allclose(back, x_hat, atol=1e-5)  # the scale leaves no trace in the picture
+
+# %%
+plot.show_source(Latent)
+
+# %% [markdown]
+# Now the whole machine. Rombach et al. draw it in their figure 3; here is ours, in the same arrangement, and what
+# stands in its boxes is read off the live networks. The denoiser is the U-Net of chapter 06, no part of it changed,
+# with 4 channels in and out instead of 1.
+
+# %%
+from minidiff.models import new_denoiser
+
+about = {"size": clothes.shape, "classes": clothes.classes, "vocabulary": None}
+denoiser = new_denoiser(about, some)  # as the command line builds it
+print(denoiser.net.config)
+
+
+# %%
+def millions(module):
+    return f"{sum(p.numel() for p in module.parameters()) / 1e6:.2f} M weights"
+
+
+def shape(tensor):
+    return " x ".join(str(n) for n in tensor.shape[1:])
+
+
+def box(ax, place, text, colour="white"):
+    style = {"boxstyle": "round,pad=0.5", "facecolor": colour, "edgecolor": "0.4"}
+    return ax.text(*place, text, ha="center", va="center", fontsize=9, bbox=style, zorder=3)
+
+
+def arrow(ax, start, end):
+    ax.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": "0.3", "shrinkA": 30, "shrinkB": 30})
+
+
+# %%
+place = {"x": (0, 1), "enc": (1.3, 1), "z": (2.6, 1), "noise": (4.1, 1), "z_T": (5.6, 1),
+         "U-Net": (4.1, 0), "z_0": (2.6, 0), "dec": (1.3, 0), "x_hat": (0, 0), "y": (5.9, 0)}
+words = {"x": f"picture\n{shape(ten)}", "enc": f"encoder\n{millions(autoencoder.encoder)}",
+         "z": f"code\n{shape(z)}", "noise": r"$\alpha z + \sigma\epsilon$", "z_T": f"noise\n{shape(z)}",
+         "U-Net": f"U-Net, 25 times\n{millions(denoiser.net)}", "z_0": f"code\n{shape(z)}",
+         "dec": f"decoder\n{millions(autoencoder.decoder)}", "x_hat": f"picture\n{shape(x_hat)}", "y": "label $y$"}
+way = ["x", "enc", "z", "noise", "z_T", "U-Net", "z_0", "dec", "x_hat"]
+
+# %%
+alt = "A picture goes through the encoder to a code and into noise; back through the U-Net, told a label, and decoder."
+picture, (ax,) = plot.figure(alt, width=9.6, height=3.0)
+for name, text in words.items():
+    box(ax, place[name], text, {"enc": "#cfe8ff", "dec": "#cfe8ff", "U-Net": "#ffe0a8"}.get(name, "white"))
+for a, b in [*zip(way, way[1:], strict=False), ("y", "U-Net")]:
+    arrow(ax, place[a], place[b])
+for left, right, name in ((-0.6, 2.0, "pixels"), (2.05, 5.15, "codes"), (5.2, 6.5, "conditioning")):
+    ax.axvspan(left, right, color="0.95" if name != "codes" else "0.88", zorder=0)
+    ax.text((left + right) / 2, 1.52, name, ha="center", fontsize=10)
+ax.set(xlim=(-0.65, 6.55), ylim=(-0.45, 1.7))
+ax.set_axis_off()
+picture
+
+# %% [markdown]
+# Above, from left to right, what training sees; below, from right to left, what happens when a picture is drawn. The
+# encoder and the decoder run *once*, the U-Net many times, and it never sees a pixel. One picture on that way, with a
+# new U-Net, which changes nothing yet:
+
+# %%
+t, eps = torch.tensor(0.5), torch.randn(z[:1].shape, generator=seeded(0))
+z_t = add_noise(z[:1], eps, t, schedule)
+z_hat = denoiser(z_t, t, torch.tensor([0])).detach()
+journey = {"x": ten[:1], "z = s enc(x)": z[:1], "z_t": z_t, "z_hat(z_t, t, y)": z_hat}
+journey["dec(z_hat / s)"] = some.decode(z_hat)
+for name, tensor in journey.items():
+    print(f"{name:18} {shape(tensor):12} {tensor.numel():5} numbers")
+
+# %% [markdown]
+# A quarter of the numbers. (At 512 by 512 with Stable Diffusion's factor of 8 it is one in 48.)
+#
+# **What is noise, in a code?** *Predict: a code with some noise in it is decoded. Will the picture be grainy?*
+
+# %%
+boot = ten[9:].expand(6, -1, -1, -1)
+levels = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.4, 0.6])
+grain, dust = torch.randn(1, 1, 32, 32, generator=seeded(1)), torch.randn(1, 4, 8, 8, generator=seeded(2))
+unit = Latent(autoencoder, 1 / autoencoder.encode(x[:2000]).z.std().item())
+noisy_pixels = add_noise(boot, grain.expand(6, -1, -1, -1), levels, schedule)
+noisy_codes = unit.decode(add_noise(unit.encode(boot), dust.expand(6, -1, -1, -1), levels, schedule))
+
+# %%
+alt = "A boot under more and more noise. In pixels it grows grainy; in codes it melts into blotches and edges."
+plot.strips({"noise in pixels": noisy_pixels, "noise in codes": noisy_codes}, alt, [f"t = {u:.1f}" for u in levels])
+
+
+# %% tags=["nbval-ignore-output"]
+def kinship(error):
+    """Correlation of an error (B, 1, 32, 32) with the same error one pixel to the right."""
+    return float((error[..., 1:] * error[..., :-1]).mean() / error.square().mean())
+
+
+in_pixels, in_codes = kinship(noisy_pixels[2] - boot[2] * schedule(0.2)[0]), kinship(noisy_codes[2] - noisy_codes[0])
+assert abs(in_pixels) < 0.1 and in_codes > 0.3
+print(f"errors of neighbouring pixels, correlation: noise in pixels {in_pixels:.1f}, in codes {in_codes:.1f}")
+
+# %% [markdown]
+# Not grain. Each number of a code stands for a patch of surface and edge, and the decoder paints only what it has
+# learned to paint. So a wrong code shows as a wrong *thing*, a fold where there is none. That is the aim of it all:
+# diffusion decides about things, and never about grain. (The scale used here is section 2's.)
+#
+# ## 2. The one number that has to be right
+#
+# Noise schedules are made for data of about unit size: pictures in $[-1, 1]$, points of variance 1. How large are
+# codes? Nobody has told the encoder, unless by the price of the code, and its weight is small. Chapter 10's weights
+# from 0.001 to 10 gave codes of different sizes. Stable Diffusion's have a standard deviation of 5.5.
+#
+# For the experiment we want codes of any size, and the *same pictures*. Multiply the encoder's last layer by a factor
+# and divide the decoder's first one by it. That is an autoencoder as good as ours:
+
+# %%
+def in_other_units(autoencoder, factor):
+    """The same autoencoder, with codes `factor` times as large."""
+    other, c = copy.deepcopy(autoencoder), autoencoder.config.latent
+    other.encoder[-1].weight[:c] *= factor  # the first c of its 2 c outputs are the mean
+    other.encoder[-1].bias[:c] *= factor
+    other.decoder[0].weight /= factor
+    return other
+
+
+for factor in (0.1, 10.0):
+    other = in_other_units(autoencoder, factor)
+    assert torch.allclose(other.encode(ten).z, factor * autoencoder.encode(ten).z, rtol=1e-3, atol=1e-4)
+    assert torch.allclose(other(ten)[0], x_hat, atol=1e-3)
+
+# %% [markdown]
+# *Predict: three autoencoders, codes of standard deviation 0.1, 1 and 10, and for each the same noise at the same
+# time, decoded. Which row shows a picture for longest?*
+
+# %%
+levels = torch.tensor([0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98])
+boot, noise = ten[9:].expand(9, -1, -1, -1), dust.expand(9, -1, -1, -1)
+rows = {}
+for size in (0.1, 1.0, 10.0):
+    raw = Latent(in_other_units(autoencoder, size * unit.scale))  # its scale is 1: codes as they are
+    rows[f"std {size:g}"] = raw.decode(add_noise(raw.encode(boot), noise, levels, schedule))
+
+# %%
+alt = "A boot under noise, three rows. Small codes: gone at t = 0.1. Unit codes: at 0.5. Large codes: hardly at 0.9."
+plot.strips(rows, alt, [f"t = {u:g}" for u in levels])
+
+# %% tags=["nbval-ignore-output"]
+def likeness(pictures):
+    """Correlation of each picture with the boot: (9,)."""
+    return torch.stack([torch.corrcoef(torch.stack([p.flatten(), ten[9].flatten()]))[0, 1] for p in pictures])
+
+
+alike = {name: likeness(row) for name, row in rows.items()}
+assert alike["std 0.1"][3] < 0.75 < 0.9 < alike["std 1"][3] and alike["std 10"][5] > 0.95
+print({name: [f"{a:.1f}" for a in row] for name, row in alike.items()})
+
+# %% [markdown]
+# Same time, same noise, three different amounts of picture. With small codes nearly everything happens between $t = 0$
+# and $0.2$; with large ones, between 0.8 and 1. The cure is to make them one size, whatever the encoder came up with:
+#
+# $$ s = \frac{1}{\mathrm{std}\big(\mathrm{enc}(x)\big)} \tag{11.2} $$
+#
+# The standard deviation is taken over all numbers of all codes, about their common mean (Rombach et al. 2022, appendix
+# G). It is a single number, so the decoder's neighbouring channels keep their proportions. The package's `fit_scale`
+# takes it from pictures that you give it; 2,000 will do. On pictures that it has not seen it must hold, too:
+
+# %%
+from minidiff.latent import fit_scale
+
+numbers = torch.cat([autoencoder.encode(part).z.flatten() for part in x[:2000].split(500)]).double()
+by_hand = 1 / ((numbers - numbers.sum() / len(numbers)) ** 2).mean().sqrt()
+scale = fit_scale(autoencoder, x[:2000])
+assert abs(scale / by_hand - 1) < 1e-4
+
+# %% tags=["nbval-ignore-output"]
+latent = Latent(autoencoder, scale)
+spread = latent.encode(new).std()
+assert abs(spread - 1) < 0.05
+print(f"scale {scale:.3f}; standard deviation of the codes of unseen pictures {spread:.3f}")
+
+# %% [markdown]
+# And it undoes whatever unit the encoder had:
+
+# %%
+for factor in (0.1, 10.0):
+    other = in_other_units(autoencoder, factor)
+    mended = Latent(other, fit_scale(other, x[:2000]))
+    assert torch.allclose(mended.encode(ten), latent.encode(ten), rtol=1e-3, atol=1e-3)
+
+# %% [markdown]
+# (Ours were of about unit size already: chapter 10's price pulls them there, if only weakly. One must not count on it.)
+#
+# ### A wrong scale is a wrong clock
+#
+# What exactly goes wrong? Take codes $z$ of unit size, and give diffusion $s z$ instead, with any other $s$. What it
+# sees at time $t$ is $\alpha s\, z + \sigma \epsilon$. The picture in it is $s$ times as strong, the noise as ever, so
+# the signal-to-noise ratio (2.6) is $s^2$ times as large:
+#
+# $$ \log \mathrm{SNR}_s(t) = \log \mathrm{SNR}(t) + 2 \log s \tag{11.3} $$
+#
+# At *another* time $t'$ the codes of unit size have just that ratio. There the two noisy codes are the same but for a
+# factor $c$, so one who can denoise at $t'$ can denoise at $t$, and the best possible guesses belong together. For our
+# schedule, a quarter circle, $\alpha/\sigma$ is a cotangent, and the other time can be written down:
+#
+# $$ \hat z_s(z_t, t) = s\;\hat z\Big(\frac{z_t}{c},\; t'\Big), \qquad c = \sqrt{\alpha^2 s^2 + \sigma^2}, \qquad
+# t' = \frac{2}{\pi} \arctan\!\Big(\frac1s \tan\frac{\pi t}{2}\Big) \tag{11.4} $$
+#
+# Here $\hat z_s$ is the best denoiser for codes $sz$ and $\hat z$ that for codes $z$. A mixture of Gaussians knows both
+# (chapter 03), and has never heard of (11.4):
+
+# %%
+from minidiff import Mixture
+
+
+def other_clock(t, s):
+    """t' of (11.4), for the schedule Cosine."""
+    return 2 / torch.pi * torch.atan(torch.tan(torch.pi * torch.as_tensor(t, dtype=torch.float64) / 2) / s)
+
+
+for s in (0.1, 0.2, 5.0):
+    for t in (0.05, 0.4, 0.9):
+        assert abs(schedule.log_snr(other_clock(t, s)) - schedule.log_snr(t) - 2 * torch.tensor(s).log()) < 1e-5
+
+# %%
+weights, means = torch.tensor([0.3, 0.7]).double(), torch.tensor([[-1.0, 0.2], [0.8, -0.5]]).double()
+stds = torch.tensor([0.3, 0.6]).double()
+points = 2 * torch.randn(1000, 2, generator=seeded(3), dtype=torch.float64)
+for s in (0.1, 0.2, 5.0):
+    for t in (0.05, 0.4, 0.9):
+        alpha, sigma = schedule(t)
+        c = (alpha**2 * s**2 + sigma**2).sqrt()
+        moved = s * Mixture(weights, means, stds).denoise(points / c, other_clock(t, s), schedule)
+        assert torch.allclose(Mixture(weights, s * means, s * stds).denoise(points, t, schedule), moved, atol=1e-7)
+print("(11.4) holds at nine pairs of scale and time")
+
+# %% [markdown]
+# So nothing is lost for one who has learned *everything*. A wrong scale only turns the hands of the clock. But training
+# draws its times evenly from $[0, 1]$, and samplers walk in even steps. *Predict: of 25 even steps, how many are left
+# for the first half of the way, in units of the right clock, if the codes are ten times too large?*
+
+# %%
+from minidiff import times
+
+alt = "Dots of 25 steps on the clock t': even for s = 1, crowded at 1 with one far leap for 0.1, crowded at 0 for 10."
+picture, (ax,) = plot.figure(alt, width=8.5, height=2.2)
+for i, s in enumerate((0.1, 1.0, 10.0)):
+    ax.plot(other_clock(times(25), s), [i] * 26, ".-", linewidth=0.8)
+ax.set(yticks=[0, 1, 2], yticklabels=["s = 0.1", "s = 1", "s = 10"], ylim=(-0.5, 2.5), xlabel="$t'$, the right clock")
+picture
+
+# %%
+first_step, last_step = ({s: float(other_clock(times(25)[k], s)) for s in (0.1, 10.0)} for k in (1, 24))
+assert abs(first_step[10.0] - 0.64) < 0.01 and abs(last_step[0.1] - 0.36) < 0.01
+print(f"ten times too large: the first step goes from 1 to {first_step[10.0]:.2f}")
+print(f"ten times too small: the last step goes from {last_step[0.1]:.2f} to 0")
+
+# %% [markdown]
+# Two ways to fail. Codes that are **too large**: the first of the 25 steps leaps over a third of the walk, just where
+# it is decided what the picture will be, and hardly any training was done there; then twenty steps polish what is
+# there. Codes that are **too small**: the last step is the leap, and all detail must be made in it.
+#
+# Is that what happens? The same network, the same 250 steps of training on the same codes, with three scales. A judge
+# who has learned to read clothes scores 300 drawn pictures each: how many show what was asked for, and their Fréchet
+# distance (chapter 13) from the training pictures.
+
+# %%
+from minidiff.generate import Model, every_label
+from minidiff.latent import Codes
+from minidiff.metrics import frechet, label_accuracy, load_classifier
+
+judge = load_classifier("fashion")
+bank = torch.cat([judge.features(part) for part in x.split(500)])  # (10000, 64), of the training pictures
+codes, wishes = latent.encode(x), every_label(300, 10)
+
+
+def scored(pictures, asked):
+    """How far from the training pictures, and how many are read as what was asked for."""
+    return frechet(bank, judge.features(pictures)), label_accuracy(judge(pictures), asked)
+
+
+# %%
+def with_scale(s, steps=250):
+    """A model of codes s times as large as they should be."""
+    torch.manual_seed(0)
+    training = Training(new_denoiser(about, latent), TrainConfig(cooldown=0.3))
+    for _ in train(training, Codes(s * codes, clothes.y), steps=steps):
+        pass
+    return Model(training.ema.module, clothes.classes, clothes.shape, Latent(autoencoder, s * scale))
+
+
+# %%
+drawn = {s: with_scale(s).draw(wishes) for s in (0.1, 1.0, 10.0)}
+
+# %%
+alt = "Three rows of ten clothes: grainy and torn for scale 0.1; the best for 1; smooth and alike, or odd, for 10."
+plot.strips({f"s = {s:g}": pictures[10:20] for s, pictures in drawn.items()}, alt, clothes.classes)
+
+# %%
+verdict = {s: scored(pictures, wishes) for s, pictures in drawn.items()}
+assert min(verdict[0.1][0], verdict[10.0][0]) > 1.2 * verdict[1.0][0]
+
+# %% tags=["nbval-ignore-output"]
+for s, (distance, right) in verdict.items():
+    print(f"s = {s:4g}: Fréchet distance {distance:.1f}, read right {right:.0%}")
+
+# %% [markdown]
+# TEXT ABLATION. With equal training and equal steps the right scale is best by far in the distance. (More training
+# narrows the gap: the network learns the crowded times too, in the end.)
+#
+# ## 3. Live
+#
+# Codes are data. So everything that the course has built works on them as it is: `Codes` is the pairs of code and label
+# that `train` draws its batches from, `Training`, the loss (7.1), the average of the weights, the sampler and guidance
+# are those of chapters 07 to 09. *Nothing is changed but the data.* (One rule had to be dropped: pictures must be in
+# $[-1, 1]$, codes need not.) The encoder has done its work already: all 10,000 pictures were encoded once, before the
+# first step, and take no time any more.
+
+# %%
+torch.manual_seed(0)
+painter = Training(new_denoiser(about, latent), TrainConfig(cooldown=0.3))
+history, looks, marks = [], {}, [SECONDS * k / 75 for k in (3, 10, 25, 50, 75)]
+
+
+def learn_until(seconds):
+    for p in train(painter, Codes(codes, clothes.y), seconds=SECONDS):
+        history.append(p.loss)
+        if p.seconds >= marks[len(looks)] or p.fraction == 1:
+            model = Model(painter.ema.module, clothes.classes, clothes.shape, latent)
+            looks[f"{p.seconds:.0f} s"] = model.draw(torch.arange(10), seed=1)
+            print(f"{p.seconds:4.0f} s, step {p.step:5}, loss {torch.tensor(history[-50:]).mean():.3f}")
+        if p.seconds >= seconds:
+            break
+
+
+# %% [markdown]
+# *Predict: chapter 07's painter of pixels had outlines after twenty seconds and clothes after a minute. This one?*
+
+# %% tags=["nbval-ignore-output"]
+learn_until(marks[1])
+
+# %%
+alt = "Two rows of ten: soft pale shapes after three seconds, rough but recognisable clothes after ten."
+plot.strips(looks, alt, clothes.classes)
+
+# %% [markdown]
+# Clothes after ten seconds, rough ones. And the rest:
+
+# %% tags=["nbval-ignore-output"]
+learn_until(SECONDS)
+
+# %%
+alt = "Five rows, from pale shapes to ten clear pieces of clothing with sleeves, collars, soles and handles."
+plot.strips(looks, alt, clothes.classes)
+
+# %% [markdown]
+# Equal noise, a row for each look. As in pixels, what all have in common comes first; but the early rows are never
+# grainy, they are *wrong clothes*: blotches, torn sleeves. That is what noise in a code looks like (section 1). The
+# film of one drawing, seen through the decoder at each step:
+
+# %%
+from minidiff import cfg, dpmpp_2m, final
+from minidiff.widgets import film
+
+
+def on_the_way(noise, labels, steps=25, w=2.0, denoise=painter.ema.module):
+    """The sampler of chapter 08 with the guidance of chapter 09, on codes: its states, step by step."""
+    return dpmpp_2m(cfg(denoise, labels, 10, w), noise, times(steps), schedule)
+
+
+noise = torch.randn(10, 4, 8, 8, generator=seeded(1))  # the same as in `looks`
+states = list(on_the_way(noise, torch.arange(10)))
+
+# %%
+assert torch.allclose(latent.decode(states[-1].x).clamp(-1, 1), list(looks.values())[-1], atol=2e-2)
+alt = "A film: above, blotches turn into ten clothes; below, the guess, from soft shapes to the same clothes."
+film([plot.strips({"decoded": latent.decode(s.x), "guess": latent.decode(s.x0)}, alt) for s in states[::3]], ms=250)
+
+# %% [markdown]
+# Above the code on its way, below what the denoiser believes in at that moment. Now a hundred, unpicked, and the
+# judge's verdict on 500:
+
+# %%
+model = Model(painter.ema.module, clothes.classes, clothes.shape, latent)
+asked = every_label(500, 10)
+live = model.draw(asked, seed=2)
+
+# %%
+alt = "A hundred small photographs of clothes in ten columns, one for each class."
+plot.images(live[:100], alt)
+
+# %%
+distance, right = scored(live, asked)
+assert right > 0.85 and distance < 0.75 * verdict[1.0][0]
+
+# %% tags=["nbval-ignore-output"]
+print(f"live: read right {right:.0%}, Fréchet distance {distance:.2f}")
+
+# %% [markdown]
+# And are they copies? As in chapter 07: the distance to the nearest of all training pictures, in the judge's features,
+# beside that of real pictures which it has never seen.
+
+# %%
+from minidiff.metrics import nearest
+
+gap, gap_real = (nearest(judge.features(pictures), bank)[0].median() for pictures in (live[:200], new[:200]))
+assert gap > 0.7 * gap_real
+
+# %% [markdown]
+# On the command line it is one word, `--latent`. A fifth of the time goes to the autoencoder:
+#
+# ```
+# python -m minidiff train --data fashion --latent --cooldown 0.3 --seconds 600 --out runs/latent
+# python -m minidiff sample runs/latent --n 64 --out samples.png
+# ```
+#
+# That is how the model that ships with the course was trained, on one core:
+
+# %%
+from minidiff.data import shipped
+from minidiff.models import load_trained
+
+master, record = load_trained(shipped("fashion-latent.safetensors"))
+print(f"{record['steps']} steps in {record['seconds']} s, of them {record['first_stage']['steps']} for the autoencoder")
+
+# %%
+masterly = master.draw(asked, seed=2)
+alt = "Three rows of ten clothes by the shipped model: clear outlines, collars, prints and soles."
+plot.strips({f"{k}": masterly[10 * k : 10 * k + 10] for k in (1, 2, 3)}, alt, clothes.classes)
+
+# %%
+distance_master, right_master = scored(masterly, asked)
+assert right_master > 0.9 and distance_master < distance
+
+# %% tags=["nbval-ignore-output"]
+print(f"shipped: read right {right_master:.0%}, Fréchet distance {distance_master:.2f}")
+
+# %% [markdown]
+# ## 4. What is saved
+#
+# Four currencies: multiplications, memory, seconds, steps. On one side the pixel model that ships with the course
+# (`data/ fashion.safetensors`), on the other the latent one. *Predict: a quarter of the numbers. A quarter of the
+# multiplications?*
+#
+# PyTorch counts the multiplications and additions of one guess. On the device "meta" tensors have shapes and no
+# numbers, so that nothing has to be computed to be counted, and pictures of 512 by 512 cost nothing:
+
+# %%
+from torch.utils.flop_counter import FlopCounterMode
+
+from minidiff.checkpoint import load_denoiser
+
+pixel, pixel_record = load_denoiser(shipped("fashion.safetensors"))
+
+
+def flop(net, side):
+    """Multiplications and additions of one call of a U-Net for one picture of that side."""
+    x = torch.empty(1, net.config.channels, side, side, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        copy.deepcopy(net).to("meta")(x, torch.empty(1, device="meta"), torch.zeros(1, device="meta").long())
+    return counter.get_total_flops()
+
+
+# %%
+a_guess = {"pixels": flop(pixel.net, 32), "codes": flop(master.denoiser.net, 8)}
+with FlopCounterMode(display=False) as counter:
+    autoencoder.decode(z[:1])
+to_decode = counter.get_total_flops()
+assert 3 < a_guess["pixels"] / a_guess["codes"] < 6
+print({name: f"{n / 1e6:.1f} MFLOP" for name, n in a_guess.items()}, f"decoder, once: {to_decode / 1e6:.1f} MFLOP")
+
+# %% [markdown]
+# Four times fewer, not sixteen, though the codes are only 8 by 8. Why? The pixel U-Net folds 2 by 2 pixels into its
+# channels before it begins (chapter 06), so it works on 16 by 16. That fold is a tiny autoencoder by itself, with
+# nothing lost and nothing learned.
+#
+# **Memory.** What training keeps of a picture, so that gradients can flow back through it. PyTorch hands over every
+# tensor that it stores; we count each piece of memory once, and leave out the weights:
+
+# %%
+def kept(denoiser, x0):
+    """Bytes that training keeps for each picture of a batch."""
+    weights, pieces = {p.untyped_storage().data_ptr() for p in denoiser.parameters()}, {}
+
+    def note(tensor):
+        storage = tensor.untyped_storage()
+        pieces[storage.data_ptr()] = storage.nbytes() * (storage.data_ptr() not in weights)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        loss = denoiser.net(x0, torch.rand(len(x0)), torch.zeros(len(x0)).long()).square().mean()
+    assert loss.requires_grad  # and while the loss lives, so do the pieces
+    return sum(pieces.values()) / len(x0)
+
+
+# %%
+learners = {"pixels": copy.deepcopy(pixel), "codes": copy.deepcopy(master.denoiser)}
+batches = {"pixels": x[:16], "codes": codes[:16]}
+for learner in learners.values():
+    learner.requires_grad_(True)
+memory = {name: kept(learner, batches[name]) for name, learner in learners.items()}
+assert 3 < memory["pixels"] / memory["codes"] < 6
+
+# %% tags=["nbval-ignore-output"]
+print({name: f"{n / 1e6:.2f} MB a picture" for name, n in memory.items()})
+
+# %% [markdown]
+# **Seconds**, of a training step and of a drawn picture, on this machine and at this moment; only the ratios mean
+# something elsewhere.
+
+# %%
+def images_a_second(learner, data):
+    training = Training(learner, TrainConfig())
+    return sorted(p.images_per_second for p in train(training, data, steps=9))[-3]
+
+
+speed = {"pixels": images_a_second(learners["pixels"], clothes),
+         "codes": images_a_second(learners["codes"], Codes(codes, clothes.y))}
+
+# %%
+import time
+
+artists = {"pixels": Model(pixel, clothes.classes, clothes.shape), "codes": master}
+sheets, took = {}, {}
+for name, artist in artists.items():
+    began = time.perf_counter()
+    sheets[name] = artist.draw(wishes, seed=3)
+    took[name] = (time.perf_counter() - began) / len(wishes)
+
+# %% tags=["nbval-ignore-output"]
+print(f"training {speed['codes'] / speed['pixels']:.1f} times as fast")
+print(f"drawing {took['pixels'] / took['codes']:.1f} times as fast")
+
+# %% [markdown]
+# And what is it worth? The quality of both, 300 pictures each, with the same seed, steps and guidance:
+
+# %%
+quality = {name: scored(sheet, wishes) for name, sheet in sheets.items()}
+records = {"pixels": pixel_record, "codes": record}
+
+# %% tags=["nbval-ignore-output"]
+print(f"{'':8}  MFLOP   MB  steps  seconds  Fréchet  read right")
+for name, (d, r) in quality.items():
+    line = f"{name:8} {a_guess[name] / 1e6:6.1f} {memory[name] / 1e6:4.1f} {records[name]['steps']:6}"
+    print(f"{line} {records[name]['seconds']:8.0f} {d:8.2f} {r:11.0%}")
+
+# %% [markdown]
+# TEXT QUALITY
+#
+# ### And at 512 by 512?
+#
+# The convolutions of a U-Net are done at each place, so their share grows with the area of the picture. Attention
+# compares each place with each other at the lowest level: its share grows with the area *squared*. And the network
+# that hears time and label works once, whatever the size. For a picture of side $S$,
+#
+# $$ C(S) = a\, S^2 + b\, S^4 + c \tag{11.5} $$
+#
+# Three sizes determine the three constants. A fourth must then come out right, to the last multiplication:
+
+# %%
+def constants(net, sides):
+    """a, b, c of (11.5) from three counts."""
+    powers = torch.tensor([[S**2, S**4, 1] for S in sides], dtype=torch.float64)
+    return torch.linalg.solve(powers, torch.tensor([flop(net, S) for S in sides], dtype=torch.float64))
+
+
+def cost(abc, S):
+    return float(abc @ torch.tensor([S**2, S**4, 1], dtype=torch.float64))
+
+
+in_pixels, in_codes = constants(pixel.net, (8, 16, 32)), constants(master.denoiser.net, (4, 8, 16))
+for net, abc, S in ((pixel.net, in_pixels, 64), (master.denoiser.net, in_codes, 64), (pixel.net, in_pixels, 512)):
+    assert abs(cost(abc, S) / flop(net, S) - 1) < 1e-9
+print(f"pixels, 64 against 32: {cost(in_pixels, 64) / cost(in_pixels, 32):.1f} times the cost")
+
+# %%
+S = 2 ** torch.arange(5, 11)
+lines = {"on pixels": torch.tensor([cost(in_pixels, int(n)) for n in S]) / 1e9}
+for f in (4, 8):
+    lines[f"on codes, f = {f}"] = torch.tensor([cost(in_codes, int(n) // f) for n in S]) / 1e9
+alt = "Three rising lines on logarithmic axes; pixels steepest, and ever farther above the codes of factor 4 and 8."
+plot.curves(S, lines, alt, "side of the picture", "GFLOP of one guess", xscale="log", yscale="log")
+
+# %%
+gain = cost(in_pixels, 512) / cost(in_codes, 512 // 8)
+area, squared = ((in_pixels[k] / in_codes[k]) * 8 ** (2 + 2 * k) for k in (0, 1))
+assert gain > 40
+print(f"at 512 and f = 8: {gain:.0f} times fewer; the area's share alone {area:.0f}, that of attention {squared:.0f}")
+
+# %% [markdown]
+# That is where latents belong. A factor of $f$ saves $f^2$ on what goes with the area, $f^4$ on attention (our pixel
+# U-Net's fold takes back 4 and 16). At 32 by 32 it is a convenience, at 512 by 512 the difference between a model that
+# can be trained and one that cannot. (Nobody would run *this* U-Net on 512 by 512 pixels; one would add levels. The
+# area's share stays.)
+#
+# ## 5. Whose fault is it?
+#
+# Two stages, two errors: what the decoder cannot give back, and what the diffusion model has not learned. The Fréchet
+# distance can tell them apart. Its square root is a true distance, between Gaussians (Dowson & Landau 1982), so no
+# detour is shorter than the direct way:
+#
+# $$ \sqrt{F(\text{real}, \text{drawn})} \;\le\; \sqrt{F(\text{real}, \text{there and back})}
+# + \sqrt{F(\text{there and back}, \text{drawn})} \tag{11.6} $$
+#
+# In the middle: the training pictures through encoder and decoder. That is what a *perfect* diffusion model would draw,
+# one that has learned the codes exactly. The first root is the first stage's share, the second is the diffusion
+# model's.
+
+# %%
+def blame(latent, pictures):
+    """The three distances of (11.6): floor, diffusion's own, and in all."""
+    through = torch.cat([judge.features(latent.decode(latent.encode(part)).clamp(-1, 1)) for part in x.split(500)])
+    seen = judge.features(pictures)
+    return {"floor": frechet(bank, through), "diffusion": frechet(through, seen), "in all": frechet(bank, seen)}
+
+
+parts = {"live": blame(latent, live), "shipped": blame(master.latent, masterly)}
+
+# %%
+for d in parts.values():
+    assert d["in all"] ** 0.5 <= d["floor"] ** 0.5 + d["diffusion"] ** 0.5
+    assert d["diffusion"] > 2 * d["floor"]
+real = frechet(bank, judge.features(new[:500]))  # what 500 real ones score
+
+# %% tags=["nbval-ignore-output"]
+for name, d in parts.items():
+    print(f"{name:8}", {part: f"{value:.2f}" for part, value in d.items()})
+print(f"500 unseen real pictures: {real:.2f}")
+
+# %% [markdown]
+# The floor is low, a fraction of the rest. Whoever wants better pictures here should train the diffusion model: a
+# better autoencoder could win next to nothing. In large systems it is often the other way round, and faces and letters
+# that are small in the picture are spoiled by the decoder alone: then more channels help (below).
+#
+# The steps of the sampler, seen again in one line. Are 25 enough?
+
+# %%
+by_steps = {n: scored(model.draw(wishes, steps=n, seed=3), wishes)[0] for n in (3, 6, 12, 25)}
+assert by_steps[3] > 1.15 * by_steps[25] and by_steps[12] < 1.15 * by_steps[25]
+
+# %% tags=["nbval-ignore-output"]
+print({f"{n} steps": f"{d:.2f}" for n, d in by_steps.items()})
+
+# %% [markdown]
+# ### A latent is a small picture
+#
+# A popular belief says that codes are *meanings*, and that half-way between two of them lies a meaning in between. Two
+# drawn pictures $A$ and $B$ of one class, and five ways in between: by mixing pixels, by mixing codes, and by mixing
+# the *noises* from which the codes were drawn ($\cos$ and $\sin$ keep their variance, chapter 08). *Predict: in which
+# rows will there be a double exposure?*
+
+# %%
+def mixed(a, b, turn):
+    return torch.cos(turn * torch.pi / 2) * a + torch.sin(turn * torch.pi / 2) * b
+
+
+turns = torch.linspace(0, 1, 7)[:, None, None, None]
+noise_a, noise_b = torch.randn(2, 4, 8, 8, generator=seeded(4))
+sandals = torch.full((7,), 8)
+by_noise = final(on_the_way(mixed(noise_a, noise_b, turns), sandals))  # codes (7, 4, 8, 8)
+by_code = torch.lerp(by_noise[:1], by_noise[-1:], turns)
+ends = latent.decode(by_noise[[0, -1]])
+rows = {"pixels": torch.lerp(ends[:1], ends[1:], turns)}
+rows |= {"codes": latent.decode(by_code), "noises": latent.decode(by_noise)}
+
+# %%
+alt = "Three rows between two bags: double exposures for pixels and for codes; whole bags all the way for noises."
+plot.strips(rows, alt)
+
+# %%
+pairs = torch.randn(2, 200, 4, 8, 8, generator=seeded(5))
+kinds = every_label(200, 10)
+ends = [final(on_the_way(noise, kinds)) for noise in pairs]
+middle = {"pixels": (latent.decode(ends[0]) + latent.decode(ends[1])) / 2,
+          "codes": latent.decode((ends[0] + ends[1]) / 2),
+          "noises": latent.decode(final(on_the_way((pairs[0] + pairs[1]) / 2**0.5, kinds)))}
+
+# %%
+middling = {name: scored(pictures.clamp(-1, 1), kinds)[0] for name, pictures in middle.items()}
+assert middling["noises"] < 0.7 * min(middling["codes"], middling["pixels"])
+
+# %% tags=["nbval-ignore-output"]
+print("Fréchet distance half-way, 200 pairs:", {name: f"{d:.1f}" for name, d in middling.items()})
+
+# %% [markdown]
+# The codes of an autoencoder with a small weight are a small picture with four "colours", place by place, and the mean
+# of two codes is nearly the mean of two pictures. It is *diffusion* that knows what lies between two bags.
+#
+# ## 6. Choices
+#
+# **The mean or a sample?** The encoder gives a Gaussian for each picture, mean $\mu$ and standard deviation $\sigma_q$
+# (10.6). `Latent` trains diffusion on the means; Stable Diffusion's code draws a sample each time. How different are
+# they? Variances add up:
+#
+# $$ \mathrm{Var}(z) = \mathrm{Var}(\mu) + E\,\sigma_q^2 \tag{11.7} $$
+
+# %%
+h = autoencoder.encoder(new)
+mu, sigma_q = h[:, :4], (h[:, 4:] / 2).exp()
+drawn_codes = autoencoder.encode(new, torch.randn(mu.shape, generator=seeded(6))).z
+assert torch.isclose(drawn_codes.var(), mu.var() + sigma_q.square().mean(), rtol=5e-3)
+share = sigma_q.square().mean() / drawn_codes.var()
+assert share < 0.1
+
+# %% tags=["nbval-ignore-output"]
+print(f"of the variance of the samples {share:.1%} is the encoder's noise")
+
+# %% [markdown]
+# With a small weight the encoder is nearly sure of itself, and it makes no difference. With a large one it would: then
+# the sample is what the decoder was trained on, and the scale must be fitted to samples.
+#
+# **KL or VQ?** Both work. With VQ (chapter 10), diffusion runs on the vectors *before* they are replaced by their
+# nearest neighbours in the codebook, and the replacing is left to the decoder (Rombach et al. 2022).
+#
+# **How small?** Rombach et al. trained equal models with $f$ from 1 to 32. Small factors learn slowly; too large ones
+# lose detail for good; $f = 4$ to 8 was best. With the factor goes the number of channels: 4 in Stable Diffusion's
+# autoencoder ($f = 8$, $s = 0.18215$), 16 in Stable Diffusion 3 (Esser et al. 2024), which halves its reconstruction
+# error and also takes off the mean before it scales: $z = s\,(\mathrm{enc}(x) - m)$.
+#
+# **Together or one after the other?** Here the first stage is frozen before the second begins. Vahdat et al. (2021)
+# train both at once, with diffusion as the prior in the bound of chapter 10 (LSGM): one objective, a proper bound, and
+# a training that is harder to keep stable. Nearly everyone freezes.
+#
+# **Which network?** Any. Diffusion transformers (Peebles & Xie 2023) cut the *code* into patches and have no U-Net at
+# all. **Which condition?** A label here, as in chapter 09. What has the shape of a picture (a mask, a small version of
+# it) is simply laid beside the code as more channels; sentences come in through cross-attention, chapter 12.
+#
+# **Colour** asks for nothing new: three channels in the first stage, and the second never knows. Emoji, six seconds:
+
+# %%
+emoji, strange = load("emoji"), load("emoji", "test")
+torch.manual_seed(0)
+colourist = Training(Autoencoder(AutoencoderConfig(channels=3, width=24)), recipe, reconstruction)
+for _ in train(colourist, emoji, seconds=6):
+    pass
+colourful = Latent(colourist.ema.module, fit_scale(colourist.ema.module, emoji.tensor()))
+
+# %%
+faces = strange.tensor(slice(0, 120, 12))
+alt = "Ten emoji above; below the same, softer, in the right places and colours."
+plot.strips({"unseen": faces, "there and back": colourful.decode(colourful.encode(faces))}, alt)
+
+# %%
+assert colourful.encode(faces).shape == (10, 4, 8, 8) and abs(colourful.encode(strange.tensor()).std() - 1) < 0.1
+
+# %% [markdown]
+# ## Errors you will meet
+#
+# The scale that was never fitted is section 2's. Six more; none of them crashes.
+#
+# **1. The scale forgotten on the way out.** Codes are drawn at unit size, and decoded as they are. With an autoencoder
+# whose codes are 5.5 times as large, such as Stable Diffusion's:
+
+# %%
+def psnr(a, b):
+    """Decibels, for pictures in [-1, 1]."""
+    return float(10 * torch.log10(4 / (a - b).square().mean()))
+
+
+loud = in_other_units(autoencoder, 5.5 * scale)
+right_way, forgotten = Latent(loud, 1 / 5.5), Latent(loud)
+faint = forgotten.decode(right_way.encode(ten))
+alt = "Above, ten clothes there and back; below, the same codes decoded without their scale: grey shadows."
+plot.strips({"divided": right_way.decode(right_way.encode(ten)), "forgotten": faint}, alt)
+
+# %% tags=["nbval-ignore-output"]
+assert psnr(faint, ten) < psnr(right_way.decode(right_way.encode(ten)), ten) - 8
+print(f"forgotten: {psnr(faint, ten):.0f} dB")
+
+# %% [markdown]
+# **2. A scale from one odd batch.** Latent diffusion's own code fits it on the first batch of training, and if the data
+# are sorted, that is sixteen times the same thing:
+
+# %%
+odd = {name: fit_scale(autoencoder, x[clothes.y == k][:16]) for k, name in enumerate(clothes.classes)}
+mixed_batches = [fit_scale(autoencoder, x[k : k + 16]) for k in range(0, 320, 16)]
+spread_odd, spread_mixed = max(odd.values()) / min(odd.values()), max(mixed_batches) / min(mixed_batches)
+assert spread_odd > 1.2 and spread_mixed < spread_odd
+
+# %% tags=["nbval-ignore-output"]
+print(f"largest over smallest: {spread_odd:.2f} among the classes, {spread_mixed:.2f} among mixed batches of 16")
+
+# %% [markdown]
+# **3. Pictures in** $[0, 1]$. The encoder takes them, and codes them as what they are to it: pale pictures.
+
+# %% tags=["nbval-ignore-output"]
+pale = 2 * latent.decode(latent.encode((ten + 1) / 2)) - 1  # and brought back to [-1, 1] afterwards
+assert psnr(pale, ten) < psnr(latent.decode(latent.encode(ten)), ten) - 2
+print(f"in [-1, 1] {psnr(latent.decode(latent.encode(ten)), ten):.0f} dB, in [0, 1] {psnr(pale, ten):.0f} dB")
+
+# %% [markdown]
+# **4. An encoder in training mode.** Dropout and batch norm make its codes depend on chance and on neighbours; a VQ
+# bottleneck even keeps moving its codebook. Two calls, two answers:
+
+# %%
+torch.manual_seed(0)
+awake = Autoencoder(AutoencoderConfig(width=8, entries=64))  # a new module is in training mode
+for _ in range(200):
+    before, after = awake.encode(ten).z, awake.encode(ten).z
+    if not torch.equal(before, after):
+        break
+asleep = awake.eval()
+assert not torch.equal(before, after) and torch.equal(asleep.encode(ten).z, asleep.encode(ten).z)
+
+# %% [markdown]
+# **5. Clipped codes.** Many samplers clamp $\hat x_0$ to $[-1, 1]$ at every step ("static thresholding"), which is
+# right for pixels. Codes of unit variance have a third of their numbers beyond:
+
+# %%
+def clamped(z_t, t, label):
+    return painter.ema.module(z_t, t, label).clamp(-1, 1)
+
+
+noise = torch.randn(300, 4, 8, 8, generator=seeded(3))
+free, cut = (latent.decode(final(on_the_way(noise, wishes, denoise=f))) for f in (painter.ema.module, clamped))
+alt = "Above ten drawn clothes; below the same noises with clipped codes: flat, blurred, distorted."
+plot.strips({"free": free[:10], "clipped": cut[:10]}, alt, clothes.classes)
+
+# %%
+beyond = float((codes.abs() > 1).double().mean())
+fair, unfair = (scored(pictures.clamp(-1, 1), wishes)[0] for pictures in (free, cut))
+assert 0.2 < beyond < 0.45 and unfair > 1.3 * fair
+
+# %% tags=["nbval-ignore-output"]
+print(f"{beyond:.0%} of the numbers are beyond 1; Fréchet distance {fair:.1f} free, {unfair:.1f} clipped")
+
+# %% [markdown]
+# **6. Another autoencoder.** Somebody improves the first stage, after the second was trained. Shapes fit, scales are
+# alike, and nothing means what it meant. The codes of our live model, decoded by the shipped autoencoder:
+
+# %%
+z = final(on_the_way(noise[:10], torch.arange(10)))
+alt = "Above ten clothes; below the same codes through another decoder: grey noise without any shape."
+plot.strips({"its own": latent.decode(z), "another": master.latent.decode(z)}, alt)
+
+# %% tags=["nbval-ignore-output"]
+own, foreign = latent.decode(latent.encode(ten)), master.latent.decode(latent.encode(ten))
+assert psnr(own, ten) > psnr(foreign, ten) + 8
+print(f"its own decoder {psnr(own, ten):.0f} dB, another {psnr(foreign, ten):.0f} dB")
+
+# %% [markdown]
+# So a checkpoint must keep both stages and the scale in one file. `Run` does, and so does `load_trained`.
+#
+# ## Exercises
+#
+# **1. Pen.** Stable Diffusion's codes have a standard deviation of 5.5, and its schedule ends at $\alpha(1) = 0.068$ in
+# our letters (chapter 02), with $\alpha^2 + \sigma^2 = 1$. (a) How large is the picture's share of $z_T$, against that
+# of the noise, with the scale 0.18215 and without any? (b) By how many natural units does forgetting the scale shift
+# the log SNR (11.3)? (c) Why did it matter little for (11.4) whether the data are a mixture?
+#
+# <details><summary>Answer</summary>
+#
+# (a) With it the codes have unit size, and the shares are $0.068$ to $0.998$. Without it $0.068 \cdot 5.5 = 0.37$ to
+# 0.998: as much as the worst of the tutorials in chapter 02, and sampling from pure noise goes wrong in the same way.
+# (b) By $2 \log 5.5 = 3.4$. (c) It did not matter at all: $\alpha s z + \sigma\epsilon = c\,(\alpha' z +
+# \sigma'\epsilon)$ holds for every $z$ and $\epsilon$, so the posterior of $z$ is the same, whatever it looks like.
+#
+# </details>
+
+# %%
+from minidiff import FromBetas, scaled_linear_betas
+
+alpha_T, sigma_T = FromBetas(scaled_linear_betas(1000))(1.0)
+assert abs(alpha_T - 0.068) < 5e-4 and abs(alpha_T / 0.18215 / sigma_T - 0.375) < 2e-3
+assert abs(2 * torch.tensor(1 / 0.18215).log() - 3.4) < 0.01
+
+# %% [markdown]
+# **2. Code.** Stable Diffusion 3 also takes off the mean. Write `standard(z, mean, std)`, which gives codes
+# $(B, c, h, w)$ mean 0 and standard deviation 1 *in each channel*, where `mean` and `std` have one number for each
+# channel. (What would a decoder need to undo it?)
+
+# %%
+from minidiff.exercises import check
+
+
+def standard(z, mean, std):
+    ### BEGIN SOLUTION
+    return (z - mean[:, None, None]) / std[:, None, None]
+    ### END SOLUTION
+
+
+# %%
+z, (m, s) = codes[:50], (codes[:50].mean((0, 2, 3)), codes[:50].std((0, 2, 3)))
+normal = torch.nn.BatchNorm2d(4, eps=0, affine=False).eval()
+normal.running_mean, normal.running_var = m, s**2
+check(standard, lambda z, mean, std: normal(z), [(z, m, s)], hint="shape the statistics (c,) into (c, 1, 1)")
+
+# %% [markdown]
+# **3. Open.** Is $f = 4$ with four channels a good choice for clothes? Try `AutoencoderConfig(halvings=1, ...)`, which
+# gives codes of 16 by 16, or `halvings=3`, or two channels, or eight. For each: the floor (11.6), the seconds a step,
+# the distance of what is drawn after equal seconds. Which of the two stages limits it? A start, without training:
+
+# %%
+for halvings, channels in ((1, 1), (2, 4), (3, 16)):
+    small = Autoencoder(AutoencoderConfig(halvings=halvings, latent=channels, width=24))
+    side = Latent(small).shape(clothes.shape)
+    net = new_denoiser(about, Latent(small)).net
+    code = " x ".join(map(str, side))
+    print(f"f = {small.config.factor}: code {code:11} {flop(net, side[1]) / 1e6:5.1f} MFLOP a guess")
+
+# %% [markdown]
+# ## What to keep
+#
+# - Latent diffusion is two models: an autoencoder, trained first and then frozen, and diffusion on its codes (11.1).
+#   Its training, samplers and guidance are those of pixels.
+# - Codes must have unit variance (11.2), because schedules, the times of training and the steps of samplers were made
+#   for it. Any other scale shifts the log SNR (11.3): a wrong clock (11.4).
+# - It saves $f^2$ on all that goes with the area, $f^4$ on attention (11.5). At 32 by 32 that is pleasant, at 512 by
+#   512 decisive.
+# - The error is the floor of the first stage and the error of the second (11.6): measure which is larger before you
+#   improve one.
+# - A code is a small picture, not a meaning: its mean with another is a double exposure. Do not clip codes, and never
+#   exchange the decoder.
+#
+# Now only the label is missing its voice: in chapter 12 one asks in words.

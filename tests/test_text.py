@@ -1,0 +1,293 @@
+"""Words to vectors, and vectors to the picture: the vocabulary, the encoder, cross-attention, the U-Net that reads."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from minidiff import Cosine, Denoiser
+from minidiff.latent import Codes
+from minidiff.nets.layers import CrossAttention
+from minidiff.nets.text import TextConfig, TextEncoder, Vocabulary, split
+from minidiff.nets.unet import UNet, UNetConfig
+from minidiff.train import TrainConfig, Training, train
+
+CAPTIONS = ("A red circle.", "a small blue square", 'a "red" circle, left of a star!')
+VOCABULARY = Vocabulary.of(CAPTIONS)
+CONFIG = UNetConfig(
+    channels=2, classes=0, width=8, multipliers=(1, 2), patch=1, text=TextConfig(len(VOCABULARY), 7, width=16, layers=1)
+)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def moved(net: torch.nn.Module) -> torch.nn.Module:
+    """The network with every parameter moved, so that no part is silenced by its zero initialisation."""
+    g = seeded()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.1 * torch.randn(p.shape, generator=g))
+    return net
+
+
+def reader(**config) -> TextEncoder:
+    torch.manual_seed(0)
+    return TextEncoder(TextConfig(**{"tokens": 9, "length": 7, "width": 16, "layers": 1} | config)).eval()
+
+
+# the vocabulary
+
+
+def test_words_are_lower_case_and_without_marks():
+    assert split('A "red" circle, (left) of: two-tone?!') == ["a", "red", "circle", "left", "of", "two-tone"]
+    assert split(" ... ") == []
+
+
+def test_vocabulary_has_every_word_once_in_order_and_the_longest_caption():
+    assert VOCABULARY.words == ("a", "blue", "circle", "left", "of", "red", "small", "square", "star")
+    assert VOCABULARY.length == 7 and len(VOCABULARY) == 10
+
+
+def test_tokens_are_numbered_from_one_and_filled_up_with_blanks():
+    tokens = VOCABULARY.encode(["a red circle", "", "STAR"])
+    assert tokens.dtype == torch.int64
+    assert tokens.tolist() == [[1, 6, 3, 0, 0, 0, 0], [0] * 7, [9] + [0] * 6]
+
+
+def test_decode_is_the_inverse_of_encode():
+    prompts = ["a red circle left of a star", "small", ""]
+    assert VOCABULARY.decode(VOCABULARY.encode(prompts)) == prompts
+
+
+def test_a_vocabulary_read_from_json_equals_the_one_written():
+    assert Vocabulary(list(VOCABULARY.words), 7) == VOCABULARY
+
+
+@pytest.mark.parametrize(
+    "prompts, message",
+    [
+        (["a pink circle"], "prompt 'a pink circle': expected words among a, blue, circle, .*, star; got 'pink'"),
+        (["a a a a a a a a"], "expected at most 7 words, got 8"),
+        ("a red circle", "expected a list of prompts, got one string"),
+    ],
+)
+def test_a_prompt_that_cannot_be_read_is_refused(prompts, message):
+    with pytest.raises(ValueError, match=message):
+        VOCABULARY.encode(prompts)
+
+
+def test_a_large_vocabulary_names_the_closest_words():
+    many = Vocabulary(tuple(f"word{k}" for k in range(99)) + ("yellow",), 3)
+    with pytest.raises(ValueError, match="the 100 of the training captions, close to it: yellow; got 'yelow'"):
+        many.encode(["yelow"])
+    with pytest.raises(ValueError, match="such as word0; got 'qqq'"):
+        many.encode(["qqq"])
+
+
+@pytest.mark.parametrize("captions", [(), ("", "?")])
+def test_captions_without_words_are_refused(captions):
+    with pytest.raises(ValueError, match="expected captions with words in them, got none"):
+        Vocabulary.of(captions)
+
+
+# the encoder
+
+
+def test_one_vector_a_word_and_blanks_are_appended():
+    net, tokens = reader(), torch.tensor([[3, 1, 4]])
+    whole = net(F.pad(tokens, (0, 4)))
+    assert whole.shape == (1, 7, 16)
+    assert torch.equal(net(tokens), whole)
+
+
+def test_each_caption_is_read_by_itself():
+    net, tokens = reader(), torch.randint(9, (5, 7), generator=seeded())
+    assert torch.allclose(net(tokens)[3:4], net(tokens[3:4]), atol=1e-6)
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+def test_order_matters_at_the_place_and_to_the_others(layers):
+    """Without a block each vector knows its own word and place alone; with one, the words around it too."""
+    net = reader(layers=layers)
+    one, other = (net(torch.tensor([words]))[0] for words in ([1, 2, 3], [2, 1, 3]))
+    assert not torch.allclose(one[0], other[1], atol=1e-2)  # the same word, elsewhere
+    assert torch.allclose(one[2], other[2], atol=1e-5) == (layers == 0)  # the same word and place, others swapped
+
+
+def test_without_places_a_swap_of_words_swaps_their_vectors():
+    net = reader(layers=2)
+    torch.nn.init.zeros_(net.position.weight)
+    order = torch.tensor([4, 0, 6, 1, 3, 2, 5])
+    tokens = torch.randint(9, (2, 7), generator=seeded())
+    assert torch.allclose(net(tokens[:, order]), net(tokens)[:, order], atol=1e-5)
+
+
+def test_a_block_is_torchs_transformer_layer():
+    """Anchor: pre-norm, GELU, the same weights, in torch.nn.TransformerEncoderLayer."""
+    block = moved(reader()).blocks[0]
+    theirs = torch.nn.TransformerEncoderLayer(16, 4, 64, 0.0, F.gelu, batch_first=True, norm_first=True)
+    pairs = {
+        "self_attn.in_proj_weight": block.qkv.weight,
+        "self_attn.in_proj_bias": block.qkv.bias,
+        "self_attn.out_proj.weight": block.out.weight,
+        "self_attn.out_proj.bias": block.out.bias,
+        "linear1.weight": block.wide.weight,
+        "linear1.bias": block.wide.bias,
+        "linear2.weight": block.narrow.weight,
+        "linear2.bias": block.narrow.bias,
+        "norm1.weight": block.norm1.weight,
+        "norm1.bias": block.norm1.bias,
+        "norm2.weight": block.norm2.weight,
+        "norm2.bias": block.norm2.bias,
+    }
+    theirs.load_state_dict({name: p.detach() for name, p in pairs.items()})
+    x = torch.randn(3, 7, 16, generator=seeded(1))
+    assert torch.allclose(block(x), theirs(x), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "tokens, message",
+    [
+        (torch.zeros(2, 8, dtype=torch.long), r"\(B, at most 7\), got \(2, 8\)"),
+        (torch.zeros(7, dtype=torch.long), r"got \(7,\)"),
+        (torch.zeros(2, 7), "of torch.float32"),
+        (torch.full((1, 7), 9), "expected tokens 0..8, got 9..9"),
+        (torch.full((1, 7), -1), "got -1..-1"),
+    ],
+)
+def test_tokens_that_cannot_be_are_refused(tokens, message):
+    with pytest.raises(ValueError, match=message):
+        reader()(tokens)
+
+
+# cross-attention
+
+
+def layer(heads: int = 2) -> CrossAttention:
+    torch.manual_seed(0)
+    return moved(CrossAttention(8, 6, heads))
+
+
+def picture_and_words() -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(2, 8, 3, 4, generator=seeded(1)), torch.randn(2, 5, 6, generator=seeded(2))
+
+
+def test_a_new_layer_adds_nothing():
+    x, words = picture_and_words()
+    assert torch.equal(CrossAttention(8, 6, 2)(x, words), x)
+
+
+def test_cross_attention_is_its_definition_pixel_by_pixel():
+    """Oracle: loops over pictures, heads and pixels (eqs 12.2, 12.3)."""
+    net, (x, words) = layer(), picture_and_words()
+    h = net.norm(x)
+    keys, values = net.kv(words).chunk(2, dim=-1)  # (B, L, 8) each
+    found = torch.zeros_like(x)
+    looks = torch.zeros(2, 2, 3, 4, 5)
+    for b in range(2):
+        for i in range(3):
+            for j in range(4):
+                query = net.q.weight[:, :, 0, 0] @ h[b, :, i, j] + net.q.bias
+                for head in range(2):
+                    part = slice(4 * head, 4 * head + 4)
+                    a = torch.softmax(keys[b, :, part] @ query[part] / 2, 0)  # 2 = sqrt(4)
+                    looks[b, head, i, j] = a
+                    found[b, part, i, j] = a @ values[b, :, part]
+    out = torch.einsum("dc,bchw->bdhw", net.out.weight[:, :, 0, 0], found) + net.out.bias[:, None, None]
+    assert torch.allclose(net(x, words), x + out, atol=1e-5)
+    assert torch.allclose(net.maps(x, words), looks, atol=1e-5)
+
+
+def test_cross_attention_is_torchs():
+    """Anchor: torch.nn.MultiheadAttention with the same weights."""
+    net, (x, words) = layer(4), picture_and_words()
+    theirs = torch.nn.MultiheadAttention(8, 4, kdim=6, vdim=6, batch_first=True)
+    weights = {
+        "q_proj_weight": net.q.weight[:, :, 0, 0],
+        "k_proj_weight": net.kv.weight[:8],
+        "v_proj_weight": net.kv.weight[8:],
+        "in_proj_bias": torch.cat([net.q.bias, net.kv.bias]),
+        "out_proj.weight": net.out.weight[:, :, 0, 0],
+        "out_proj.bias": net.out.bias,
+    }
+    theirs.load_state_dict({name: p.detach() for name, p in weights.items()})
+    asks = net.norm(x).flatten(2).transpose(1, 2)  # (B, HW, 8)
+    answer, looks = theirs(asks, words, words, average_attn_weights=False)
+    assert torch.allclose(net(x, words), x + answer.transpose(1, 2).reshape(x.shape), atol=1e-5)
+    assert torch.allclose(net.maps(x, words), looks.unflatten(2, (3, 4)), atol=1e-5)
+
+
+def test_each_pixel_shares_out_all_its_attention():
+    maps = layer().maps(*picture_and_words())
+    assert maps.shape == (2, 2, 3, 4, 5) and maps.min() > 0
+    assert torch.allclose(maps.sum(-1), torch.ones(2, 2, 3, 4))
+
+
+def test_the_order_of_the_words_is_none_of_its_business():
+    """Only the vectors say where a word stood; pixels are treated alike, too."""
+    net, (x, words) = layer(), picture_and_words()
+    assert torch.allclose(net(x, words.flip(1)), net(x, words), atol=1e-5)
+    assert torch.allclose(net(x.flip(3), words), net(x, words).flip(3), atol=1e-5)
+
+
+# the U-Net that reads
+
+
+def asked(b: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    x, t = torch.randn(b, 2, 8, 8, generator=seeded(1)), torch.rand(b, generator=seeded(2))
+    return x, t, torch.randint(len(VOCABULARY), (b, 7), generator=seeded(3))
+
+
+@pytest.fixture
+def unet() -> UNet:
+    torch.manual_seed(0)
+    return moved(UNet(CONFIG))
+
+
+def test_a_new_network_outputs_zero_whatever_it_is_told():
+    x, t, tokens = asked()
+    assert torch.equal(UNet(CONFIG)(x, t, tokens), torch.zeros_like(x))
+
+
+def test_output_has_the_shape_of_the_input_and_depends_on_the_words(unet):
+    x, t, tokens = asked()
+    one, other = unet(x, t, tokens), unet(x, t, tokens.flip(1))
+    assert one.shape == x.shape and (one - other).abs().max() > 1e-3
+
+
+def test_nothing_told_is_the_empty_prompt(unet):
+    x, t, _ = asked()
+    empty = torch.full((3, 7), CONFIG.null)
+    assert CONFIG.null == 0 and torch.equal(unet(x, t), unet(x, t, empty))
+    assert torch.equal(unet(x, t, empty[:, :2]), unet(x, t, empty))
+
+
+def test_gradient_reaches_every_parameter_and_every_word(unet):
+    x, t, _ = asked()
+    tokens = torch.arange(len(VOCABULARY)).repeat(3)[:21].view(3, 7)
+    (unet(x, t, tokens) ** 3).sum().backward()
+    assert [name for name, p in unet.named_parameters() if p.grad is None or not p.grad.any()] == []
+    assert unet.embed.words.token.weight.grad.any(1).all()
+
+
+def test_config_read_from_json_equals_the_one_written():
+    assert UNetConfig(**json.loads(json.dumps(dataclasses.asdict(CONFIG)))) == CONFIG
+
+
+def test_it_learns_what_the_words_say():
+    """Claim: pictures are +1 or -1 all over, as one word says; only who reads can tell which."""
+    torch.manual_seed(0)
+    tokens = VOCABULARY.encode(["a red circle", "a blue circle"]).repeat(32, 1)
+    x0 = torch.tensor([1.0, -1.0]).repeat(32)[:, None, None, None].expand(-1, 2, 8, 8)
+    training = Training(
+        Denoiser(UNet(CONFIG), Cosine()), TrainConfig(precision="fp32", warmup=10, lr=1e-2, label_dropout=0.0)
+    )
+    losses = [p.loss for p in train(training, Codes(x0, tokens), steps=60)]
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
+    noise = torch.randn(2, 2, 8, 8, generator=seeded())
+    guess = training.model(noise, torch.ones(2), tokens[:2]).mean((1, 2, 3))  # at t = 1 only the words tell
+    assert guess[0] > 0.5 and guess[1] < -0.5
