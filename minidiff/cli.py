@@ -64,6 +64,13 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
     train.add_argument("--lr", type=positive(float), default=TrainConfig.lr, help=f"learning rate ({TrainConfig.lr})")
     train.add_argument(
+        "--head-start",
+        type=share,
+        default=0.0,
+        help="first share of the budget, in which times lean to noise, less and less: so that --text learns relations "
+        "(0)",
+    )
+    train.add_argument(
         "--cooldown",
         type=share,
         default=0.0,
@@ -126,7 +133,13 @@ def run_train(args) -> int:
     if args.resume:
         run = Run.resume(args.out, images, device, task)
     else:
-        config = TrainConfig(seed=args.seed, precision=args.precision, lr=args.lr, cooldown=args.cooldown)
+        config = TrainConfig(
+            seed=args.seed,
+            precision=args.precision,
+            lr=args.lr,
+            cooldown=args.cooldown,
+            head_start=args.head_start,
+        )
         run = Run.start(args.out, images, config, device, task)
     try:
         for _ in bar(run.train(images, args.steps, seconds)):

@@ -52,7 +52,7 @@ def _root(cov: Tensor) -> Tensor:
 
 
 def frechet_gaussians(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> float:
-    """Squared Frechet distance of two Gaussians with means (D,), covariances (D, D) (Dowson & Landau 1982).
+    """Squared Frechet distance of two Gaussians with means (D,), covariances (D, D) (Dowson & Landau 1982; eq. 13.3).
 
     tr (S1 S2)^(1/2) is the sum of the singular values of S1^(1/2) S2^(1/2), which needs symmetric roots only.
     """
@@ -78,7 +78,7 @@ def frechet(a: Tensor, b: Tensor) -> float:
 def mmd2(a: Tensor, b: Tensor) -> float:
     """Unbiased squared maximum mean discrepancy of features (N, D), (M, D), in float64; may be negative.
 
-    Kernel (u.v / D + 1)^3 (Binkowski et al. 2018, section 4; Gretton et al. 2012, Lemma 6).
+    Kernel (u.v / D + 1)^3 (Binkowski et al. 2018, section 4; Gretton et al. 2012, Lemma 6; eq. 13.6).
     """
     a, b = _features(2, a=a, b=b)
 
@@ -111,7 +111,7 @@ def _distances(x: Tensor, y: Tensor) -> Tensor:
 
 
 def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, float]:
-    """(precision, recall) of features (N, D), (M, D) (Kynkaanniemi et al. 2019).
+    """(precision, recall) of features (N, D), (M, D) (Kynkaanniemi et al. 2019; eq. 13.8).
 
     Precision: share of fakes no farther from some real vector than its k-th neighbour; recall: the reverse.
     """
@@ -130,7 +130,7 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, flo
 
 
 def nearest(x: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
-    """(distance, index), each (N,): for each of x (N, ...) the closest of bank (M, ...), Euclidean."""
+    """(distance, index), each (N,): for each of x (N, ...) the closest of bank (M, ...), Euclidean: d1 of eq. 13.9."""
     if x.ndim < 2 or x.shape[1:] != bank.shape[1:] or not len(x) or not len(bank):
         raise ValueError(f"expected (N, ...), (M, ...) alike, got {tuple(x.shape)}, {tuple(bank.shape)}")
     x, bank = x.flatten(1), bank.flatten(1)  # (N, D), (M, D)

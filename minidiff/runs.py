@@ -149,10 +149,11 @@ class Run:
         """Ends the first stage: the averaged autoencoder makes the codes on which a new denoiser is trained."""
         training, config = self.training, TrainConfig(**self.about["config"])
         scale = fit_scale(training.ema.module, images.tensor(slice(0, 2000)).to(training.device))
-        self.latent = Latent(training.ema.module, scale)
-        self.about["first_stage"] = {"steps": training.step, "seconds": training.seconds, "scale": scale}
+        latent = Latent(training.ema.module, scale)
         torch.manual_seed(config.seed)
-        self.training = Training(new_denoiser(self.about, self.latent).to(training.device), config)
+        second = Training(new_denoiser(self.about, latent).to(training.device), config)
+        done = {"steps": training.step, "seconds": training.seconds, "scale": scale}
+        self.latent, self.training, self.about["first_stage"] = latent, second, done  # all or, after Ctrl-C, nothing
 
     def data(self, images: Images):
         """What the denoiser learns from: pictures or codes, with labels or tokens."""

@@ -22,15 +22,18 @@ from minidiff.latent import Codes
 from minidiff.muon import Muon, hidden_weights
 from minidiff.objectives import denoising
 
+FOG = 60.0  # shift of the times at the beginning of a head start: half of them are above 0.98
+
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The recipe. Without a cooldown nothing in it depends on how long a run will be: any run can be continued."""
+    """The recipe. Without cooldown and head start nothing in it depends on the length of a run: any can go on."""
 
     batch_size: int = 64
     lr: float = 3e-3
     warmup: int = 100  # steps until the learning rate is reached
     cooldown: float = 0.0  # last share of the budget, over which the learning rate falls to zero
+    head_start: float = 0.0  # first share of the budget, in which times lean to noise: the layout is learned first
     clip: float = 1.0  # largest norm of the gradient
     ema_gamma: float = 6.94  # the average of the weights reaches back over about a tenth of the run so far
     label_dropout: float = 0.1  # share of labels replaced by the null label, for guidance
@@ -157,7 +160,8 @@ def train_step(training: Training, data, fraction: float = 0.0) -> tuple[float, 
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + training.step)
     batch = data[batch_index(training.step, len(data), config.batch_size, config.seed)]
     with torch.autocast(training.device.type, training.autocast_dtype, enabled=training.autocast_dtype is not None):
-        loss = training.objective(model, batch, config, generator)
+        shift = FOG ** max(0.0, 1 - fraction / config.head_start) if config.head_start else 1.0
+        loss = training.objective(model, batch, config, generator, shift)
     lr = config.lr * min(1.0, (training.step + 1) / config.warmup)
     if config.cooldown:
         lr *= min(1.0, (1 - fraction) / config.cooldown)

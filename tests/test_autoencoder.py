@@ -134,6 +134,7 @@ def test_vq_hands_the_decoders_gradient_straight_through():
 
 
 def test_vq_cost_moves_each_side_by_its_share():
+    assert COMMITMENT == 0.25  # beta of van den Oord et al. (2017), section 3.2
     layer, h = vq().eval(), rand(4, 3, 5, 2).requires_grad_()
     z, cost = layer(h)
     z = z.detach()
@@ -210,7 +211,9 @@ def test_the_loss_by_hand(entries):
     net, x = small(channels=2, entries=entries, weight=0.3).eval(), rand(4, 2, 8, 8)
     eps = None if entries else rand(4, 3, 2, 2, seed=6)
     z, cost = net.encode(x, eps)
-    by_hand = [(float((net.decode(z)[i] - x[i]).square().sum()) + 0.3 * float(cost[i])) / 128 for i in range(4)]
+    z, cost = z.detach(), cost.detach()
+    x_hat = net.decode(z).detach()
+    by_hand = [(float((x_hat[i] - x[i]).square().sum()) + 0.3 * float(cost[i])) / 128 for i in range(4)]
     assert autoencoder_loss(net, x, eps).tolist() == pytest.approx(by_hand, rel=1e-5)
 
 

@@ -103,15 +103,16 @@ def test_moving_a_model_keeps_its_codes():
     assert model.to(CPU).latent.scale == 3
 
 
-@pytest.mark.parametrize("name, code, levels", [("digits", (2, 4, 4), 3), ("fashion", (4, 8, 8), 3)])
-def test_the_networks_of_a_run_fit_its_pictures(name, code, levels):
+@pytest.mark.parametrize("name, code", [("digits", (2, 4, 4)), ("fashion", (4, 8, 8)), ("emoji", (4, 8, 8))])
+def test_the_networks_of_a_run_fit_its_pictures(name, code):
     images = load(name, "test")
-    ae = new_autoencoder(images)
-    latent = Latent(ae)
+    latent = Latent(new_autoencoder(images).eval())
     about = {"size": list(images.shape), "classes": list(images.classes), "vocabulary": None}
-    config = new_denoiser(about, latent).net.config
-    assert latent.shape(images.shape) == code and config.channels == code[0] and config.patch == 1
-    assert len(config.multipliers) == levels
+    denoiser = new_denoiser(about, latent)
+    z = latent.encode(images.tensor(slice(0, 2)))
+    assert latent.shape(images.shape) == code == z.shape[1:]
+    assert denoiser.net.config.classes == len(images.classes) and denoiser.net.config.patch == 1
+    assert denoiser(z, torch.tensor(0.5), images.y[:2]).shape == z.shape
 
 
 # --- runs: 12 steps are 2 of the autoencoder and 10 of the denoiser
@@ -159,6 +160,26 @@ def test_stopped_in_either_stage_it_goes_on_as_if_nothing_had_happened(whole, di
     one, other = (checkpoint.load(r.folder / "checkpoint.safetensors") for r in (whole[0], again))
     assert one[0].keys() == other[0].keys() and all(torch.equal(one[0][k], other[0][k]) for k in one[0])
     assert one[1]["first_stage"]["scale"] == other[1]["first_stage"]["scale"]
+
+
+def test_the_learning_rate_is_the_second_stages(digits, tmp_path):
+    run = Run.start(tmp_path / "slow", digits, TrainConfig(precision="fp32", batch_size=16, lr=5e-4), CPU, LATENT)
+    rates = [p.lr for p in run.train(digits, steps=10)]
+    assert rates[:2] == pytest.approx([3e-5, 6e-5]) and rates[2:4] == pytest.approx([5e-6, 1e-5])  # a hundredth a step
+
+
+def test_ctrl_c_between_the_stages_leaves_the_first_to_be_finished(whole, digits, tmp_path, monkeypatch):
+    run = Run.start(tmp_path / "between", digits, RECIPE, CPU, LATENT)
+
+    def pressed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("minidiff.runs.new_denoiser", pressed)
+        list(run.train(digits, steps=12))
+    again = Run.resume(tmp_path / "between", digits, CPU, LATENT)
+    assert again.step == 2 and again.latent is None
+    assert [p.loss for p in again.train(digits, steps=12)] == [loss for _, loss, _ in whole[1][2:]]
 
 
 def test_a_run_still_in_its_first_stage_has_nothing_to_draw_with(digits, tmp_path, capsys):

@@ -181,3 +181,9 @@ def test_bits_per_dim():
 def test_flow_weights_at_the_ends_are_finite_where_training_goes():
     t = sample_times(64, torch.Generator().manual_seed(0))
     assert weight("v", t, Cosine()).isfinite().all() and weight("velocity", t, Flow()).isfinite().all()
+
+
+def test_a_shift_leans_the_times_to_noise():
+    even, bent = (sample_times(1000, torch.Generator().manual_seed(0), shift=shift) for shift in (1.0, 60.0))
+    torch.testing.assert_close(bent, 60 * even / (1 + 59 * even))  # Esser et al. 2024, eq. 23
+    assert bent.max() <= 1 and (bent > even).all() and abs(bent.median() - 60 * 0.5 / (1 + 59 * 0.5)) < 1e-3

@@ -92,6 +92,21 @@ def test_frechet_is_biased_upwards_and_less_so_with_more_samples():
     assert middle / large == pytest.approx(4, rel=0.25)  # the bias falls as 1 / N
 
 
+def test_frechet_bias_is_its_leading_order():
+    """c (1/N + 1/M) for two samples of one Gaussian (eq. 13.7)."""
+    var = torch.linspace(0.2, 2, 12, dtype=torch.float64).square()
+    c = 1.25 * var.sum() + (var[:, None] * var / (var[:, None] + var)).sum() / 2
+    pairs = [normal(1400, 12, seed=s) * var.sqrt() for s in range(150)]
+    got = sum(metrics.frechet(x[:400], x[400:]) for x in pairs) / 150
+    assert got == pytest.approx((c * (1 / 400 + 1 / 1000)).item(), rel=0.06)
+
+
+def test_frechet_is_blind_to_skewness_and_mmd2_is_not():
+    lopsided = -torch.rand(3000, 4, generator=rng(), dtype=torch.float64).log() - 1  # mean 0, variance 1
+    a, b = lopsided[:1500], -lopsided[1500:]
+    assert metrics.frechet(a, b) < 0.1 and metrics.mmd2(a, b) > 0.5
+
+
 # Kernel distance
 
 

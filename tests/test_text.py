@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from minidiff import Cosine, Denoiser
 from minidiff.latent import Codes
 from minidiff.nets.layers import CrossAttention
 from minidiff.nets.text import TextConfig, TextEncoder, Vocabulary, split
-from minidiff.nets.unet import UNet, UNetConfig
+from minidiff.nets.unet import PLACES, UNet, UNetConfig, places
 from minidiff.train import TrainConfig, Training, train
 
 CAPTIONS = ("A red circle.", "a small blue square", 'a "red" circle, left of a star!')
@@ -272,6 +273,31 @@ def test_gradient_reaches_every_parameter_and_every_word(unet):
     (unet(x, t, tokens) ** 3).sum().backward()
     assert [name for name, p in unet.named_parameters() if p.grad is None or not p.grad.any()] == []
     assert unet.embed.words.token.weight.grad.any(1).all()
+
+
+def test_places_are_waves_across_and_down():
+    """Oracle: (eq. 12.6) one number at a time."""
+    waves = places(3, 5)
+    assert waves.shape == (16, 3, 5)
+    for i in range(3):
+        for j in range(5):
+            angles = [math.pi * nu * xi for xi in ((j + 0.5) / 5, (i + 0.5) / 3) for nu in PLACES]
+            expected = [math.cos(a) for a in angles] + [math.sin(a) for a in angles]
+            assert torch.allclose(waves[:, i, j], torch.tensor(expected), atol=1e-5)
+
+
+def test_no_two_places_are_told_alike():
+    alike = torch.pdist(places(8, 8).flatten(1).T)
+    assert alike.min() > 0.5
+
+
+def test_a_block_knows_where_it_is(unet):
+    """On a picture that is the same everywhere, only the places and the edges tell pixels apart."""
+    block = unet.down[0][0]
+    emb, words = unet.embed(torch.ones(1), None)
+    flat = block(torch.ones(1, 8, 32, 32), (emb, words))[0]
+    assert (flat[:, 10:20, 10] - flat[:, 10:11, 10]).abs().max() > 1e-3
+    assert (flat[:, 10, 10:20] - flat[:, 10, 10:11]).abs().max() > 1e-3
 
 
 def test_config_read_from_json_equals_the_one_written():

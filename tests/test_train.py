@@ -102,6 +102,18 @@ def test_a_cooldown_falls_to_zero_over_the_last_share_of_the_budget():
     assert lrs == pytest.approx([1e-3, 1e-3, 1e-3, 1e-3, 1e-3, 0.75e-3, 0.5e-3, 0.25e-3])
 
 
+def test_a_head_start_leans_the_times_to_noise_and_then_lets_go(monkeypatch):
+    shifts = []
+
+    def spy(n, generator, shift):
+        shifts.append(shift)
+        return sample_times(n, generator, shift=shift)
+
+    monkeypatch.setattr("minidiff.objectives.sample_times", spy)
+    list(train(tiny(head_start=0.5), IMAGES, steps=8))
+    assert shifts == pytest.approx([60, 60**0.75, 60**0.5, 60**0.25, 1, 1, 1, 1])
+
+
 def test_the_first_step_moves_by_its_learning_rate_and_the_average_goes_with_it():
     """Adam's first step is lr sign(gradient), and at step 1 the average is the weights after it."""
     training = tiny(lr=1e-3, warmup=4)

@@ -161,6 +161,10 @@ _ = explore(draw, label=label, w=w)
 # | $w(t)$ | `weight` | weight of the squared error at time $t$ | 05 |
 # | $s(x, t) = \nabla \log p_t(x)$ | `score` | the score, the slope of the log density | 05 |
 # | $w$ | `w` | guidance: 0 ignores the label, 1 is plain | 09 |
+# | $z = \mathrm{enc}(x)$ | `encode` | the code of a picture ($z$ is no noise from chapter 10 on) | 10 |
+# | $f$, $c$ | `factor`, `latent` | how many times narrower a code is than its picture, and its channels | 10 |
+# | scale | `fit_scale` | brings codes to a standard deviation of 1 | 11 |
+# | $Q, K, V$ | `CrossAttention` | what pixels ask, what words offer, and what they answer | 06, 12 |
 #
 # Chapters 02 to 05 derive everything in the letters of the papers, which count *steps* $t = 1, \ldots, T$:
 #
@@ -270,6 +274,10 @@ check(signal_to_noise, lambda *_: torch.stack(right), [Cosine()(t)], hint="squar
 # | [07](07_training.ipynb) | Training: from random numbers to clothes in three minutes | four minutes |
 # | [08](08_sampling.ipynb) | Sampling: many ways down, how many steps, and what goes wrong | two minutes and a half |
 # | [09](09_guidance.ipynb) | Guidance: how to ask for a boot, and why asking harder helps until it hurts | two minutes and a half |
+# | [10](10_autoencoders.ipynb) | Autoencoders: what is worth keeping of a picture, and what it costs | two minutes |
+# | [11](11_latent_diffusion.ipynb) | Latent diffusion: the same training, on codes | three minutes and a half |
+# | [12](12_text_to_image.ipynb) | Text to image: a sentence becomes a picture; is it the right one? | three minutes and a half |
+# | [13](13_evaluation.ipynb) | Evaluation: is it any good, and how would one know? | two minutes and a half |
 #
 # And to train a model like the one that you have just used, from nothing, in three minutes, in a terminal:
 #

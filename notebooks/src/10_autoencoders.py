@@ -64,8 +64,8 @@ cov = (flat.T @ flat / len(flat)).double()  # all that least squares need to kno
 def linear_autoencoder(k, rounds=60):
     A = torch.randn(dims, k, generator=seeded(0), dtype=torch.float64)
     for _ in range(rounds):
-        B = torch.linalg.solve(A.T @ cov @ A, A.T @ cov)  # (k, D), the best for this A
-        A = torch.linalg.pinv(B)  # (D, k), the best for this B
+        B = torch.linalg.solve(A.T @ cov @ A, A.T @ cov)  # (k, 1024), the best for this A
+        A = torch.linalg.pinv(B)  # (1024, k), the best for this B
     return A, B
 
 
@@ -207,24 +207,37 @@ plot.strips(walk, "Two rows, from trousers to a bag: halfway one sees both at on
 
 # %% [markdown]
 # Halfway, both garments at once, a double exposure, hardly better than mixing the pixels (below). The Fréchet distance
-# says it in a number: the shipped classifier of clothes describes pictures by 64 numbers, and the distance compares two
-# sets of such descriptions (chapter 13 tells how; smaller is better).
+# says it in a number, for a thousand such pairs and for the random codes: the shipped classifier of clothes describes
+# pictures by 64 numbers, and the distance compares two sets of such descriptions (chapter 13 tells how; smaller is
+# better).
 
 # %%
 from minidiff.metrics import frechet, label_accuracy, load_classifier
 
 judge = load_classifier("fashion")
-bank = torch.cat([judge.features(part) for part in x.split(500)])  # (10000, 64)
+
+
+def in_parts(function, pictures):
+    return torch.cat([function(part.clamp(-1, 1)) for part in pictures.split(500)])
+
+
+bank = in_parts(judge.features, x)  # (10000, 64)
 
 
 def distance(pictures):
-    return frechet(bank, judge.features(pictures.clamp(-1, 1)))
+    return frechet(bank, in_parts(judge.features, pictures))
 
 
 # %%
+with torch.no_grad():
+    halfway = plain.decode((real_codes[:1000] + real_codes[1000:]) / 2)  # of a thousand pairs
 far = {"real, unseen": distance(new), "there and back": distance(there_and_back(plain, new)[0]),
+       "halfway": distance(halfway), "halfway, pixels": distance((x[:1000] + x[1000:2000]) / 2),
        "random codes": distance(drawn)}
+
+# %%
 assert far["real, unseen"] < far["there and back"] < 0.4 and far["random codes"] > 10
+assert min(far["halfway"], far["halfway, pixels"]) > 5 * far["there and back"]
 
 # %% tags=["nbval-ignore-output"]
 print({name: f"{d:.2f}" for name, d in far.items()})
@@ -255,7 +268,7 @@ print({name: f"{d:.2f}" for name, d in far.items()})
 # That is (10.2). *The weight of the cost is a statement about the decoder's noise*: who says $w = 0.001$ says that a
 # pixel is right to within $s = \sqrt{0.0005} = 0.022$, three grey levels.
 #
-# **The cost.** With $q = \mathcal N(\mu, \operatorname{diag} \sigma^2)$, where encoder gives a mean $\mu_i$ and a
+# **The cost.** With $q = \mathcal N(\mu, \operatorname{diag} \sigma^2)$, where the encoder gives a mean $\mu_i$ and a
 # variance $\sigma_i^2$ for each of the $n$ numbers of the code, (4.2) with $m_2 = 0$, $v_2 = 1$ says
 #
 # $$ \mathrm{KL} = \frac12 \sum_{i=1}^n \big(\mu_i^2 + \sigma_i^2 - 1 - \log \sigma_i^2\big) \quad \text{nats}
@@ -353,7 +366,7 @@ assert abs(slopes[0] + 3.0) < 0.01 and abs(slopes[1] - 1.6) < 0.01
 k = 32
 s2 = lam[k:].mean()
 W = Vt[:k].T.double() * (lam[:k] - s2).sqrt()  # (1024, 32)
-some = (new[:100] - mean).flatten(1).double()  # 100 unseen pictures
+some = (new[:50] - mean).flatten(1).double()  # 50 unseen pictures
 exact = torch.distributions.LowRankMultivariateNormal(torch.zeros(dims).double(), W, s2.expand(dims)).log_prob(some)
 
 # %%
@@ -367,11 +380,11 @@ mu, v = some @ W / lam[:k], s2 / lam[:k]  # the posterior
 
 # %%
 z = mu + v.sqrt() * torch.randn(100, *mu.shape, generator=seeded(7), dtype=torch.float64)  # (10.6), 100 codes each
-error = (some - z @ W.T).square().sum(2)  # (100, 100)
+error = (some - z @ W.T).square().sum(2)  # (100, 50)
 one = -error / (2 * s2) - dims / 2 * (2 * torch.pi * s2).log() - nats_of(mu, v.log().expand_as(mu))
 
 # %%
-assert torch.allclose(bound_of(mu, v), exact, rtol=1e-9)  # equality: q is the posterior
+assert torch.allclose(bound_of(mu, v), exact, rtol=1e-6)  # equality: q is the posterior
 assert ((one.mean(0) - exact).abs() < 5 * one.std(0) / 100**0.5).all()
 print(f"log p(x) {exact.mean():.1f} nats, the bound with the posterior {bound_of(mu, v).mean():.1f}")
 
@@ -383,8 +396,8 @@ print(f"log p(x) {exact.mean():.1f} nats, the bound with the posterior {bound_of
 posterior = Gaussian(mu, v.sqrt())
 for wrong_mu, wrong_v in [(mu, 4 * v), (mu + 0.1, v), (0 * mu, torch.ones(k).double())]:
     gap = Gaussian(wrong_mu, wrong_v.sqrt()).kl(posterior)
-    assert torch.allclose(exact - bound_of(wrong_mu, wrong_v), gap, rtol=1e-4) and (gap > 0).all()
-    print(f"lacks {gap.mean():.1f} nats")
+    assert torch.allclose(exact - bound_of(wrong_mu, wrong_v), gap, rtol=1e-3) and (gap > 0).all()
+    print(f"lacks {gap.mean():.3g} nats")
 
 # %% [markdown]
 # The last wrong $q$ is the prior itself: a code that does not look at the picture. It costs nothing, and tells nothing.
@@ -426,8 +439,8 @@ plot.show_source(autoencoder_loss)
 # ## 3. Rate and distortion
 #
 # Read (10.4) as a trade. $R$, the average KL, is the **rate**: the nats that it takes to send the code to somebody who
-# knows the prior only. $D$, the average error, is the **distortion**. The weight is the rate of exchange: $w$ of
-# squared error for one nat.
+# knows nothing but the prior (that KL is a length of code, too, is *bits back*, Hinton & van Camp 1993). $D$, the
+# average error, is the **distortion**. The weight is the rate of exchange: $w$ of squared error for one nat.
 #
 # The linear model can be solved for every $w = 2s^2$. A component with variance $\lambda_i > s^2$ is sent, with an
 # error $s^2$, for $\frac12 \log (\lambda_i / s^2)$ nats; one with less variance than the noise is not worth a nat, and
@@ -452,11 +465,12 @@ def by_water(s2):
 # %%
 for s2 in (0.05, 0.5, 5.0):
     k = int((lam > s2).sum())
-    W, v = Vt[:k].T.double() * (lam[:k] - s2).sqrt(), s2 / lam[:k]
-    mu = flat.double() @ W / lam[:k]
+    variances = lam[:k].float()
+    W, v = Vt[:k].T * (variances - s2).sqrt(), s2 / variances
+    mu = flat @ W / variances  # the posterior of section 2
     rate = nats_of(mu, v.log().expand_as(mu)).mean()
-    error = (flat.double() - mu @ W.T).square().sum(1).mean() + (W.square().sum(0) * v).sum()
-    assert torch.allclose(torch.stack([rate, error]), torch.stack(by_water(s2)), rtol=1e-4)
+    error = (flat - mu @ W.T).square().sum(1).mean() + (W.square().sum(0) * v).sum()
+    assert torch.allclose(torch.stack([rate, error]), torch.stack(by_water(s2)).float(), rtol=1e-3)
     print(f"w = {2 * s2:4}: {k:3} of 1,024 components live, R = {rate:.0f} nats, D = {error:.0f}")
 
 # %%
@@ -489,11 +503,12 @@ def measure(autoencoder, rate=None):
     """Rate in bits a pixel (or as given), error, PSNR, accuracy of the classifier and Frechet distance."""
     x_hat, cost = there_and_back(autoencoder, new, noisy=True)
     bits_a_pixel = float(cost.mean()) / (dims * math.log(2)) if rate is None else rate
-    shown = x_hat.clamp(-1, 1)
+    read = label_accuracy(in_parts(judge, x_hat), unseen.y)
     return {"rate": bits_a_pixel, "error": float((x_hat - new).square().sum()) / len(new), "psnr": psnr(new, x_hat),
-            "accuracy": label_accuracy(judge(shown), unseen.y), "frechet": distance(shown)}
+            "accuracy": read, "frechet": distance(x_hat)}
 
 
+# %%
 table = {w: measure(autoencoder) for w, autoencoder in sweep.items()}
 
 # %% tags=["nbval-ignore-output"]
@@ -510,7 +525,7 @@ slopes = {}
 for (w, light), (heavier, heavy) in pairwise(table.items()):
     nats = (light["rate"] - heavy["rate"]) * dims * math.log(2)
     slopes[w, heavier] = (heavy["error"] - light["error"]) / nats
-assert all(0.8 * w < slope < 1.25 * heavier for (w, heavier), slope in slopes.items())
+assert all(w < slope < heavier for (w, heavier), slope in slopes.items())
 
 # %% tags=["nbval-ignore-output"]
 for (w, heavier), slope in slopes.items():
@@ -530,7 +545,7 @@ plot.strips(rows, alt, clothes.classes)
 # (chapter 03: the least squared error is the conditional mean). Few nats, many possible pictures, and their mean is
 # soft. At $w = 100$ no nat is worth its price, the code says nothing, and the mean is that of all clothes:
 
-# %%
+# %% tags=["nbval-ignore-output"]
 silent, cost = there_and_back(sweep[100.0], new[:100])
 from_mean = (silent - mean).square().sum((1, 2, 3)).max()
 assert cost.max() < 0.1 and from_mean < 12 < 200 < table[100.0]["error"]
@@ -630,8 +645,8 @@ assert nearest_entry(h, codebook).tolist() == by_loop
 # \mathrm{sg}[z]\big|^2}_{\text{moves the encoder}}, \qquad \beta = 0.25 \tag{10.10} $$
 #
 # Forwards $z_\mathrm{st}$ is $z$. Backwards the encoder gets the gradient that the decoder sends to $z$; the first term
-# pulls each used entry to the vectors it serves; the second, the *commitment*, keeps the encoder near them. Check each
-# of the three by hand, for a "decoder" $g(z) = \sum \sin z$:
+# pulls each used entry to the vectors it serves; the second, the *commitment*, keeps the encoder near them. ($\beta$
+# has nothing to do with the noise's.) Check each of the three by hand, for a "decoder" $g(z) = \sum \sin z$:
 
 # %%
 from minidiff.nets.autoencoder import VQ
@@ -728,8 +743,8 @@ dictionaries = {"nobody revived": small_start(0.0), "revived": small_start(VQ.le
 @torch.no_grad()
 def usage(autoencoder):
     """(entries used, perplexity, rate in bits a pixel) on the unseen pictures."""
-    h = autoencoder.encoder(new).permute(0, 2, 3, 1).reshape(-1, 4)
-    index = nearest_entry(h, autoencoder.bottleneck.codebook.weight)
+    h = torch.cat([autoencoder.encoder(part) for part in new.split(500)]).permute(0, 2, 3, 1).reshape(-1, 4)
+    index = torch.cat([nearest_entry(part, autoencoder.bottleneck.codebook.weight) for part in h.split(32_000)])
     p = torch.bincount(index, minlength=autoencoder.config.entries).double() / len(index)
     H = -torch.xlogy(p, p).sum()
     return int((p > 0).sum()), float(H.exp()), float(64 * H / (dims * math.log(2)))
@@ -794,7 +809,7 @@ assert abs(behind) < 2.5 and abs(table[0.1]["psnr"] - in_theory) < 1.2
 # %% [markdown]
 # Bits rise to the right, quality upwards; up and left is better. VQ lies a decibel or so below the line of KL: near
 # enough for the choice to depend on what comes after. Numbers suit diffusion, words suit language models. The grey line
-# belongs to codes that may use all 1,024 components of PCA. Up to 0.2 bits the networks keep up with it, with their 256
+# belongs to codes that may use all 1,024 components of PCA. Up to 0.2 bits the networks stay near it, with their 256
 # numbers and a few seconds of training; beyond, these are too few.
 #
 # ## 5. What the bits are for
@@ -803,18 +818,19 @@ assert abs(behind) < 2.5 and abs(table[0.1]["psnr"] - in_theory) < 1.2
 # error. Ask the classifier instead, which reads the class of clothes from pictures, and right in 93 % of real ones:
 
 # %%
-truth = {"accuracy": label_accuracy(judge(new), unseen.y), "frechet": distance(new)}
+truth = {"accuracy": label_accuracy(in_parts(judge, new), unseen.y)}
 assert 0.92 < truth["accuracy"] < 0.95
 
 # %% tags=["nbval-ignore-output"]
 for w, row in list(table.items())[::-1]:
-    print(f"w = {w:6g}: {row['rate']:.4f} bits a pixel, read right {row['accuracy']:.0%}, {row['psnr']:.1f} dB")
+    print(f"w = {w:6g}: {row['rate']:.4f} bits a pixel, {row['psnr']:.1f} dB, read right {row['accuracy']:.0%},"
+          f" Frechet distance {row['frechet']:.2f}")
 print(f"real pictures: read right {truth['accuracy']:.0%}")
 
 # %%
 assert table[10.0]["accuracy"] < 0.55 < 0.65 < table[1.0]["accuracy"] < 0.84
-assert table[0.1]["accuracy"] > 0.92 * truth["accuracy"] and table[0.01]["accuracy"] > 0.96 * truth["accuracy"]
-assert table[0.01]["psnr"] > table[0.1]["psnr"] + 2
+assert table[0.1]["accuracy"] > 0.92 * truth["accuracy"] and table[0.01]["accuracy"] > 0.95 * truth["accuracy"]
+assert table[0.01]["psnr"] > table[0.1]["psnr"] + 1.5
 
 # %% [markdown]
 # From $w = 0.1$ to $0.01$ the rate triples and the squared error nearly halves. What the picture *shows* hardly
@@ -855,7 +871,7 @@ rows = {f"{row['rate']:.3f} bits": row["x_hat"] for k, row in shown.items() if k
 alt = "Clothes grow sharper downwards: soft shapes at 0.004 bits, right garments at 0.06, all detail from 0.5 on."
 plot.strips(rows | {f"all {spent[-1]:.1f} bits": new[:8]}, alt)
 
-# %%
+# %% tags=["nbval-ignore-output"]
 last = float((spent[-1] - spent[-3]) / spent[-1])  # the last two of the 50 steps
 noise = float(denoiser.schedule(ts[-3])[1])
 early = 1 - float(spent[40] / spent[-1])
@@ -871,7 +887,7 @@ print(f"bits still to come when x_t at t = {ts[40]:.1f} is known: {early:.0%}")
 
 # %%
 families["diffusion, stopped at t"] = list(shown.values())
-alt = "As before, with the diffusion line: above all others at each rate, by two decibels or so, and up to 35 decibels."
+alt = "As before, with the diffusion line: above all others from 0.01 bits on, and up to 35 decibels."
 rate_distortion(families, alt)
 
 # %%
@@ -900,11 +916,11 @@ picture
 #
 # ## 6. Live: the autoencoder for chapter 11
 #
-# A small weight, 0.001, a little more width, and all the seconds that are left: 30. Meanwhile the same ten unseen
+# A small weight, 0.001, a little more width, and all the seconds that are left: 28. Meanwhile the same ten unseen
 # pictures make the trip there and back.
 
 # %%
-SECONDS = 30
+SECONDS = 28
 torch.manual_seed(0)
 final_run = Training(Autoencoder(AutoencoderConfig(width=24, weight=1e-3)),
                      TrainConfig(batch_size=16, lr=1e-2, cooldown=0.3), reconstruction)
@@ -919,7 +935,7 @@ for p in train(final_run, clothes, seconds=SECONDS):
 # %%
 ours = final_run.ema.module
 x_hat, _ = there_and_back(ours, ten)
-alt = "Rows: a grid; blurs after 1 s; garments after 6 s; clear after 30 s; the pictures; four times the difference."
+alt = "Rows: a grid; blurs after 1 s; garments after 6 s; clear after 28 s; the pictures; four times the difference."
 plot.strips(looks | {"picture": ten, "4 x diff.": 4 * (x_hat - ten)}, alt, clothes.classes)
 
 # %% [markdown]
@@ -929,7 +945,9 @@ plot.strips(looks | {"picture": ten, "4 x diff.": 4 * (x_hat - ten)}, alt, cloth
 # %%
 final_row = measure(ours)
 mean_code, _ = there_and_back(ours, new)
-z = ours.encode(new).z.detach()
+z = ours.encode(new[:500]).z.detach()
+
+# %%
 assert psnr(new, mean_code) > quality["PCA, 256"] + 0.5 and final_row["accuracy"] > 0.97 * truth["accuracy"]
 assert 0.6 < z.std() < 1.4
 
@@ -961,8 +979,8 @@ print(f"95 % of the accuracy at {needed:.2f} bits a pixel; {1 - needed / final_r
 # %%
 from minidiff.metrics import kid
 
-floor = {"real, unseen": new, "there and back": mean_code.clamp(-1, 1)}
-features = {name: judge.features(pictures) for name, pictures in floor.items()}
+floor = {"real, unseen": new, "there and back": mean_code}
+features = {name: in_parts(judge.features, pictures) for name, pictures in floor.items()}
 frechets = {name: frechet(bank, f) for name, f in features.items()}
 kids = {name: kid(bank, f, generator=seeded(16)) for name, f in features.items()}
 
@@ -985,6 +1003,7 @@ def roughness(x):
     return float((x[..., 1:] - x[..., :-1]).square().mean())
 
 
+# %% tags=["nbval-ignore-output"]
 kept = {"0.001": roughness(mean_code) / roughness(new)}
 kept |= {f"{w:g}": roughness(there_and_back(sweep[w], new)[0]) / roughness(new) for w in (0.01, 0.1, 1.0)}
 assert 1 > kept["0.001"] > kept["0.1"] > kept["1"] and kept["1"] < 0.75
@@ -1013,9 +1032,9 @@ print({f"weight {w}": f"{share:.0%}" for w, share in kept.items()})
 #
 # Codebooks that die are in section 4. Five more; none of them crashes.
 #
-# **1. The logarithm of a variance, used as that of a standard deviation.** `eps * log_var.exp()` instead of `(log_var /
-# 2).exp()`. The code is then noisier or quieter than what the cost is computed for. The check: the spread of samples
-# must be the one that the cost assumes.
+# **1. The logarithm of a variance, used as that of a standard deviation.** The noise is multiplied by `log_var.exp()`,
+# the variance, where its root belongs, `(0.5 * log_var).exp()`. The code is then noisier or quieter than what the cost
+# is computed for. The check: the spread of samples must be the one that the cost assumes.
 
 # %%
 h = torch.cat([torch.zeros(1, 4, 3, 3), torch.full((1, 4, 3, 3), -2.0)], 1)  # mean 0, log-variance -2
@@ -1075,7 +1094,7 @@ assert torch.isclose(stopped, free) and torch.isclose(pulls[1] / pulls[0], torch
 # %%
 from minidiff.latent import Latent, fit_scale
 
-assert 0.7 < fit_scale(ours, new) < 1.6
+assert 0.7 < fit_scale(ours, new[:500]) < 1.6
 
 # %%
 latent = Latent(ours, 0.18)
@@ -1142,18 +1161,23 @@ inputs = [(*(size * torch.randn(2, 5, 3, 4, 4, generator=seeded(19))).unbind(0),
 check(free_bits, one_by_one, inputs, hint="(10.5) for each number; sum over places, mean over the batch, clamp, sum")
 
 # %% [markdown]
-# **3. Open.** Colour: `load("emoji")` has 1,360 training pictures, `load("scenes")` any number; both need
-# `channels=3`. How many bits does a scene take, with a few shapes on one colour, and how many an emoji? Or keep to
+# **3. Open.** Colour: `load("emoji")` has 1,360 training pictures, `load_scenes("train", n)` any number; both need
+# `channels=3`. How many bits does a scene take, with a few shapes on white, and how many an emoji? Or keep to
 # clothes: with `halvings=3, latent=16` the code has as many numbers as before, in $4 \times 4$ places. Is that better
 # or worse, at the same rate? (Below, a start: what PCA says of 400 pictures.)
 
 # %%
 from minidiff.data import load_scenes
 
-for name, pictures in {"emoji": load("emoji"), "scenes": load_scenes("train", 400)}.items():
-    rows = pictures.tensor(slice(0, 400)).flatten(1)  # (400, 3072)
+colourful = {"emoji": load("emoji").tensor(slice(0, 1200, 3)), "scenes": load_scenes("train", 400, 32).tensor()}
+for name, pictures in colourful.items():
+    rows = pictures.flatten(1)  # (400, 3072)
     spectrum = torch.linalg.svdvals(rows - rows.mean(0)) ** 2
     print(f"{name}: 64 components hold {spectrum[:64].sum() / spectrum.sum():.0%} of the variance")
+
+# %%
+alt = "Above, ten emoji: faces, figures, animals, things, signs; below, ten scenes of a few coloured shapes each."
+plot.strips({name: pictures[::40] for name, pictures in colourful.items()}, alt)
 
 # %% [markdown]
 # ## What to keep

@@ -20,8 +20,8 @@ import torch
 
 from minidiff import Cosine, add_noise, plot
 
-FIRST = 30  # seconds of training for the autoencoder
-SECONDS = 75  # and for diffusion on its codes; 480 reaches the shipped quality
+FIRST = 28  # seconds of training for the autoencoder
+SECONDS = 70  # and for diffusion on its codes; 480 reaches the shipped quality
 schedule = Cosine()
 
 
@@ -86,7 +86,7 @@ plot.show_source(Latent)
 # %% [markdown]
 # Now the whole machine. Rombach et al. draw it in their figure 3; here is ours, in the same arrangement, and what
 # stands in its boxes is read off the live networks. The denoiser is the U-Net of chapter 06, no part of it changed,
-# with 4 channels in and out instead of 1.
+# with 4 channels in and out instead of 1, no folding of pixels, and two levels: 8 by 8 and 4 by 4.
 
 # %%
 from minidiff.models import new_denoiser
@@ -110,30 +110,31 @@ def box(ax, place, text, colour="white"):
     return ax.text(*place, text, ha="center", va="center", fontsize=9, bbox=style, zorder=3)
 
 
-def arrow(ax, start, end):
-    ax.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": "0.3", "shrinkA": 30, "shrinkB": 30})
+def arrow(ax, a, b):
+    ends = {"patchA": a.get_bbox_patch(), "patchB": b.get_bbox_patch(), "shrinkA": 3, "shrinkB": 3}
+    ax.annotate("", b.get_position(), a.get_position(), arrowprops={"arrowstyle": "->", "color": "0.3"} | ends)
 
 
 # %%
-place = {"x": (0, 1), "enc": (1.3, 1), "z": (2.6, 1), "noise": (4.1, 1), "z_T": (5.6, 1),
-         "U-Net": (4.1, 0), "z_0": (2.6, 0), "dec": (1.3, 0), "x_hat": (0, 0), "y": (5.9, 0)}
+place = {"x": (0, 1), "enc": (1.4, 1), "z": (2.8, 1), "noise": (4.1, 1), "z_T": (5.4, 1),
+         "U-Net": (4.2, 0), "z_0": (2.8, 0), "dec": (1.4, 0), "x_hat": (0, 0), "y": (6.5, 0)}
 words = {"x": f"picture\n{shape(ten)}", "enc": f"encoder\n{millions(autoencoder.encoder)}",
          "z": f"code\n{shape(z)}", "noise": r"$\alpha z + \sigma\epsilon$", "z_T": f"noise\n{shape(z)}",
          "U-Net": f"U-Net, 25 times\n{millions(denoiser.net)}", "z_0": f"code\n{shape(z)}",
          "dec": f"decoder\n{millions(autoencoder.decoder)}", "x_hat": f"picture\n{shape(x_hat)}", "y": "label $y$"}
 way = ["x", "enc", "z", "noise", "z_T", "U-Net", "z_0", "dec", "x_hat"]
+colours = {"enc": "#cfe8ff", "dec": "#cfe8ff", "U-Net": "#ffe0a8"}
 
 # %%
 alt = "A picture goes through the encoder to a code and into noise; back through the U-Net, told a label, and decoder."
 picture, (ax,) = plot.figure(alt, width=9.6, height=3.0)
-for name, text in words.items():
-    box(ax, place[name], text, {"enc": "#cfe8ff", "dec": "#cfe8ff", "U-Net": "#ffe0a8"}.get(name, "white"))
+boxes = {name: box(ax, place[name], text, colours.get(name, "white")) for name, text in words.items()}
 for a, b in [*zip(way, way[1:], strict=False), ("y", "U-Net")]:
-    arrow(ax, place[a], place[b])
-for left, right, name in ((-0.6, 2.0, "pixels"), (2.05, 5.15, "codes"), (5.2, 6.5, "conditioning")):
+    arrow(ax, boxes[a], boxes[b])
+for left, right, name in ((-0.6, 2.15, "pixels"), (2.2, 5.95, "codes"), (6.0, 7.0, "condition")):
     ax.axvspan(left, right, color="0.95" if name != "codes" else "0.88", zorder=0)
     ax.text((left + right) / 2, 1.52, name, ha="center", fontsize=10)
-ax.set(xlim=(-0.65, 6.55), ylim=(-0.45, 1.7))
+ax.set(xlim=(-0.65, 7.05), ylim=(-0.45, 1.7))
 ax.set_axis_off()
 picture
 
@@ -176,7 +177,7 @@ def kinship(error):
 
 
 in_pixels, in_codes = kinship(noisy_pixels[2] - boot[2] * schedule(0.2)[0]), kinship(noisy_codes[2] - noisy_codes[0])
-assert abs(in_pixels) < 0.1 and in_codes > 0.3
+assert abs(in_pixels) < 0.1 and in_codes > 0.2
 print(f"errors of neighbouring pixels, correlation: noise in pixels {in_pixels:.1f}, in codes {in_codes:.1f}")
 
 # %% [markdown]
@@ -187,8 +188,8 @@ print(f"errors of neighbouring pixels, correlation: noise in pixels {in_pixels:.
 # ## 2. The one number that has to be right
 #
 # Noise schedules are made for data of about unit size: pictures in $[-1, 1]$, points of variance 1. How large are
-# codes? Nobody has told the encoder, unless by the price of the code, and its weight is small. Chapter 10's weights
-# from 0.001 to 10 gave codes of different sizes. Stable Diffusion's have a standard deviation of 5.5.
+# codes? Nobody has told the encoder, unless by the price of the code, and a small weight says little. Stable
+# Diffusion's have a standard deviation of 5.5; those of a plain autoencoder (chapter 10, section 1) can have any.
 #
 # For the experiment we want codes of any size, and the *same pictures*. Multiply the encoder's last layer by a factor
 # and divide the decoder's first one by it. That is an autoencoder as good as ours:
@@ -231,7 +232,7 @@ def likeness(pictures):
 
 
 alike = {name: likeness(row) for name, row in rows.items()}
-assert alike["std 0.1"][3] < 0.75 < 0.9 < alike["std 1"][3] and alike["std 10"][5] > 0.95
+assert alike["std 0.1"][2] + 0.1 < alike["std 1"][2] and alike["std 1"][5] + 0.1 < alike["std 10"][5]
 print({name: [f"{a:.1f}" for a in row] for name, row in alike.items()})
 
 # %% [markdown]
@@ -339,8 +340,8 @@ print(f"ten times too small: the last step goes from {last_step[0.1]:.2f} to 0")
 # it is decided what the picture will be, and hardly any training was done there; then twenty steps polish what is
 # there. Codes that are **too small**: the last step is the leap, and all detail must be made in it.
 #
-# Is that what happens? The same network, the same 250 steps of training on the same codes, with three scales. A judge
-# who has learned to read clothes scores 300 drawn pictures each: how many show what was asked for, and their Fréchet
+# Is that what happens? The same network, the same 140 steps of training on the same codes, with three scales. A judge
+# who has learned to read clothes scores 200 drawn pictures each: how many show what was asked for, and their Fréchet
 # distance (chapter 13) from the training pictures.
 
 # %%
@@ -350,7 +351,7 @@ from minidiff.metrics import frechet, label_accuracy, load_classifier
 
 judge = load_classifier("fashion")
 bank = torch.cat([judge.features(part) for part in x.split(500)])  # (10000, 64), of the training pictures
-codes, wishes = latent.encode(x), every_label(300, 10)
+codes, wishes = latent.encode(x), every_label(200, 10)
 
 
 def scored(pictures, asked):
@@ -359,7 +360,7 @@ def scored(pictures, asked):
 
 
 # %%
-def with_scale(s, steps=250):
+def with_scale(s, steps=140):
     """A model of codes s times as large as they should be."""
     torch.manual_seed(0)
     training = Training(new_denoiser(about, latent), TrainConfig(cooldown=0.3))
@@ -372,20 +373,22 @@ def with_scale(s, steps=250):
 drawn = {s: with_scale(s).draw(wishes) for s in (0.1, 1.0, 10.0)}
 
 # %%
-alt = "Three rows of ten clothes: grainy and torn for scale 0.1; the best for 1; smooth and alike, or odd, for 10."
+alt = "Three rows of ten clothes: torn and spotted for scale 0.1, the best for 1, smooth and without sleeves for 10."
 plot.strips({f"s = {s:g}": pictures[10:20] for s, pictures in drawn.items()}, alt, clothes.classes)
 
 # %%
 verdict = {s: scored(pictures, wishes) for s, pictures in drawn.items()}
-assert min(verdict[0.1][0], verdict[10.0][0]) > 1.2 * verdict[1.0][0]
+assert min(verdict[0.1][0], verdict[10.0][0]) > 1.3 * verdict[1.0][0]
 
 # %% tags=["nbval-ignore-output"]
 for s, (distance, right) in verdict.items():
     print(f"s = {s:4g}: Fréchet distance {distance:.1f}, read right {right:.0%}")
 
 # %% [markdown]
-# TEXT ABLATION. With equal training and equal steps the right scale is best by far in the distance. (More training
-# narrows the gap: the network learns the crowded times too, in the end.)
+# The two failures that the dots foretold. Too small: torn and spotted, white where nothing should be, for the detail
+# was made in one leap. Too large: the sleeves are missing, and one garment is like the next, for the outline was
+# decided in one leap, and fell on the mean of what was possible. Both are far farther from real clothes. (Longer
+# training gives the network time for the neglected hours; the sampler's leaps stay.)
 #
 # ## 3. Live
 #
@@ -419,23 +422,32 @@ def learn_until(seconds):
 learn_until(marks[1])
 
 # %%
-alt = "Two rows of ten: soft pale shapes after three seconds, rough but recognisable clothes after ten."
+alt = "Two rows of ten: blotches after three seconds; rough but recognisable clothes after nine."
 plot.strips(looks, alt, clothes.classes)
 
 # %% [markdown]
-# Clothes after ten seconds, rough ones. And the rest:
+# Clothes after ten seconds, rough ones. And one number of the log is worth a look, the very first. A new network says
+# $v = 0$, so its loss is the mean of $|v|^2 = |\alpha\epsilon - \sigma z|^2$: half of 1 for the noise, and half of the
+# codes' mean square. If the scale is right that is 1; if codes are ten times too large, it is 50. Whoever reads the
+# first line of the log has checked the scale.
+
+# %%
+assert abs(history[0] - 1) < 0.1
+
+# %% [markdown]
+# And the rest:
 
 # %% tags=["nbval-ignore-output"]
 learn_until(SECONDS)
 
 # %%
-alt = "Five rows, from pale shapes to ten clear pieces of clothing with sleeves, collars, soles and handles."
+alt = "Five rows, from blotches to ten clear pieces of clothing with sleeves, collars, soles and heels."
 plot.strips(looks, alt, clothes.classes)
 
 # %% [markdown]
-# Equal noise, a row for each look. As in pixels, what all have in common comes first; but the early rows are never
-# grainy, they are *wrong clothes*: blotches, torn sleeves. That is what noise in a code looks like (section 1). The
-# film of one drawing, seen through the decoder at each step:
+# Equal noise, a row for each look. As in pixels, what a class has in common comes first, and details follow. But early
+# pictures are never grainy: they are *wrong clothes*, blotches and torn sleeves. That is what noise in a code looks
+# like (section 1). Here is one drawing as a film, seen through the decoder at each third step:
 
 # %%
 from minidiff import cfg, dpmpp_2m, final
@@ -457,36 +469,43 @@ film([plot.strips({"decoded": latent.decode(s.x), "guess": latent.decode(s.x0)},
 
 # %% [markdown]
 # Above the code on its way, below what the denoiser believes in at that moment. Now a hundred, unpicked, and the
-# judge's verdict on 500:
+# judge's verdict on 200:
 
 # %%
 model = Model(painter.ema.module, clothes.classes, clothes.shape, latent)
-asked = every_label(500, 10)
-live = model.draw(asked, seed=2)
+live = model.draw(wishes, seed=2)
 
 # %%
 alt = "A hundred small photographs of clothes in ten columns, one for each class."
-plot.images(live[:100], alt)
+plot.strips({str(k + 1): part for k, part in enumerate(live[:100].split(10))}, alt, clothes.classes)
 
 # %%
-distance, right = scored(live, asked)
-assert right > 0.85 and distance < 0.75 * verdict[1.0][0]
+distance, right = scored(live, wishes)
+assert right > 0.85 and distance < 0.8 * verdict[1.0][0]
 
 # %% tags=["nbval-ignore-output"]
 print(f"live: read right {right:.0%}, Fréchet distance {distance:.2f}")
+as_in_07 = frechet(judge.features(new[:200]), judge.features(live))
+assert as_in_07 < 4.5
+print(f"against 200 real ones, as in chapter 07: {as_in_07:.1f}")
 
 # %% [markdown]
+# Chapter 07's painter of pixels was measured in the same way after 140 seconds, and came out at about the same place.
+# So here latents save a third of the time, the autoencoder's included. (It is no fair race: this recipe has a cooldown,
+# that one had none.) Section 4 compares more carefully.
+#
 # And are they copies? As in chapter 07: the distance to the nearest of all training pictures, in the judge's features,
 # beside that of real pictures which it has never seen.
 
 # %%
 from minidiff.metrics import nearest
 
-gap, gap_real = (nearest(judge.features(pictures), bank)[0].median() for pictures in (live[:200], new[:200]))
+gap, gap_real = (nearest(judge.features(pictures), bank)[0].median() for pictures in (live, new[:200]))
 assert gap > 0.7 * gap_real
 
 # %% [markdown]
-# On the command line it is one word, `--latent`. A fifth of the time goes to the autoencoder:
+# On the command line it is one word, `--latent`. A fifth of the time, but no more than two minutes, goes to the
+# autoencoder:
 #
 # ```
 # python -m minidiff train --data fashion --latent --cooldown 0.3 --seconds 600 --out runs/latent
@@ -503,13 +522,13 @@ master, record = load_trained(shipped("fashion-latent.safetensors"))
 print(f"{record['steps']} steps in {record['seconds']} s, of them {record['first_stage']['steps']} for the autoencoder")
 
 # %%
-masterly = master.draw(asked, seed=2)
+masterly = master.draw(wishes, seed=2)
 alt = "Three rows of ten clothes by the shipped model: clear outlines, collars, prints and soles."
-plot.strips({f"{k}": masterly[10 * k : 10 * k + 10] for k in (1, 2, 3)}, alt, clothes.classes)
+plot.strips({str(k + 1): part for k, part in enumerate(masterly[:30].split(10))}, alt, clothes.classes)
 
 # %%
-distance_master, right_master = scored(masterly, asked)
-assert right_master > 0.9 and distance_master < distance
+distance_master, right_master = scored(masterly, wishes)
+assert right_master > 0.9 and distance_master < 2.5
 
 # %% tags=["nbval-ignore-output"]
 print(f"shipped: read right {right_master:.0%}, Fréchet distance {distance_master:.2f}")
@@ -518,40 +537,50 @@ print(f"shipped: read right {right_master:.0%}, Fréchet distance {distance_mast
 # ## 4. What is saved
 #
 # Four currencies: multiplications, memory, seconds, steps. On one side the pixel model that ships with the course
-# (`data/ fashion.safetensors`), on the other the latent one. *Predict: a quarter of the numbers. A quarter of the
+# (`data/fashion.safetensors`), on the other the latent one. *Predict: a quarter of the numbers. A quarter of the
 # multiplications?*
 #
-# PyTorch counts the multiplications and additions of one guess. On the device "meta" tensors have shapes and no
-# numbers, so that nothing has to be computed to be counted, and pictures of 512 by 512 cost nothing:
+# PyTorch counts the multiplications and additions of one guess about one picture. (It does not see into the fast kernel
+# for attention, so for the count attention is done by plain products.)
 
 # %%
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from minidiff.checkpoint import load_denoiser
-
-pixel, pixel_record = load_denoiser(shipped("fashion.safetensors"))
+from minidiff.nets.unet import UNet, UNetConfig
 
 
 def flop(net, side):
     """Multiplications and additions of one call of a U-Net for one picture of that side."""
-    x = torch.empty(1, net.config.channels, side, side, device="meta")
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        copy.deepcopy(net).to("meta")(x, torch.empty(1, device="meta"), torch.zeros(1, device="meta").long())
+    x = torch.zeros(1, net.config.channels, side, side)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        net(x, torch.ones(1), torch.zeros(1).long())
     return counter.get_total_flops()
 
 
 # %%
-a_guess = {"pixels": flop(pixel.net, 32), "codes": flop(master.denoiser.net, 8)}
+pixel, pixel_record = load_denoiser(shipped("fashion.safetensors"))
+same = UNet(UNetConfig(channels=4, patch=1))  # the pixel model's U-Net, put on codes
+a_guess = {"pixels": flop(pixel.net, 32), "same": flop(same, 8), "codes": flop(master.denoiser.net, 8)}
 with FlopCounterMode(display=False) as counter:
     autoencoder.decode(z[:1])
 to_decode = counter.get_total_flops()
-assert 3 < a_guess["pixels"] / a_guess["codes"] < 6
-print({name: f"{n / 1e6:.1f} MFLOP" for name, n in a_guess.items()}, f"decoder, once: {to_decode / 1e6:.1f} MFLOP")
+
+# %%
+assert 3.9 < a_guess["pixels"] / a_guess["same"] < 4 and a_guess["codes"] < 0.7 * a_guess["pixels"]
+assert a_guess["pixels"] == flop(same, 16)
+print(f"pixels {a_guess['pixels'] / 1e6:.1f} MFLOP, the same U-Net on codes {a_guess['same'] / 1e6:.1f}")
+print(f"ours on codes {a_guess['codes'] / 1e6:.1f}; the decoder, once a picture, {to_decode / 1e6:.1f}")
 
 # %% [markdown]
-# Four times fewer, not sixteen, though the codes are only 8 by 8. Why? The pixel U-Net folds 2 by 2 pixels into its
-# channels before it begins (chapter 06), so it works on 16 by 16. That fold is a tiny autoencoder by itself, with
-# nothing lost and nothing learned.
+# The same U-Net needs four times fewer. Why not sixteen, if codes are only 8 by 8? The pixel U-Net folds 2 by 2 pixels
+# into its channels before it begins (chapter 06), so it works on four channels of 16 by 16: to the last multiplication
+# it is the same network with codes of $f = 2$. The fold is an autoencoder by hand, with nothing lost and nothing
+# learned.
+#
+# What is saved can be spent. Ours is twice as wide, with a level less, as there is little to halve in 8 by 8: it costs
+# more than the same U-Net, less than the one on pixels, and learns better for it.
 #
 # **Memory.** What training keeps of a picture, so that gradients can flow back through it. PyTorch hands over every
 # tensor that it stores; we count each piece of memory once, and leave out the weights:
@@ -578,7 +607,7 @@ batches = {"pixels": x[:16], "codes": codes[:16]}
 for learner in learners.values():
     learner.requires_grad_(True)
 memory = {name: kept(learner, batches[name]) for name, learner in learners.items()}
-assert 3 < memory["pixels"] / memory["codes"] < 6
+assert memory["codes"] < 0.9 * memory["pixels"]
 
 # %% tags=["nbval-ignore-output"]
 print({name: f"{n / 1e6:.2f} MB a picture" for name, n in memory.items()})
@@ -603,7 +632,7 @@ artists = {"pixels": Model(pixel, clothes.classes, clothes.shape), "codes": mast
 sheets, took = {}, {}
 for name, artist in artists.items():
     began = time.perf_counter()
-    sheets[name] = artist.draw(wishes, seed=3)
+    sheets[name] = artist.draw(wishes, seed=2)
     took[name] = (time.perf_counter() - began) / len(wishes)
 
 # %% tags=["nbval-ignore-output"]
@@ -611,7 +640,7 @@ print(f"training {speed['codes'] / speed['pixels']:.1f} times as fast")
 print(f"drawing {took['pixels'] / took['codes']:.1f} times as fast")
 
 # %% [markdown]
-# And what is it worth? The quality of both, 300 pictures each, with the same seed, steps and guidance:
+# And what is it worth? The quality of both, 200 pictures each, with the same seed, steps and guidance:
 
 # %%
 quality = {name: scored(sheet, wishes) for name, sheet in sheets.items()}
@@ -647,8 +676,8 @@ def cost(abc, S):
     return float(abc @ torch.tensor([S**2, S**4, 1], dtype=torch.float64))
 
 
-in_pixels, in_codes = constants(pixel.net, (8, 16, 32)), constants(master.denoiser.net, (4, 8, 16))
-for net, abc, S in ((pixel.net, in_pixels, 64), (master.denoiser.net, in_codes, 64), (pixel.net, in_pixels, 512)):
+in_pixels, in_codes = constants(pixel.net, (8, 16, 32)), constants(same, (4, 8, 16))
+for net, abc, S in ((pixel.net, in_pixels, 64), (same, in_codes, 64), (pixel.net, in_pixels, 256)):
     assert abs(cost(abc, S) / flop(net, S) - 1) < 1e-9
 print(f"pixels, 64 against 32: {cost(in_pixels, 64) / cost(in_pixels, 32):.1f} times the cost")
 
@@ -663,7 +692,7 @@ plot.curves(S, lines, alt, "side of the picture", "GFLOP of one guess", xscale="
 # %%
 gain = cost(in_pixels, 512) / cost(in_codes, 512 // 8)
 area, squared = ((in_pixels[k] / in_codes[k]) * 8 ** (2 + 2 * k) for k in (0, 1))
-assert gain > 40
+assert gain > 16 and abs(area / 16 - 1) < 1e-6 and abs(squared / 256 - 1) < 1e-6
 print(f"at 512 and f = 8: {gain:.0f} times fewer; the area's share alone {area:.0f}, that of attention {squared:.0f}")
 
 # %% [markdown]
@@ -683,42 +712,54 @@ print(f"at 512 and f = 8: {gain:.0f} times fewer; the area's share alone {area:.
 #
 # In the middle: the training pictures through encoder and decoder. That is what a *perfect* diffusion model would draw,
 # one that has learned the codes exactly. The first root is the first stage's share, the second is the diffusion
-# model's.
+# model's. One more number is needed to read them: 200 pictures are few, and even 200 *real* ones are some way off
+# (chapter 13). So let 200 real ones which nobody has seen go through encoder and decoder, too: a perfect diffusion
+# model would score as they do.
 
 # %%
+def through(latent, pictures):
+    """Features of pictures after a trip there and back."""
+    back = (latent.decode(latent.encode(part)).clamp(-1, 1) for part in pictures.split(500))
+    return torch.cat([judge.features(part) for part in back])
+
+
 def blame(latent, pictures):
-    """The three distances of (11.6): floor, diffusion's own, and in all."""
-    through = torch.cat([judge.features(latent.decode(latent.encode(part)).clamp(-1, 1)) for part in x.split(500)])
-    seen = judge.features(pictures)
-    return {"floor": frechet(bank, through), "diffusion": frechet(through, seen), "in all": frechet(bank, seen)}
+    """The three distances of (11.6), and the second one for a perfect diffusion model."""
+    middle, seen = through(latent, x[:4000]), judge.features(pictures)
+    return {"floor": frechet(bank, middle), "diffusion": frechet(middle, seen), "in all": frechet(bank, seen),
+            "perfect": frechet(middle, through(latent, new[:200]))}
 
-
-parts = {"live": blame(latent, live), "shipped": blame(master.latent, masterly)}
 
 # %%
+parts = {"live": blame(latent, live), "shipped": blame(master.latent, masterly)}
 for d in parts.values():
     assert d["in all"] ** 0.5 <= d["floor"] ** 0.5 + d["diffusion"] ** 0.5
-    assert d["diffusion"] > 2 * d["floor"]
-real = frechet(bank, judge.features(new[:500]))  # what 500 real ones score
+    assert d["diffusion"] - d["perfect"] > d["floor"]
 
 # %% tags=["nbval-ignore-output"]
 for name, d in parts.items():
     print(f"{name:8}", {part: f"{value:.2f}" for part, value in d.items()})
-print(f"500 unseen real pictures: {real:.2f}")
 
 # %% [markdown]
-# The floor is low, a fraction of the rest. Whoever wants better pictures here should train the diffusion model: a
-# better autoencoder could win next to nothing. In large systems it is often the other way round, and faces and letters
-# that are small in the picture are spoiled by the decoder alone: then more channels help (below).
+# The floor is low, less than what diffusion is away from perfect. Whoever wants better pictures here should see to
+# the second stage; a better autoencoder could win next to nothing. In large systems it is often the other way round:
+# small faces and letters are spoiled by the decoder alone, and there more channels help (section 6).
 #
-# The steps of the sampler, seen again in one line. Are 25 enough?
+# A part of the second stage's error is *chosen*. Guidance makes pictures plainer than real ones (chapter 09), and a
+# sampler can be hurried. The same live model, asked in other ways:
 
 # %%
-by_steps = {n: scored(model.draw(wishes, steps=n, seed=3), wishes)[0] for n in (3, 6, 12, 25)}
-assert by_steps[3] > 1.15 * by_steps[25] and by_steps[12] < 1.15 * by_steps[25]
+asked = {f"w = 2, {n} steps": model.draw(wishes, steps=n, seed=2) for n in (3, 6, 12)}
+asked |= {"w = 2, 25 steps": live, "w = 1.5, 25 steps": model.draw(wishes, guidance=1.5, seed=2)}
+marks_of = {name: scored(pictures, wishes) for name, pictures in asked.items()}
+
+# %%
+assert marks_of["w = 2, 3 steps"][0] > 1.15 * distance and marks_of["w = 2, 12 steps"][0] < 1.35 * distance
+assert marks_of["w = 1.5, 25 steps"][0] < distance
 
 # %% tags=["nbval-ignore-output"]
-print({f"{n} steps": f"{d:.2f}" for n, d in by_steps.items()})
+for name, (d, r) in marks_of.items():
+    print(f"{name:17}: Fréchet distance {d:.2f}, read right {r:.0%}")
 
 # %% [markdown]
 # ### A latent is a small picture
@@ -735,35 +776,36 @@ def mixed(a, b, turn):
 
 turns = torch.linspace(0, 1, 7)[:, None, None, None]
 noise_a, noise_b = torch.randn(2, 4, 8, 8, generator=seeded(4))
-sandals = torch.full((7,), 8)
-by_noise = final(on_the_way(mixed(noise_a, noise_b, turns), sandals))  # codes (7, 4, 8, 8)
+by_noise = final(on_the_way(mixed(noise_a, noise_b, turns), torch.full((7,), 8), w=1))  # bags, (7, 4, 8, 8)
 by_code = torch.lerp(by_noise[:1], by_noise[-1:], turns)
 ends = latent.decode(by_noise[[0, -1]])
 rows = {"pixels": torch.lerp(ends[:1], ends[1:], turns)}
 rows |= {"codes": latent.decode(by_code), "noises": latent.decode(by_noise)}
 
 # %%
-alt = "Three rows between two bags: double exposures for pixels and for codes; whole bags all the way for noises."
+alt = "Three rows between two bags: double exposures for pixels, fainter ones for codes; whole bags for noises."
 plot.strips(rows, alt)
 
 # %%
-pairs = torch.randn(2, 200, 4, 8, 8, generator=seeded(5))
-kinds = every_label(200, 10)
-ends = [final(on_the_way(noise, kinds)) for noise in pairs]
+pairs = torch.randn(2, 100, 4, 8, 8, generator=seeded(5))
+kinds = every_label(100, 10)
+ends = [final(on_the_way(noise, kinds, w=1)) for noise in pairs]
 middle = {"pixels": (latent.decode(ends[0]) + latent.decode(ends[1])) / 2,
           "codes": latent.decode((ends[0] + ends[1]) / 2),
-          "noises": latent.decode(final(on_the_way((pairs[0] + pairs[1]) / 2**0.5, kinds)))}
+          "noises": latent.decode(final(on_the_way((pairs[0] + pairs[1]) / 2**0.5, kinds, w=1)))}
 
 # %%
 middling = {name: scored(pictures.clamp(-1, 1), kinds)[0] for name, pictures in middle.items()}
-assert middling["noises"] < 0.7 * min(middling["codes"], middling["pixels"])
+assert middling["noises"] < 0.9 * min(middling["codes"], middling["pixels"])
 
 # %% tags=["nbval-ignore-output"]
-print("Fréchet distance half-way, 200 pairs:", {name: f"{d:.1f}" for name, d in middling.items()})
+print("Fréchet distance half-way, 100 pairs:", {name: f"{d:.1f}" for name, d in middling.items()})
 
 # %% [markdown]
-# The codes of an autoencoder with a small weight are a small picture with four "colours", place by place, and the mean
-# of two codes is nearly the mean of two pictures. It is *diffusion* that knows what lies between two bags.
+# A code is a small picture with four "colours", and mixing two of them mixes place by place. Where an edge has moved a
+# little, the code moves it, which is more than pixels can do. Where something is here in one picture and there in the
+# other, both show at half strength. Only in the last row there is one whole thing at every step. It is *diffusion* that
+# knows what lies between two bags.
 #
 # ## 6. Choices
 #
@@ -774,9 +816,9 @@ print("Fréchet distance half-way, 200 pairs:", {name: f"{d:.1f}" for name, d in
 # $$ \mathrm{Var}(z) = \mathrm{Var}(\mu) + E\,\sigma_q^2 \tag{11.7} $$
 
 # %%
-h = autoencoder.encoder(new)
+h = autoencoder.encoder(new[:500])
 mu, sigma_q = h[:, :4], (h[:, 4:] / 2).exp()
-drawn_codes = autoencoder.encode(new, torch.randn(mu.shape, generator=seeded(6))).z
+drawn_codes = autoencoder.encode(new[:500], torch.randn(mu.shape, generator=seeded(6))).z
 assert torch.isclose(drawn_codes.var(), mu.var() + sigma_q.square().mean(), rtol=5e-3)
 share = sigma_q.square().mean() / drawn_codes.var()
 assert share < 0.1
@@ -793,8 +835,9 @@ print(f"of the variance of the samples {share:.1%} is the encoder's noise")
 #
 # **How small?** Rombach et al. trained equal models with $f$ from 1 to 32. Small factors learn slowly; too large ones
 # lose detail for good; $f = 4$ to 8 was best. With the factor goes the number of channels: 4 in Stable Diffusion's
-# autoencoder ($f = 8$, $s = 0.18215$), 16 in Stable Diffusion 3 (Esser et al. 2024), which halves its reconstruction
-# error and also takes off the mean before it scales: $z = s\,(\mathrm{enc}(x) - m)$.
+# autoencoder ($f = 8$, $s = 0.18215$), 16 in Stable Diffusion 3 (Esser et al. 2024), whose
+# pictures come back clearly better for it, and whose codes also lose a mean before they are scaled: $z =
+# s\,(\mathrm{enc}(x) - m)$.
 #
 # **Together or one after the other?** Here the first stage is frozen before the second begins. Vahdat et al. (2021)
 # train both at once, with diffusion as the prior in the bound of chapter 10 (LSGM): one objective, a proper bound, and
@@ -804,13 +847,13 @@ print(f"of the variance of the samples {share:.1%} is the encoder's noise")
 # all. **Which condition?** A label here, as in chapter 09. What has the shape of a picture (a mask, a small version of
 # it) is simply laid beside the code as more channels; sentences come in through cross-attention, chapter 12.
 #
-# **Colour** asks for nothing new: three channels in the first stage, and the second never knows. Emoji, six seconds:
+# **Colour** asks for nothing new: three channels in the first stage, and the second never knows. Emoji, five seconds:
 
 # %%
 emoji, strange = load("emoji"), load("emoji", "test")
 torch.manual_seed(0)
 colourist = Training(Autoencoder(AutoencoderConfig(channels=3, width=24)), recipe, reconstruction)
-for _ in train(colourist, emoji, seconds=6):
+for _ in train(colourist, emoji, seconds=5):
     pass
 colourful = Latent(colourist.ema.module, fit_scale(colourist.ema.module, emoji.tensor()))
 
@@ -843,7 +886,7 @@ alt = "Above, ten clothes there and back; below, the same codes decoded without 
 plot.strips({"divided": right_way.decode(right_way.encode(ten)), "forgotten": faint}, alt)
 
 # %% tags=["nbval-ignore-output"]
-assert psnr(faint, ten) < psnr(right_way.decode(right_way.encode(ten)), ten) - 8
+assert psnr(faint, ten) < psnr(right_way.decode(right_way.encode(ten)), ten) - 4
 print(f"forgotten: {psnr(faint, ten):.0f} dB")
 
 # %% [markdown]
@@ -854,7 +897,7 @@ print(f"forgotten: {psnr(faint, ten):.0f} dB")
 odd = {name: fit_scale(autoencoder, x[clothes.y == k][:16]) for k, name in enumerate(clothes.classes)}
 mixed_batches = [fit_scale(autoencoder, x[k : k + 16]) for k in range(0, 320, 16)]
 spread_odd, spread_mixed = max(odd.values()) / min(odd.values()), max(mixed_batches) / min(mixed_batches)
-assert spread_odd > 1.2 and spread_mixed < spread_odd
+assert spread_odd > 1.1 and spread_mixed < spread_odd
 
 # %% tags=["nbval-ignore-output"]
 print(f"largest over smallest: {spread_odd:.2f} among the classes, {spread_mixed:.2f} among mixed batches of 16")
@@ -883,33 +926,38 @@ assert not torch.equal(before, after) and torch.equal(asleep.encode(ten).z, asle
 
 # %% [markdown]
 # **5. Clipped codes.** Many samplers clamp $\hat x_0$ to $[-1, 1]$ at every step ("static thresholding"), which is
-# right for pixels. Codes of unit variance have a third of their numbers beyond:
+# right for pixels, and is often switched on without a word. But of the numbers of a code of unit variance a third or
+# more are beyond 1:
 
 # %%
 def clamped(z_t, t, label):
     return painter.ema.module(z_t, t, label).clamp(-1, 1)
 
 
-noise = torch.randn(300, 4, 8, 8, generator=seeded(3))
-free, cut = (latent.decode(final(on_the_way(noise, wishes, denoise=f))) for f in (painter.ema.module, clamped))
-alt = "Above ten drawn clothes; below the same noises with clipped codes: flat, blurred, distorted."
+noise = torch.randn(200, 4, 8, 8, generator=seeded(2))  # as in `live`
+free, cut = live, latent.decode(final(on_the_way(noise, wishes, denoise=clamped))).clamp(-1, 1)
+alt = "Above ten drawn clothes; below the same noises with clipped codes: the same clothes, all white turned grey."
 plot.strips({"free": free[:10], "clipped": cut[:10]}, alt, clothes.classes)
 
 # %%
 beyond = float((codes.abs() > 1).double().mean())
-fair, unfair = (scored(pictures.clamp(-1, 1), wishes)[0] for pictures in (free, cut))
-assert 0.2 < beyond < 0.45 and unfair > 1.3 * fair
+white = {name: float(p.flatten(1).quantile(0.95, 1).mean()) for name, p in {"free": free, "clipped": cut}.items()}
+assert 0.25 < beyond < 0.5 and white["clipped"] < white["free"] - 0.15
 
 # %% tags=["nbval-ignore-output"]
-print(f"{beyond:.0%} of the numbers are beyond 1; Fréchet distance {fair:.1f} free, {unfair:.1f} clipped")
+print(f"{beyond:.0%} of the numbers are beyond 1; brightest twentieth", {k: f"{v:.2f}" for k, v in white.items()})
+print(f"Fréchet distance {scored(free, wishes)[0]:.1f} free, {scored(cut, wishes)[0]:.1f} clipped")
 
 # %% [markdown]
+# The same clothes, and all white has turned grey. Note that the judge hardly minds: it looks at what things are, and
+# not at how bright they are. No number replaces looking.
+#
 # **6. Another autoencoder.** Somebody improves the first stage, after the second was trained. Shapes fit, scales are
 # alike, and nothing means what it meant. The codes of our live model, decoded by the shipped autoencoder:
 
 # %%
 z = final(on_the_way(noise[:10], torch.arange(10)))
-alt = "Above ten clothes; below the same codes through another decoder: grey noise without any shape."
+alt = "Above ten clothes; below the same codes through another decoder: broken, wrongly lit, hardly to be recognised."
 plot.strips({"its own": latent.decode(z), "another": master.latent.decode(z)}, alt)
 
 # %% tags=["nbval-ignore-output"]
@@ -925,14 +973,14 @@ print(f"its own decoder {psnr(own, ten):.0f} dB, another {psnr(foreign, ten):.0f
 # **1. Pen.** Stable Diffusion's codes have a standard deviation of 5.5, and its schedule ends at $\alpha(1) = 0.068$ in
 # our letters (chapter 02), with $\alpha^2 + \sigma^2 = 1$. (a) How large is the picture's share of $z_T$, against that
 # of the noise, with the scale 0.18215 and without any? (b) By how many natural units does forgetting the scale shift
-# the log SNR (11.3)? (c) Why did it matter little for (11.4) whether the data are a mixture?
+# the log SNR (11.3)? (c) Section 2 checked (11.4) on a mixture. Why does it hold for all data?
 #
 # <details><summary>Answer</summary>
 #
 # (a) With it the codes have unit size, and the shares are $0.068$ to $0.998$. Without it $0.068 \cdot 5.5 = 0.37$ to
-# 0.998: as much as the worst of the tutorials in chapter 02, and sampling from pure noise goes wrong in the same way.
-# (b) By $2 \log 5.5 = 3.4$. (c) It did not matter at all: $\alpha s z + \sigma\epsilon = c\,(\alpha' z +
-# \sigma'\epsilon)$ holds for every $z$ and $\epsilon$, so the posterior of $z$ is the same, whatever it looks like.
+# 0.998: as much as is left in one of the tutorials of chapter 02, where drawing from pure noise went wrong. (b) By
+# $2 \log 5.5 = 3.4$. (c) Because $\alpha s z + \sigma\epsilon = c\,(\alpha' z + \sigma'\epsilon)$ for every $z$ and
+# every $\epsilon$. Who sees one side sees the other, so what can be known of $z$ is the same.
 #
 # </details>
 
@@ -988,7 +1036,7 @@ for halvings, channels in ((1, 1), (2, 4), (3, 16)):
 #   512 decisive.
 # - The error is the floor of the first stage and the error of the second (11.6): measure which is larger before you
 #   improve one.
-# - A code is a small picture, not a meaning: its mean with another is a double exposure. Do not clip codes, and never
+# - A code is a small picture, not a meaning: half-way between two of them lies no third. Do not clip codes, and never
 #   exchange the decoder.
 #
 # Now only the label is missing its voice: in chapter 12 one asks in words.
