@@ -11,7 +11,7 @@
 # report that you can trust, because you have seen it go wrong.
 #
 # **You need** chapters 04 and 07, and of 09 what guidance is. The notebook takes about two and a half minutes, of
-# which one and a half are training, and 1.3 GB of memory.
+# which nearly two are training, and 1.3 GB of memory.
 
 # %%
 import torch
@@ -31,7 +31,7 @@ def seeded(seed):
 # ## 1. Pixels mislead, and so does likelihood
 #
 # The first idea: two pictures are alike if their pixels are. Take a shirt, and do four things to it: move it by one
-# pixel; blur it; dim it; or erase a quarter of it.
+# pixel; blur it; dim it; or cut a square out of it.
 #
 # *Predict: order the four by squared error. Then order them by how much you would mind.*
 
@@ -81,7 +81,8 @@ print(f"another garment is nearer in {closer:.0%} of all cases")
 # $$ -\log\big(0.01\,p(x) + 0.99\,q(x)\big) \;\le\; -\log\big(0.01\,p(x)\big) = -\log p(x) + \ln 100 . \tag{13.1} $$
 #
 # However rubbish its samples, it loses at most 4.6 nats *for a whole picture*. The check needs a $p$ with a known
-# density: the mixture oracle of chapter 03, with 200 garments as the means of its components.
+# density: the mixture oracle of chapter 03, with 200 garments as the means of its components. (Excellent it is not;
+# but (13.1) holds for any $p$.)
 
 # %%
 from minidiff import Cosine, Mixture
@@ -187,7 +188,7 @@ assert far["hole"] > 3.5 * far["moved"] and far["moved"] < 1.3 * far["blurred"]
 print({name: f"{distance:.3f}" for name, distance in far.items()})
 
 # %% [markdown]
-# The same four, in features: moving now counts no more than blurring, and the hole four times as much.
+# The same four, in features: moving now counts hardly more than blurring, and the hole more than four times as much.
 #
 # Nearest neighbours tell the same story. A hundred unseen garments, moved by three pixels: what does the nearest of
 # the 10,000 training pictures show, if one looks for it in pixels, and if in features?
@@ -211,7 +212,8 @@ plot.strips(rows, alt)
 
 # %% [markdown]
 # Pixels look for what lies at the same *place*, features for what is the same *thing*. (These nine were picked: cases
-# where pixels err and features do not. No judge is perfect: this one was trained on garments in the middle.)
+# where pixels err and features do not. No judge is perfect: this one was trained on garments at most a pixel off the
+# middle.)
 #
 # ### A first measure, and how it fails
 #
@@ -480,10 +482,10 @@ plot.strips({"histograms": grains[:10], "w = 1": drawn[1.0][:10]}, alt)
 
 # %% [markdown]
 # They disagree completely. The model of grain has the better code, and its pictures are more than ten times as far
-# away; those of the network are, at 100 pictures, hardly farther than photographs. And $w = 2$ has no bits at all: a
-# guided denoiser is the denoiser of no distribution that anybody can write down (chapter 09), so it has no
-# likelihood. The same in training: chapter 05's three weightings of one loss differed in bits one way and in pictures
-# the other.
+# away; those of the network are, at 100 pictures, hardly farther than photographs. $w = 2$ is not in the contest: a
+# guided denoiser is the denoiser of no distribution that anybody can write down (chapter 09). The bound could be
+# worked out for its steps too, as for any denoiser, but guidance is not there to shorten a code. In training it was
+# the same: chapter 05's three weightings of one loss differed in bits one way and in pictures the other.
 #
 # What *are* bits per pixel good for? They see every grey level, they need no judge, they find the model that merely
 # remembers, and they are what compression wants. Report them, and do not sell them as quality.
@@ -565,7 +567,7 @@ print(f"MMD^2:   fresh draw {mmd2(first, second):.3f}, mirrored {mmd2(first, thi
 # The Fréchet distance is blind to it.
 #
 # **Unbiased** is a claim about averages. Two samples of 20 points from *one* distribution, the standard normal in 8
-# dimensions, two thousand times over:
+# dimensions, two thousand times over (for the slower Fréchet distance three hundred are enough):
 
 # %%
 pairs = torch.randn(2000, 2, 20, 8, generator=seeded(14), dtype=torch.float64)
@@ -833,8 +835,8 @@ for w, x in drawn.items():
     print(f"w = {w:.0f}: precision {precision:.2f}, recall {recall:.2f}, read as asked {reads:.0%}")
 
 # %% [markdown]
-# **Where it fails.** *Predict: one of 800 real points is an outlier, 30 units away. What does it do to the precision
-# of complete junk, scattered over the empty space between?*
+# **Where it fails.** *Predict: to the 800 real points comes an outlier, 30 units away. What does it do to the
+# precision of complete junk, scattered over the empty space between?*
 
 # %%
 outlier = torch.cat([real, torch.tensor([[30.0, 0.0]])])
@@ -879,7 +881,8 @@ assert tried["junk"][0] <= 0.2001 and tried["junk"][1] < 0.01
 print({name: f"density {d:.2f}, coverage {c:.2f}" for name, (d, c) in tried.items()})
 
 # %% [markdown]
-# Junk that sits in one giant ball of 801 gets a density of $1/k = 0.2$ and no coverage at all.
+# Junk that sits in one giant ball of 801 gets a density of $1/k = 0.2$ and next to no
+# coverage: that one ball.
 #
 # ## 7. Error bars
 #
@@ -908,7 +911,8 @@ print(f"50 sets: {true.mean():.1f}, spread {true.std():.2f}")
 print(f"bootstrap of one, four times: {mean:.1f}, spread {spread:.2f}")
 
 # %% [markdown]
-# Both come out nearly twice as large. A resampled set differs from its own set by chance, and that one from the truth
+# Both come out too large: the mean by a factor of nearly two, the spread of about one and a half. A resampled set
+# differs from its own set by chance, and that one from the truth
 # by as much again; and (13.3) adds up squares. (Farther from zero, where the distance is not all chance, the spread
 # comes out better.) *Use the bootstrap for the bar, which then errs on the safe side, never for the dot.* And shuffle
 # first: in the file's own order the last of the 50 sets, in which some kinds are missing, is at 10.
@@ -960,9 +964,9 @@ print(f"20 samples, {len(which.unique())} different training pictures, at most {
 
 # %% [markdown]
 # Training pictures, to all the digits shown. **The perfect minimiser of the loss is a copying machine.** That our
-# networks are not is their failure to reach the minimum: too few weights, too little time, and a preference of
-# convolutions for what is simple (Kadkhodaie et al. 2024 study that preference). It is a gift, and nobody guarantees
-# it. So one has to look.
+# networks are not is their failure to reach the minimum: too few weights, too little time, and a preference for some
+# functions over others (Kadkhodaie et al. 2024: denoising networks prefer to shrink waves that follow a picture's own
+# contours). It is a gift, and nobody guarantees it. So one has to look.
 #
 # **The test.** For a picture $x$ let $d_1(x)$ and $d_2(x)$ be its distances to the nearest and to the second nearest
 # training picture:
@@ -970,9 +974,9 @@ print(f"20 samples, {len(which.unique())} different training pictures, at most {
 # $$ \rho(x) = \frac{d_1(x)}{d_2(x)} \in [0, 1] . \tag{13.9} $$
 #
 # A picture that is merely of the same kind has many neighbours at about the same distance, $\rho$ near 1. A copy has
-# *one* that stands out, $\rho$ near 0. (Relative distances of this sort found copies of photographs in Stable
-# Diffusion, Carlini et al. 2023; Somepalli et al. 2023 did it with features. The distance alone would not do: an
-# empty dark picture is near to everything.) Where does "near 0" end? Where photographs that the model never saw
+# *one* that stands out, $\rho$ near 0. (Relative distances of this sort found copies among the samples of models
+# trained on CIFAR-10, Carlini et al. 2023; Somepalli et al. 2023 compared features. The distance alone would not do:
+# an empty dark picture is near to everything.) Where does "near 0" end? Where photographs that the model never saw
 # hardly ever are: at their 1 % quantile, which calls 1 % of honest pictures copies.
 
 # %%
@@ -986,8 +990,8 @@ def ratio(x, bank):
 
 # %% [markdown]
 # A test that never finds anything is worth nothing: it needs a **positive control**, a model of which we know that it
-# copies. We make one. The shipped network's architecture, its loss, its optimiser; but 100 pictures instead of 10,000,
-# and 1,400 steps, so that each picture comes 450 times.
+# copies. We make one. The shipped network's architecture, its loss, its optimiser; but 100 pictures instead of
+# 10,000, and 1,400 steps, so that each picture comes 450 times.
 #
 # *Predict: the shipped network saw each of its 10,000 pictures 44 times. What will one do that sees 100 pictures 450
 # times?*
@@ -1019,7 +1023,7 @@ plot.strips(shown, alt)
 
 # %% [markdown]
 # At first it draws vague garments that resemble nothing in particular: it *generalises*, if badly. In the end it
-# recites. It never saw these noises; each leads to one of the 100.
+# recites. It never saw these noises; nearly each leads to one of the 100.
 
 # %%
 unseen_all = unseen.tensor()
@@ -1058,8 +1062,8 @@ for name, (of_drawn, of_honest) in ratios.items():
     print(f"{name}: limit {here:.2f}, median {middle[0]:.2f} drawn, {middle[1]:.2f} honest, {share:.0%} called copies")
 
 # %% [markdown]
-# Would the test have found copies in so large a crowd? The control's 100 pictures are among the 10,000. So judge *its*
-# samples against all of them:
+# Would the test have found copies in so large a crowd? The control's 100 pictures are among the 10,000. So judge
+# *its* samples against all of them:
 
 # %% tags=["nbval-ignore-output"]
 in_the_crowd = (ratio(copies, bank) < ratios["pixels"][1].quantile(0.01)).double().mean()
@@ -1079,7 +1083,7 @@ axes[1].legend(loc="upper left")
 picture
 
 # %% [markdown]
-# Left, the control: a heap of copies, and hardly one sample to the right of the limit. Right, the shipped model: its
+# Left, the control: a heap of copies, and few samples to the right of the limit. Right, the shipped model: its
 # samples are distributed as photographs are that nobody has shown it. The eight of 200 that come closest to being
 # called copies, with their nearest training pictures:
 
@@ -1103,7 +1107,7 @@ assert max(seen.values()) < 0.7
 print({name: f"{share:.0%} of mirrored copies found" for name, share in seen.items()})
 
 # %% [markdown]
-# Most go unnoticed; those that are found are the garments that look alike from both sides. And it has a hole of its
+# Many go unnoticed; those that are found are the garments that look alike from both sides. And it has a hole of its
 # own. If a training picture occurs *twice*, then a copy of it has two equally near neighbours, and the ratio is 1:
 
 # %%
@@ -1144,7 +1148,8 @@ def table(result):
 table(result)
 
 # %% [markdown]
-# Left the samples, right as many unseen photographs. How to read it:
+# Left the samples, right as many unseen photographs (the error of the kernel distance `kid` has a line of its own).
+# How to read it:
 #
 # - **Right column first.** It is what a perfect model would score with this judge and this many pictures. Precision
 #   is not 1 there, nor is the distance 0.
@@ -1163,8 +1168,8 @@ assert generated["frechet"] > photographs["frechet"] and generated["label_accura
 assert generated["nearest_training_distance"] > 0.5 * photographs["nearest_training_distance"]
 
 # %% [markdown]
-# And the control? Judged like any other model, against the 100 pictures that were its training set, as any other model
-# is judged against its own:
+# And the control? Judged like any other model, against the 100 pictures that were its training set, as any other
+# model is judged against its own:
 
 # %%
 from minidiff.data import Images
@@ -1372,7 +1377,7 @@ check(too_close, lambda x, bank: answers[round(float(x[0]), 1)], inputs,
 #
 # ## What to keep
 #
-# - Pixels compare places, features compare things. Likelihood and quality of samples are independent of each other
+# - Pixels compare places, features compare things. Neither likelihood nor the look of samples vouches for the other
 #   (13.1): decide what you want, and measure that.
 # - The Fréchet distance is the price of shovelling one Gaussian into the shape of the other (13.3). It sees two
 #   moments; the kernel distance with a cubic kernel sees three (13.5), and is unbiased (13.6).
