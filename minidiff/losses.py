@@ -19,7 +19,8 @@ from minidiff.schedule import Schedule
 
 def sample_times(n: int, generator: torch.Generator | None = None, start: float = 1e-3, shift: float = 1.0) -> Tensor:
     """One uniform time in each of n equal parts of [start, 1]: (n,) float32. The mean loss of n images is steadier than
-    with n independent draws (eq. 7.2). A shift above 1 leans the times to noise (Esser et al. 2024, eq. 23)."""
+    with n independent draws (eq. 7.2). A shift above 1 leans the times to noise (Esser et al. 2024, eq. 23;
+    eq. 12.13)."""
     u = torch.rand(n, generator=generator)
     t = start + (1 - start) * (torch.arange(n) + u) / n
     return (shift * t / (1 + (shift - 1) * t)).clamp(max=1.0)
