@@ -47,14 +47,14 @@ def evaluate(model: Model, name: str, n: int, steps: int, guidance: float, seed:
     x = model.draw(cond, steps, guidance, seed)
     scores = report(x, None if model.vocabulary else cond, train, test, load_classifier(name))
     if model.latent is None and model.vocabulary is None:
-        scores["bits_per_dim"] = bits(model, test)
+        scores["bits_per_dim"] = held_out_bits(model, test)
     if model.vocabulary and train.scenes:
         scores["attributes"] = attributes(model, min(n, 500), steps, guidance, seed)
     return scores
 
 
 @torch.no_grad()
-def bits(model: Model, test: Images) -> float:
+def held_out_bits(model: Model, test: Images) -> float:
     """The variational bound on a few held-out pictures in bits per dimension (eqs 4.10, 4.13)."""
     some = torch.arange(BOUND_PICTURES) * (len(test) // BOUND_PICTURES)
     x, y = test[some]

@@ -6,7 +6,7 @@ import torch
 from minidiff.data import load
 from minidiff.data.scenes import COLOURS, Item, Scene, caption, load_scenes, render
 from minidiff.denoiser import Denoiser
-from minidiff.evaluate import attributes, bits, known_captions, wishes
+from minidiff.evaluate import attributes, held_out_bits, known_captions, wishes
 from minidiff.generate import Model
 from minidiff.nets.text import Vocabulary
 from minidiff.nets.unet import UNet, UNetConfig
@@ -105,7 +105,9 @@ def test_bits_of_a_denoiser_that_says_black_are_worse_than_bits_of_one_that_know
         def forward(self, x, t, cond):
             return self.x0.expand_as(x)
 
-    black, oracle = (bits(Model(Says(x0), (), (1, 8, 8)), test) for x0 in (torch.tensor(-1.0), test.tensor(some)))
+    black, oracle = (
+        held_out_bits(Model(Says(x0), (), (1, 8, 8)), test) for x0 in (torch.tensor(-1.0), test.tensor(some))
+    )
     assert 0 < oracle < 3.5 < 10 < black  # not 0: the last of 50 steps still allows for noise
 
 

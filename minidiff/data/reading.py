@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minidiff.data.scenes import COLOURS, SHAPES, SIZES, Item, Scene, coverage, direction, relation
+from minidiff.data.scenes import COLOURS, SHAPES, SIZES, Item, Scene, covering, direction, relation
 
 FIT = 0.7  # least overlap, intersection over union
 SPECK = 0.3  # an item covers at least this share of a small one's area
@@ -77,7 +77,7 @@ def recognise(mask: Tensor, colour: str) -> Found:
     size = mask.shape[0]
     y, x = ((mask.nonzero().double().mean(0) + 0.5) / size).tolist()
     candidates = [Item(shape, colour, scale, x, y) for shape in SHAPES for scale in SIZES]
-    corner, cover = coverage(candidates, size)
+    corner, cover = covering(candidates, size)
     fits = []
     for (left, top), drawn in zip(corner.tolist(), cover > 0.5, strict=True):
         patch = mask[top : top + len(drawn), left : left + len(drawn)]

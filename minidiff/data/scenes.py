@@ -141,7 +141,7 @@ def _paint(scenes: Sequence[Scene], size: int) -> Tensor:
     canvas = torch.ones(len(scenes), 3, size, size)
     owner, items = zip(*((k, item) for k, scene in enumerate(scenes) for item in scene.items), strict=True)
     colour = torch.tensor([COLOURS[item.colour] for item in items]) / 127.5 - 1  # (M, 3)
-    corner, cover = coverage(items, size)
+    corner, cover = covering(items, size)
     patch = cover.shape[-1]
     for m, (k, (x, y)) in enumerate(zip(owner, corner.tolist(), strict=True)):
         spot = canvas[k, :, y : y + patch, x : x + patch]  # (3, P, P)
@@ -149,7 +149,7 @@ def _paint(scenes: Sequence[Scene], size: int) -> Tensor:
     return canvas
 
 
-def coverage(items: Sequence[Item], size: int) -> tuple[Tensor, Tensor]:
+def covering(items: Sequence[Item], size: int) -> tuple[Tensor, Tensor]:
     """For M items the corner (x, y) of a patch of pixels, (M, 2), and how far each is covered, (M, P, P).
 
     The cover is a clipped linear function of the distance to the edge: good along it, blunter at tips.

@@ -56,7 +56,7 @@ x_t = add_noise(x0, eps, t, schedule)
 x64, y64, t64, eps64 = x0, y, t, eps  # kept for section 4
 
 # %%
-def strips(rows, alt, names, above=()):
+def rows_of(rows, alt, names, above=()):
     """Each row of pictures (n, C, 32, 32) as one strip with its name at the left; a word above each picture."""
     picture = plot.Picture(alt, 9.2, 0.93 * len(rows) + 0.35 * bool(above))
     for ax, x, name in zip(picture.subplots(len(rows), 1, squeeze=False)[:, 0], rows, names, strict=True):
@@ -74,7 +74,7 @@ def strips(rows, alt, names, above=()):
 ten = torch.arange(3, 64, 6)[:10]  # ten of the 64, from early to late
 above = [f"{clothes.classes[k]}\nt = {u:.2f}" for k, u in zip(y[ten], t[ten], strict=True)]
 alt = "Three rows: ten pieces of clothing; ten squares of noise; the two mixed, ever noisier."
-strips([x0[ten], eps[ten], x_t[ten]], alt, ["picture", "noise", "mixture"], above)
+rows_of([x0[ten], eps[ten], x_t[ten]], alt, ["picture", "noise", "mixture"], above)
 
 # %% [markdown]
 # Above the pictures, in the middle their noise, below the mixture, with more and more noise from left to right. **The
@@ -101,16 +101,16 @@ from minidiff.data import shipped
 from minidiff.nets.unet import UNet, UNetConfig
 
 
-def new_denoiser(seed=0, **config):
+def fresh_denoiser(seed=0, **config):
     torch.manual_seed(seed)
     return Denoiser(UNet(UNetConfig(**config)), schedule)
 
 
 # %%
-novice, (veteran, _) = new_denoiser(), load_denoiser(shipped("fashion.safetensors"))
+novice, (veteran, _) = fresh_denoiser(), load_denoiser(shipped("fashion.safetensors"))
 guesses = [denoiser(x_t, t, y).detach() for denoiser in (novice, veteran)]
 alt = "Three rows of ten: true pictures; the noisy ones, dimmed, by a new network; sharp, then vague, by a trained one."
-strips([x0[ten], *(guess[ten] for guess in guesses)], alt, ["picture", "new", "trained"], above)
+rows_of([x0[ten], *(guess[ten] for guess in guesses)], alt, ["picture", "new", "trained"], above)
 
 # %% [markdown]
 # The new network ($v = 0$, so $\hat x_0 = \alpha x_t$) hands the mixture back, dimmed. The trained one has cleaned
@@ -235,11 +235,11 @@ digits, unseen_digits = load("digits"), load("digits", "test")
 tiny = {"width": 16, "patch": 1}
 
 # %%
-theirs = Training(new_denoiser(**tiny), TrainConfig(precision="fp32"))
+theirs = Training(fresh_denoiser(**tiny), TrainConfig(precision="fp32"))
 their_losses = torch.tensor([p.loss for p in train(theirs, digits, steps=20)])
 
 # %%
-ours = new_denoiser(**tiny).to(memory_format=torch.channels_last)
+ours = fresh_denoiser(**tiny).to(memory_format=torch.channels_last)
 our_average = Ema(ours, gamma=6.94)
 our_losses = torch.tensor(list(our_loop(ours, our_average, digits, steps=20)))
 assert torch.allclose(our_losses, their_losses, rtol=1e-5)
@@ -830,10 +830,10 @@ import time
 from torch.utils.flop_counter import FlopCounterMode
 
 torch.set_num_threads(threads)
-painter = Training(new_denoiser(), TrainConfig())
+painter = Training(fresh_denoiser(), TrainConfig())
 x0, y, t, x_t = x64, y64, t64, add_noise(x64, eps64, t64, schedule)
 with FlopCounterMode(display=False) as counter:
-    batch_loss(new_denoiser()).backward()
+    batch_loss(fresh_denoiser()).backward()
 flops = counter.get_total_flops() / 64  # of one picture, there and back
 size = sum(p.numel() for p in painter.model.parameters())
 print(f"{size / 1e6:.2f} million weights, {flops / 1e9:.2f} GFLOP a picture")
@@ -876,7 +876,7 @@ def learn_until(seconds):
 learn_until(SECONDS / 7)
 
 # %%
-strips([list(looks.values())[0]], "Ten grainy light shapes in the middle of black squares.", [""], classes)
+rows_of([list(looks.values())[0]], "Ten grainy light shapes in the middle of black squares.", [""], classes)
 
 # %% [markdown]
 # Light shapes on black, tall or broad as befits the class, and grainy, with hardly any detail. What all pictures share
@@ -886,7 +886,7 @@ strips([list(looks.values())[0]], "Ten grainy light shapes in the middle of blac
 learn_until(SECONDS / 7 * 3)
 
 # %%
-strips([list(looks.values())[-1]], "Ten pieces of clothing, most of them recognisable.", [""], classes)
+rows_of([list(looks.values())[-1]], "Ten pieces of clothing, most of them recognisable.", [""], classes)
 
 # %% [markdown]
 # And the rest.
@@ -898,11 +898,11 @@ learn_until(SECONDS)
 from minidiff.widgets import film
 
 alt = "A film: ten grey blurs grow into ten pieces of clothing, one of each class."
-film([strips([x], alt, [f"{s} s"], classes) for s, x in looks.items()], ms=700, hold=2500)
+film([rows_of([x], alt, [f"{s} s"], classes) for s, x in looks.items()], ms=700, hold=2500)
 
 # %%
 alt = "One row for each look, every 20 seconds: grainy shapes at the top, ten pieces of clothing at the bottom."
-strips(list(looks.values()), alt, [f"{s} s" for s in looks])
+rows_of(list(looks.values()), alt, [f"{s} s" for s in looks])
 
 # %% [markdown]
 # The same, a row for each look. Once there is a garment, each row mostly goes on with what the row above began: the
@@ -1009,7 +1009,7 @@ print("training pictures:", {name: f"{loss.mean():.3f}" for name, loss in known.
 # %%
 alt = "Two rows of nearly the same ten pieces of clothing: averaged weights above, the last weights below."
 raw = generate(painter.model, torch.arange(10), (1, 32, 32), seed=1)
-strips([list(looks.values())[-1], raw], alt, ["averaged", "last"])
+rows_of([list(looks.values())[-1], raw], alt, ["averaged", "last"])
 
 # %%
 on, off = mean["this one"], by_time(painter.model, unseen).mean()
@@ -1029,7 +1029,7 @@ print(f"loss on unseen pictures: {on:.3f} averaged, {off:.3f} as they are")
 wishes = every_label(200, 10)
 drawn = generate(painter.ema.module, wishes, (1, 32, 32), steps=15, seed=2)
 alt = "A hundred small grey photographs of clothes: ten columns, one for each class, and ten rows."
-strips(list(drawn[:100].split(10)), alt, [""] * 10, classes)
+rows_of(list(drawn[:100].split(10)), alt, [""] * 10, classes)
 
 # %%
 from minidiff.metrics import frechet
@@ -1069,7 +1069,7 @@ features = torch.cat([judge.features(clothes.tensor(slice(k, k + 500))) for k in
 gap, which = nearest(seen, features)
 gap_real, _ = nearest(real[1], features)
 alt = "Above ten drawn pieces of clothing, below the nearest training picture of each: related, but not the same."
-strips([drawn[:10], clothes.tensor(which[:10])], alt, ["drawn", "nearest"])
+rows_of([drawn[:10], clothes.tensor(which[:10])], alt, ["drawn", "nearest"])
 
 # %%
 assert gap.median() > 0.8 * gap_real.median() and gap.min() > 0.3 * gap_real.min()
@@ -1216,13 +1216,13 @@ print(*complaints, sep="\n")
 emoji = load("emoji")
 some = torch.cat([torch.nonzero(emoji.y == k)[:2, 0] for k in range(8)])
 alt = "Sixteen emoji on white, two of each category: faces, hands, animals, food, the globe, parties, things, signs."
-strips(list(emoji.tensor(some).split(8)), alt, ["", ""])
+rows_of(list(emoji.tensor(some).split(8)), alt, ["", ""])
 
 # %% [markdown]
 # *Predict: 40 seconds. How far will it come?*
 
 # %% tags=["nbval-ignore-output"]
-colourist, sketches = Training(new_denoiser(channels=3, classes=8), TrainConfig()), {}
+colourist, sketches = Training(fresh_denoiser(channels=3, classes=8), TrainConfig()), {}
 for p in train(colourist, emoji, seconds=COLOUR_SECONDS):
     if p.seconds >= COLOUR_SECONDS / 2 * (len(sketches) + 1) or p.fraction == 1:
         sketches[round(p.seconds)] = generate(colourist.ema.module, every_label(8, 8), (3, 32, 32), seed=3)
@@ -1239,7 +1239,7 @@ finished = generate(master, every_label(8, 8), (3, 32, 32), seed=3)
 # %%
 first, *_, last = sketches.values()
 alt = "Three rows of eight: coloured grain, then soft coloured clouds on white, then faces, figures and signs."
-strips([first, last, finished], alt, [f"{min(sketches)} s", f"{max(sketches)} s", "shipped"])
+rows_of([first, last, finished], alt, [f"{min(sketches)} s", f"{max(sketches)} s", "shipped"])
 
 # %% [markdown]
 # After 40 seconds: coloured clouds on white, and perhaps the beginnings of a yellow face in the first column. The
@@ -1374,7 +1374,7 @@ for k in range(240):
 # %%
 mine = load(place / "mine")
 assert mine.classes == ("circles", "squares") and mine.shape == (3, 32, 32)
-apprentice = Training(new_denoiser(channels=3, classes=2, width=16), TrainConfig(batch_size=32, lr=1e-2))
+apprentice = Training(fresh_denoiser(channels=3, classes=2, width=16), TrainConfig(batch_size=32, lr=1e-2))
 for _ in train(apprentice, mine, seconds=8):
     pass
 
@@ -1382,7 +1382,7 @@ for _ in train(apprentice, mine, seconds=8):
 alt = "Above ten of the made-up pictures, orange circles and squares on blue; below ten that the network drew."
 some = torch.arange(10) // 2 + 100 * every_label(10, 2)  # the files are in the order of their folders
 copies = generate(apprentice.ema.module, every_label(10, 2), (3, 32, 32))
-strips([mine.tensor(some), copies], alt, ["mine", "drawn"])
+rows_of([mine.tensor(some), copies], alt, ["mine", "drawn"])
 
 # %% [markdown]
 # Eight seconds, and it has understood the colours. Put your folder in its place, and give it minutes. (In a terminal:

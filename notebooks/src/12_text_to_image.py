@@ -22,7 +22,6 @@ from minidiff.models import load_trained
 
 # %%
 SECONDS = 125  # of live training, in section 6
-LIVE_SHAPE = 0.3
 
 
 def seeded(seed):
@@ -613,16 +612,17 @@ plot.strips({"": framed(nothing)}, alt)
 # %% [markdown]
 # ## 6. Live
 #
-# A scene of three items takes long to learn. One item does not: those scenes of the training set that have one, a
-# third of them, their codes (the autoencoder is the shipped one), a U-Net that reads, and two minutes. It starts from
-# nothing: the words are numbers without a meaning.
+# A scene of three items takes long to learn. One large item does not: 3,000 such scenes, their codes (the autoencoder
+# is the shipped one), a U-Net that reads, and two minutes. It starts from nothing: the words are numbers without a
+# meaning. (Small items take longer: they cover one or two places of the 8 by 8, and their shape is a matter of
+# detail.)
 
 # %%
 from minidiff.latent import Codes
 from minidiff.nets.text import Vocabulary
 
-lone = [scene for scene in learned if len(scene.items) == 1][:5000]
-parts = (torch.stack([render(scene) for scene in lone[k : k + 250]]) for k in range(0, 5000, 250))  # one at a time
+lone = [scene for scene in learned if len(scene.items) == 1 and scene.items[0].size == "large"][:3000]
+parts = (torch.stack([render(scene) for scene in lone[k : k + 100]]) for k in range(0, 3000, 100))  # one at a time
 codes = torch.cat([model.latent.encode(part) for part in parts])
 few_words = Vocabulary.of([caption(scene) for scene in lone])
 lessons = Codes(codes, few_words.encode([caption(scene) for scene in lone]))
@@ -649,13 +649,14 @@ painter = new_painter()
 student = Model(painter.ema.module, (), model.size, model.latent, few_words)  # draws with the average of the weights
 
 # %% [markdown]
-# Eight sentences will show what it can do; the last two ask for pairs that it never sees. And forty pictures go to the
-# judge at each look. *Predict: what will it learn first, that `red` is red, or that a `star` is a star?*
+# (What the `head_start` is good for, section 8 shows.) Eight sentences will tell what it can do; the last two ask for
+# pairs that it never sees. And fifty pictures go to the judge at each look. *Predict: what will it learn first, that
+# `red` is red, or that a `star` is a star?*
 
 # %%
-eight = ["a red circle", "a blue square", "a green triangle", "a purple star", "a small black circle",
-         "a small yellow square", "a red star", "a green square"]
-questions = [s for s in fresh if len(s.items) == 1][:40]
+eight = ["a red circle", "a blue square", "a green triangle", "a purple star", "a black circle", "a yellow square",
+         "a red star", "a green square"]
+questions = [s for s in fresh if len(s.items) == 1 and s.items[0].size == "large"][:50]
 looks, school = {}, {}
 
 
@@ -693,14 +694,14 @@ plot.strips({f"{s} s": framed(x) for s, x in looks.items()}, alt, two_lines)
 
 # %%
 seconds = torch.tensor(list(school))
-lines = {key: torch.tensor([marks[key] for marks in school.values()]) for key in ("colour", "shape", "size")}
-alt = "Shares of right answers against seconds of training: colour rises first, then shape, then size."
+lines = {key: torch.tensor([marks[key] for marks in school.values()]) for key in ("colour", "shape")}
+alt = "Shares of right answers against seconds of training: colour is near 1 early, shape climbs slowly behind it."
 plot.curves(seconds, lines, alt, "seconds of training", "share right")
 
 # %%
 first_look, *_, last_look = school.values()
 assert first_look["colour"] > first_look["shape"] + 0.3  # colour first
-assert last_look["colour"] > 0.9 and last_look["shape"] > max(LIVE_SHAPE, first_look["shape"] + 0.1)
+assert last_look["colour"] > 0.9 and last_look["shape"] > max(0.6, first_look["shape"] + 0.2)
 
 # %% [markdown]
 # Colour first, by far; shape takes the rest of the time. The loss is a sum over all places, and a wrong colour is
@@ -717,8 +718,8 @@ for key in ("command", "steps", "seconds", "machine"):
     print(f"{key}: {about[key]}")
 
 # %% [markdown]
-# (That script keeps the weights in half precision. `python -m minidiff train` with the same options, `--out runs/scenes`
-# and as many seconds as you have, trains the same. What a head start is, section 8 explains.)
+# (That script keeps the weights in half precision. `python -m minidiff train` with the same options, `--out
+# runs/scenes` and as many seconds as you have, trains the same. What a head start is, section 8 explains.)
 #
 # A hundred fresh scenes of seen pairs, and a hundred in which at least one pair was held out. Each mark is a share of
 # $n$ trials, and shares of few trials are uncertain. If each is right with probability $p$, independently, the share
@@ -779,13 +780,15 @@ picture
 
 # %%
 seen, held = ({key: share for key, (share, *_) in row.items()} for row in shares.values())
-assert seen["colour"] > 0.9 and seen["shape"] > 0.9 and seen["relation"] > 0.75
-assert all(seen[key] - held[key] < 0.25 for key in ("colour", "shape", "pair", "relation"))
+assert seen["colour"] > 0.85 and seen["shape"] > 0.78 and seen["pair"] > 0.78 and seen["relation"] > 0.45
+assert all(seen[key] - held[key] < 0.15 for key in ("colour", "shape", "pair", "size", "relation", "number"))
 
 # %% [markdown]
-# Read it from the left. Colours and shapes are there nearly always. Whether they are *together*, on one item, is the
-# pair: hardly less, so colours do not go astray. Relations are harder, and one wrong mark spoils "all". And the step
-# from seen pairs to held-out ones is small: it does not matter much whether the pair was ever shown.
+# Read it from the left. About nine colours in ten are there, and nearly as many shapes. Whether they are *together*, on
+# one item, is the pair: hardly less, so colours do not go astray. The relations are harder. Chance would give one
+# in four where both items are there; the model is well above that, and far from perfect. Then the number: it often
+# paints one item too many or too few, and one wrong mark spoils "all". The step from seen pairs to held-out ones is
+# within the errors: it does not matter whether a pair was ever shown.
 #
 # The first seven of either hundred, unpicked:
 
@@ -807,12 +810,18 @@ both = [(len(scene.items), mark_) for name in tests for scene, mark_ in zip(test
 by_number = {n: counted([mark_ for items, mark_ in both if items == n]) for n in (1, 2, 3)}
 assert by_number[1]["all"][0] > by_number[3]["all"][0]
 
+# %%
+assert by_number[1]["pair"][0] > by_number[3]["pair"][0] - 0.03
+
 # %% tags=["nbval-ignore-output"]
 for n, row in by_number.items():
     pair, (everything, error, of) = row["pair"][0], row["all"]
     print(f"{n} item(s): pair {pair:.0%}, everything {everything:.0%} ± {error:.0%}, of {of}")
 
 # %% [markdown]
+# Pairs hold up; "everything" falls steeply, for with each item there is a relation more to get right, and a mark to
+# lose.
+#
 # **Does it help to ask harder?** Forty of the sentences again, with other weights.
 
 # %%
@@ -828,11 +837,11 @@ lines = {key: torch.tensor([by_weight[w][key][0] for w in strengths]) for key in
 plot.curves(torch.tensor(strengths), lines, alt, "guidance w", "share right")
 
 # %%
-assert by_weight[2.0]["pair"][0] > by_weight[1.0]["pair"][0] - 0.02
+assert all(by_weight[5.0][key][0] > by_weight[1.0][key][0] for key in ("colour", "pair", "relation"))
 
 # %% [markdown]
-# From $w = 1$ to 2 most marks rise; beyond, little is left to gain. (What is lost on that way, variety, no mark
-# measures; chapter 09 did.)
+# It does, above all for the relations: what is said faintly is heard when it is exaggerated. (What is lost on that way,
+# variety, no mark measures; chapter 09 did.)
 #
 # **What goes wrong?** Pictures that lost a mark, and which:
 
@@ -852,6 +861,13 @@ plot.strips({"": framed(torch.stack([x for _, x, _ in wrong[:7]]), 2)}, alt, abo
 # %%
 from collections import Counter
 
+blamed = Counter(key for *_, missed_ in wrong for key in missed_.split(", "))
+assert blamed["number"] + blamed["relation"] > blamed["colour"] + blamed["shape"]
+
+# %% tags=["nbval-ignore-output"]
+print(f"of {len(wrong)} wrong pictures lose the mark for", dict(blamed.most_common()))
+
+# %%
 mistaken = Counter()
 for name in tests:
     for scene, found in zip(tests[name], read(painted[name]), strict=True):
@@ -869,9 +885,10 @@ for (asked_for, came), times_ in mistaken.most_common():
         print(f"{asked_for} -> {came}: {times_}")
 
 # %% [markdown]
-# Left the word, right what came in its colour. Much of what is missing is not another shape but *no* shape or
-# *nothing*: two items drawn into each other, or one left out. Large models know this failure by the name of
-# catastrophic neglect (Chefer et al. 2023).
+# Left the word, right what came in its colour. So there are three kinds of failure. The most common are the number, an
+# item painted twice or left out, and the relation. Where a shape is wrong, it is as often *missing* (nothing in that
+# colour, or two items drawn into one blot) as taken for another. Large models know all three; things left out are
+# called catastrophic neglect there (Chefer et al. 2023).
 #
 # ## 8. A look inside
 #
@@ -926,14 +943,14 @@ def strip_of(k):
     return framed(torch.cat([answers[k : k + 1], big]))
 
 
-alt = "Four rows: a picture, and nine maps of where its words are looked at; colour words light up at their items."
+alt = "Four rows: a picture, and nine maps of where its words are looked at; colours and nouns light up at their items."
 plot.strips({", ".join(map(" ".join, couples[k])): strip_of(k) for k in range(4)}, alt, ["picture", *places_in])
 
 # %% [markdown]
-# The pictures say it: a *colour* word is looked at where its item is, and hardly anywhere else. The map of `red` is a
-# drawing of the red thing, made by nobody, learned from errors of pixels. Each map is scaled to its own maximum. In
-# numbers, over all 24: the judge's eye says which places an item covers, $m_p$ being its share of place $p$. How much
-# denser does the attention to word $j$ lie there than in the picture on average?
+# The pictures say it: a colour and its noun are looked at where their item is, and hardly anywhere else. The map of
+# `red` is a drawing of the red thing, made by nobody, learned from errors of pixels. Each map is scaled to its own
+# maximum. In numbers, over all 24: the judge's eye says which places an item covers, $m_p$ being its share of place
+# $p$. How much denser does the attention to word $j$ lie there than in the picture on average?
 #
 # $$ \mathrm{focus}(j, m) = \frac{\sum_p m_p A_{pj} \,/\, \sum_p A_{pj}}{\sum_p m_p \,/\, HW} \tag{12.11} $$
 
@@ -954,7 +971,7 @@ focus = ((m_ * A).sum((3, 4)) / A.sum((3, 4)) / m_.mean((3, 4))).mean(0)  # (9, 
 assert torch.allclose((m_ * torch.ones_like(A)).sum((3, 4)) / 64 / m_.mean((3, 4)), torch.ones(()))  # even: focus 1
 
 # %%
-alt = "Dots for nine words: the first colour word is dense on the first item, the second on the second; others near 1."
+alt = "Dots for nine words: colour 1 and shape 1 are dense on item 1, colour 2 and shape 2 on item 2; others near 1."
 picture, (ax,) = plot.figure(alt)
 for k, name in enumerate(("on item 1", "on item 2")):
     ax.plot(focus[:, k], "o", label=name)
@@ -965,14 +982,15 @@ ax.legend()
 picture
 
 # %%
-assert focus[1, 0] > 2 * focus[1, 1] and focus[6, 1] > 2 * focus[6, 0]
-assert focus[2].max() < 0.7 * focus[1, 0] and (focus[[3, 4, 8]] < 1.5).all()
+assert focus[1, 0] > 3 * focus[1, 1] and focus[6, 1] > 3 * focus[6, 0]  # colours
+assert focus[2, 0] > 1.5 * focus[2, 1] and focus[7, 1] > 1.5 * focus[7, 0]  # nouns
+assert (focus[[0, 4, 5, 8]] < 1.2).all()
 
 # %% [markdown]
-# A colour word is several times denser on its own item than on the average place, and thinner than average on the other
-# one: *which* red, and which blue, is settled. The nouns are looked at far less clearly. It is the colour's vector that
-# knows its noun, and who asks it gets both answers. (Do not read too much into such maps. A layer may look
-# somewhere and make nothing of it; what counts is what happens if one takes it away.)
+# Colours and nouns are several times denser on their own item than in the picture on average, and thinner than average
+# on the other item: *which* red, and which circle, is settled. The small words lie about evenly, blanks and "a" a
+# little more where nothing is. (Do not read too much into such maps. A layer may look somewhere and make nothing of it;
+# what counts is what happens if one takes it away.)
 #
 # ### When do the words matter?
 #
@@ -1018,21 +1036,25 @@ for t in hours:
 
 # %%
 delta = {kind: torch.stack(price[kind]) - torch.stack(price["true"]) for kind in kinds[1:]}
-alt = "Price of four lies by time: all are near zero early; a mirrored relation costs something only near t = 1."
+alt = "Price by time: false colours and shapes cost all along, silence near t = 0.8, a mirrored relation above 0.7."
 names_ = dict(zip(delta, ("told nothing", "colours exchanged", "shapes exchanged", "relation mirrored"), strict=True))
 plot.curves(hours, {names_[kind]: d for kind, d in delta.items()}, alt, "t", "price")
 
 # %%
-print("DEV", {k: [round(float(x), 4) for x in d] for k, d in delta.items()})
-assert delta["mirrored"].argmax() >= 7 and delta["mirrored"][:5].max() < 0.25 * delta["mirrored"].max()
+early = hours <= 0.5
+assert (delta["mirrored"][early] < 0.1 * delta["mirrored"].max()).all() and hours[delta["mirrored"].argmax()] >= 0.8
+assert (delta["nothing"][early] < 0.4 * delta["nothing"].max()).all()
+assert (delta["colours"][early] > 5 * delta["nothing"][early]).all()
 
 # %% [markdown]
-# Near the data no word matters: the picture shows what it is. Colours and shapes matter in the middle. Which item is
-# *left* matters only in the fog near $t = 1$: as soon as two clouds can be made out, the picture says itself who is
-# where. So relations are decided in the first steps of drawing, and there is little time in which to *learn* them:
-# few of the uniform times of a batch are foggy, and the price is small among all the noise. That is why the shipped
-# model was trained with a *head start*: in the first part of its training the times lean to noise, less and less,
-# until they are uniform (`TrainConfig.head_start`). And our student in section 6 had one as well.
+# Told *nothing*, the model does well near the data: the picture shows what it is. Words are needed at about
+# $t = 0.8$, where it is still open. But *false* colours and shapes harm all along: it has learned to believe what it is
+# told, even against its eyes. Only the mirrored relation is harmless for most of the walk. As soon as two clouds can
+# be made out, the picture says itself who is left, and the word is not heard any more. So relations are decided in
+# the first steps of drawing, in the fog near $t = 1$, and there is little time in which to *learn* them: few of the
+# uniform times of a batch are foggy, and the price is small among all the noise. That is why the shipped model was
+# trained with a *head start*: in the first part of its training the times lean to noise, less and less, until they
+# are uniform (`TrainConfig.head_start`). And our student in section 6 had one as well.
 #
 # What is a relation worth at the very start, $t = 1$, where the input is noise and the sentence is all there is? The
 # best guess is then the mean of all codes with this sentence, and that can be had without any network: sort the scenes
@@ -1043,7 +1065,7 @@ assert delta["mirrored"].argmax() >= 7 and delta["mirrored"][:5].max() < 0.25 * 
 from minidiff.data.scenes import relation
 
 duos = [scene for scene in learned if len(scene.items) == 2]
-parts = [torch.stack([render(scene) for scene in duos[k : k + 500]]) for k in range(0, len(duos), 500)]
+parts = (torch.stack([render(scene) for scene in duos[k : k + 100]]) for k in range(0, len(duos), 100))
 z_duos = torch.cat([model.latent.encode(part) for part in parts]).flatten(1)  # (N, 512)
 
 
@@ -1073,9 +1095,9 @@ print({name: f"{share:.1%}" for name, share in news.items()})
 #
 # $$ t' = \frac{\varsigma\, t}{1 + (\varsigma - 1)\, t}, \qquad \varsigma \ge 1 \tag{12.13} $$
 #
-# (Esser et al. 2024 use it, with a fixed $\varsigma$, for large pictures), and $\varsigma$ falling from 60 to 1, the same
-# network had learned them after 500. *In which order a model learns is a matter of what pays in the loss, and the loss
-# is an average over times that we choose.*
+# (Esser et al. 2024 use it, with a fixed $\varsigma$, for large pictures), and $\varsigma$ falling from 60 to 1, the
+# same network had learned them after 500. *In which order a model learns is a matter of what pays in the loss, and
+# the loss is an average over times that we choose.*
 
 # %%
 from minidiff import sample_times
@@ -1108,18 +1130,19 @@ hearing = {"both": answers, "no gist": deafened("gist"), "no words": deafened("w
 ears = {name: counted(graded(duets, x)) for name, x in hearing.items()}
 
 # %%
-alt = "Three rows of seven pictures: as asked; much the same; and pictures with other colours and shapes."
+alt = "Three rows of seven pictures: as asked; nearly the same; and pictures with other colours and shapes."
 plot.strips({name: framed(x[:7]) for name, x in hearing.items()}, alt, [broken(caption(s), 11) for s in duets[:7]])
 
 # %%
-assert ears["no words"]["pair"][0] < ears["no gist"]["pair"][0] - 0.2
+pair = {name: row["pair"][0] for name, row in ears.items()}
+assert pair["no words"] < 0.5 and pair["no words"] < pair["no gist"] - 0.2 and pair["no gist"] <= pair["both"] + 0.05
 
 # %% tags=["nbval-ignore-output"]
 for name, row in ears.items():
     print(f"{name:8}", {key: f"{row[key][0]:.0%}" for key in ("colour", "shape", "pair", "relation")})
 
 # %% [markdown]
-# So take it away. Without the gist hardly anything changes. Without the words the model knows that there is to be
+# So take it away. Without the gist most pairs are still there. Without the words the model knows that there is to be
 # something, at times even a colour, and the pairs are gone. What it lives on is cross-attention. (Neither ear was
 # ever deaf in training, so the test is a little unfair to both.)
 
@@ -1152,13 +1175,13 @@ def centre_of(x, colour):
 before = centre_of(edited["as it was"], "blue")
 drift = {name: float((centre_of(edited[name], "blue") - before).norm(dim=1).nanmedian())
          for name in ("red: green", "circle: star", "left: right")}
-assert drift["red: green"] < 0.15
+assert drift["red: green"] < 0.1 and drift["left: right"] > 0.2
 print("the blue square moves by", {name: f"{way:.1g}" for name, way in drift.items()})
 
 # %% [markdown]
-# The noise decides the places, the words decide what stands there: with another colour of the circle, the square mostly
-# stays where it was and what it was (half of the six move by less than is printed, in parts of the picture's width).
-# But nothing forces it to.
+# With another colour of the circle the square stays where it was and what it was, to a hair: noise and relation decide
+# the places, the other words what stands there. Say "right" for "left", and it moves by half a picture. (Medians over
+# the six, in parts of the picture's width.)
 #
 # Hertz et al. (2022) go one step further, *prompt-to-prompt*: they draw with the new word but with the attention maps
 # of the old sentence, so that everything stays in its place but the thing itself.
@@ -1199,9 +1222,9 @@ lack = inked / inked.sum(1, keepdim=True)
 assert lack[0, 0] < lack[1, 0] < lack[2, 0] and lack[0, 2] > lack[1, 2] > lack[2, 2]  # less red, more blue on the way
 
 # %% [markdown]
-# Red turns to blue through purple, although "purple" was never said and no training picture lies between: the decoder
-# of words has learned that vectors between two colours mean colours in between. Between circle and star there is no
-# such middle; at some point it jumps.
+# Red turns to blue through purple, although "purple" was never said, and no training picture has these shades:
+# between the vectors of two colours lie colours. Shapes have no such middle: from circle to star it jumps, if need be
+# by way of a third shape. And "left" flips to "right" at one stroke.
 #
 # ### Does it compose?
 #
@@ -1234,7 +1257,7 @@ plot.strips({name: framed(x) for name, x in single.items()}, alt)
 
 # %%
 new, beside_them = rate["new pairs"], rate["known pairs beside them"]
-assert new > 0.6 and new > beside_them - 0.15
+assert new > 0.75 and new > beside_them - 0.1
 
 # %%
 wish = {pair: Scene((Item(*pair.split()[::-1], "large", 0.5, 0.5),)) for pair in never}
@@ -1270,9 +1293,9 @@ alt = "Ten drawn emoji under their names, a cat, a hat, an apple and so on."
 plot.strips({"": framed(famous, 2)}, alt, [broken(name, 12) for name in names])
 
 # %% [markdown]
-# Not bad for so small a network. Does it *draw* these, or *recall* them? For each, the nearest of all training
-# pictures, in the features of the classifier that ships with the course (the vector before its last layer; chapter
-# 13):
+# A little fuzzy, but all can be recognised. Does it *draw* these, or *recall* them? For each, the nearest of all
+# training pictures, in the features of the classifier that ships with the course (the vector before its last layer;
+# chapter 13):
 
 # %%
 def described(x):
@@ -1295,8 +1318,8 @@ plot.strips({"drawn": framed(famous, 2), "nearest": framed(emoji.tensor(recalled
             [broken(name, 11) for name in names])
 
 # %% [markdown]
-# Where the picture is clear, the nearest one is often the very emoji of that name. No wonder: most of these words it
-# met only once:
+# In nearly all columns the nearest picture is the very emoji of that name, in a blurred copy: it recalls. No wonder:
+# most of these words it met only once.
 
 # %%
 from minidiff.nets.text import split
@@ -1326,6 +1349,7 @@ old_names, new_names = ([names[k] for k in torch.randperm(len(names), generator=
                         for names in (emoji.captions, spoken))
 (old_x, old_right), (new_x, new_right) = named_right(old_names), named_right(new_names)
 assert len(spoken) == 123
+assert old_right > 0.7 and new_right < 0.5
 print(f"recognised: {old_right:.0%} of known names, {new_right:.0%} of new ones")
 
 # %%
@@ -1335,8 +1359,9 @@ rows = {"drawn": new_x[:10], "true": true, "nearest": emoji.tensor(closest(new_x
 plot.strips({key: framed(x, 2) for key, x in rows.items()}, alt, [broken(name, 12) for name in new_names[:10]])
 
 # %% [markdown]
-# Known names are recalled, far better than new ones. For a new name the model mixes what it knows of its words:
-# where they are common ("heart", "woman", "cat"), something sensible comes; where they are not, anything.
+# Known names are recalled, nine in ten; of the new ones, one in five comes out as what it should be. Look at the row:
+# of "horse face" only the face is left, a "full moon with face" is a moon without one. What the words have in common
+# with other names it knows; what makes *this* thing, it cannot know.
 #
 # And names that nobody has given to anything:
 
@@ -1352,7 +1377,8 @@ rows = {"drawn": fantasy, "nearest": emoji.tensor(closest(fantasy))}
 plot.strips({key: framed(x, 2) for key, x in rows.items()}, alt, [broken(name, 11) for name in mixed])
 
 # %% [markdown]
-# Some of these are inventions, others are simply the picture of the strongest word. The same network, the same
+# Some colours are obeyed (a red moon, a purple something); for the rest a known picture shines through, or two of them
+# mixed into mud. The same network, the same
 # training, the same layers as in section 8. What differs is the world: there each word stood in thousands of
 # sentences, in all company, here in one. *Composition is learned if the data make it cheaper than memory.*
 #

@@ -300,14 +300,14 @@ assert torch.isclose(costs.min(), (six_x.sort().values - six_y.sort().values).sq
 # With roots by eigenvalues, no special function is needed:
 
 # %%
-def root(S):
+def square_root(S):
     """The symmetric square root of a covariance."""
     values, vectors = torch.linalg.eigh(S)
     return vectors @ torch.diag(values.clamp(min=0).sqrt()) @ vectors.T
 
 
 def squared_distance(m1, S1, m2, S2):
-    overlap = root(root(S1) @ S2 @ root(S1))
+    overlap = square_root(square_root(S1) @ S2 @ square_root(S1))
     return ((m1 - m2) ** 2).sum() + torch.trace(S1 + S2 - 2 * overlap)
 
 
@@ -316,20 +316,20 @@ D = 5
 B1, B2 = torch.randn(2, D, D, generator=seeded(5), dtype=torch.float64)
 m1, m2 = torch.randn(2, D, generator=seeded(6), dtype=torch.float64)
 S1, S2 = B1 @ B1.T, B2 @ B2.T
-assert torch.allclose(root(S1) @ root(S1), S1) and (S1 @ S2 - S2 @ S1).abs().max() > 1  # they do not commute
+assert torch.allclose(square_root(S1) @ square_root(S1), S1) and (S1 @ S2 - S2 @ S1).abs().max() > 1  # no commuting
 
 # %% [markdown]
 # Is it the *least*? Ten thousand plans at random, half of them anywhere and half near the best $K$ of (7.6), each
 # with the largest singular value 1: none is cheaper.
 
 # %%
-U, _, Vt = torch.linalg.svd(root(S2) @ root(S1))
+U, _, Vt = torch.linalg.svd(square_root(S2) @ square_root(S1))
 K = torch.randn(10_000, D, D, generator=seeded(7), dtype=torch.float64)
 K[5000:] = (U @ Vt).T + 0.1 * K[5000:]
 K = K / torch.linalg.matrix_norm(K, 2)[:, None, None]
 
 # %%
-C = root(S1) @ K @ root(S2)  # (10000, D, D)
+C = square_root(S1) @ K @ square_root(S2)  # (10000, D, D)
 plans = ((m1 - m2) ** 2).sum() + torch.trace(S1 + S2) - 2 * C.diagonal(dim1=1, dim2=2).sum(1)
 least = squared_distance(m1, S1, m2, S2)
 assert least < plans.min() < 1.1 * least
@@ -345,17 +345,17 @@ print(f"(13.3) {least:.2f}; ten thousand random plans, the cheapest {plans.min()
 
 # %%
 def carrier(S1, S2):
-    back = torch.linalg.inv(root(S1))
-    return back @ root(root(S1) @ S2 @ root(S1)) @ back
+    back = torch.linalg.inv(square_root(S1))
+    return back @ square_root(square_root(S1) @ S2 @ square_root(S1)) @ back
 
 
 # %%
 A = carrier(S1, S2)
-overlap = torch.trace(root(root(S1) @ S2 @ root(S1)))
+overlap = torch.trace(square_root(square_root(S1) @ S2 @ square_root(S1)))
 assert torch.allclose(A @ S1 @ A, S2) and torch.isclose(torch.trace(S1 @ A), overlap)
 
 # %%
-x = m1 + torch.randn(200_000, D, generator=seeded(8), dtype=torch.float64) @ root(S1)
+x = m1 + torch.randn(200_000, D, generator=seeded(8), dtype=torch.float64) @ square_root(S1)
 y = m2 + (x - m1) @ A
 assert torch.allclose(torch.cov(y.T), S2, atol=0.03 * float(S2.abs().max()))
 carried = (x - y).square().sum(1).mean()
@@ -364,7 +364,7 @@ print(f"carried by (13.4) {carried:.2f}, formula {least:.2f}")
 
 # %%
 two_S1, two_S2 = torch.tensor([[0.6, 0.5], [0.5, 0.6]]).double(), torch.tensor([[1.5, -0.6], [-0.6, 0.5]]).double()
-dots = torch.randn(150, 2, generator=seeded(9), dtype=torch.float64) @ root(two_S1) - 2
+dots = torch.randn(150, 2, generator=seeded(9), dtype=torch.float64) @ square_root(two_S1) - 2
 moved = dots @ carrier(two_S1, two_S2) + torch.tensor([5.0, 2.0])
 
 # %%
