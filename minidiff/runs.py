@@ -157,11 +157,12 @@ class Run:
 
     def data(self, images: Images):
         """What the denoiser learns from: pictures or codes, with labels or tokens."""
-        cond = images.y
-        if self.about["vocabulary"]:
-            cond = Vocabulary(**self.about["vocabulary"]).encode(images.captions)
+        words = self.about["vocabulary"]
+        if self.latent is None and not words:
+            return images
+        cond = Vocabulary(**words).encode(images.captions) if words else images.y
         if self.latent is None:
-            return Captioned(images, cond) if self.about["vocabulary"] else images
+            return Captioned(images, cond)
         parts = torch.arange(len(images)).split(500)
         device = next(self.latent.autoencoder.parameters()).device
         return Codes(torch.cat([self.latent.encode(images.tensor(k).to(device)).cpu() for k in parts]), cond)
