@@ -83,7 +83,7 @@ def strips(rows: Mapping[str, Tensor], alt: str, above: Sequence[str] = ()) -> P
     first = next(iter(rows.values()))
     zoom, most = max(1, 64 // first.shape[3]), max(map(len, rows.values()))
     h, w = first.shape[2] * zoom + 3, first.shape[3] * zoom + 3
-    left, top = 16 + 7 * max(map(len, rows)), 16 * max((1 + text.count("\n") for text in above), default=0)
+    left, top = 16 + 7 * max(map(len, rows)), max((4 + 16 * (1 + text.count("\n")) for text in above), default=0)
     width, height = left + most * w, top + len(rows) * h
     picture = Picture(alt, width / 100, height / 100)
     picture.set_layout_engine("none")
@@ -95,7 +95,7 @@ def strips(rows: Mapping[str, Tensor], alt: str, above: Sequence[str] = ()) -> P
         for k, image in enumerate(big.permute(0, 2, 3, 1).numpy()):
             picture.figimage(image, xo=left + k * w, yo=y - h + 3)
     for k, text in enumerate(above):
-        picture.text((left + (k + 0.5) * w) / width, 1, text, ha="center", va="top", fontsize=8)
+        picture.text((left + (k + 0.5) * w) / width, 1 - 2 / height, text, ha="center", va="top", fontsize=8)
     return picture
 
 

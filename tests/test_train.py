@@ -266,5 +266,5 @@ def test_state_is_plain_tensors():
     run(training, 2)
     tensors = training.tensors()
     assert all(isinstance(t, torch.Tensor) for t in tensors.values())
-    assert {name.split(".")[0] for name in tensors} == {"denoiser", "ema", "optimizer"}
+    assert {name.split(".")[0] for name in tensors} == {"model", "ema", "optimizer"}
     json.dumps([list(tensors)])

@@ -310,10 +310,12 @@ print(f"{missed:.0%} of what there is to know is missed")
 #
 # $$ h_p \;\leftarrow\; h_p + W_O \sum_{j=1}^{L} A_{pj}\, v_j \tag{12.3} $$
 #
-# (With several heads this is done several times side by side, on shorter vectors, and $W_O$ mixes what they found.)
+# (With several heads this is done several times side by side, on shorter vectors, and $W_O$ mixes what they found. In
+# code each matrix comes with a bias, and the query is made from the normalised $h_p$.)
+#
 # In the small world the weights can be written down by hand. Words here are the two nouns, which know their colour.
-# The key of a noun is its shape, its value is its colour, and each place asks for its own shape, ten times as loudly as
-# need be:
+# The key of a noun is its shape, its value is its colour, and each place asks for its own shape, ten times as loudly
+# as a unit vector would, so that the softmax all but decides:
 
 # %%
 keys, queries = torch.eye(2), 10 * torch.eye(2)  # noun by shape, place by shape
@@ -431,8 +433,8 @@ assert torch.allclose(double(moved(h64), words64), moved(double(h64, words64)))
 # %% [markdown]
 # So a pixel cannot know from attention that it is *left* or *above*. (Convolutions see the picture's edge, but only
 # from near by.) The cure is the one that helped the words: say it. As a time is spread over waves (5.6), so is a
-# place. With $(x, y)$ in $[0, 1]$ the place of a pixel's centre, $\nu$ from $\tfrac12, 1, 2, 4$, and $\xi$ one of $x$
-# and $y$,
+# place. With $(x, y)$ in $[0, 1]$ the place of a pixel's centre, $\nu$ from $\tfrac12, 1, 2, 4$, $\xi$ one of $x$
+# and $y$, and $\pi$ the number again, no longer a permutation,
 #
 # $$ \mathrm{place}(x, y) = \big[\cos(\pi \nu\, \xi),\ \sin(\pi \nu\, \xi)\big]_{\nu,\; \xi \in \{x, y\}} \tag{12.6} $$
 #
@@ -498,7 +500,8 @@ assert torch.equal(index.flatten()[cover.flatten() > 0.1], nearest_colour[cover.
 assert torch.allclose(cover.flatten(), a.gather(1, nearest_colour[:, None])[:, 0].clamp(0, 1), atol=1e-5)
 
 # %% [markdown]
-# **Shapes.** Pixels of one colour that are more than half covered and hang together are an item. Draw all eight
+# **Shapes.** Pixels of one colour that are more than half covered and hang together are an item, unless they are
+# mere dust (less than 0.3 of the area of a small item). Draw all eight
 # possibilities, four shapes in two sizes, at its centre, and see which one it overlaps best. With $A$ the item's pixels
 # and $B$ those of a drawing,
 #
@@ -727,7 +730,8 @@ for key in ("command", "steps", "seconds", "machine"):
 #
 # $$ s = \sqrt{\frac{p\,(1 - p)}{n}} \tag{12.10} $$
 #
-# With $n = 100$ and $p = 0.9$ that is three points: smaller differences mean nothing here.
+# With $n = 100$ and $p = 0.9$ that is three points: a *difference* of two such shares has
+# $\sqrt 2$ times as much, four points. Smaller differences mean nothing here.
 
 # %%
 p, n = 0.9, 100
@@ -781,14 +785,20 @@ picture
 # %%
 seen, held = ({key: share for key, (share, *_) in row.items()} for row in shares.values())
 assert seen["colour"] > 0.85 and seen["shape"] > 0.78 and seen["pair"] > 0.78 and seen["relation"] > 0.45
-assert all(seen[key] - held[key] < 0.15 for key in ("colour", "shape", "pair", "size", "relation", "number"))
+assert all(seen[key] - held[key] < 0.15 for key in ("colour", "shape", "pair", "size")) and held["relation"] > 0.4
 
 # %% [markdown]
 # Read it from the left. About nine colours in ten are there, and nearly as many shapes. Whether they are *together*, on
 # one item, is the pair: hardly less, so colours do not go astray. The relations are harder. Chance would give one
 # in four where both items are there; the model is well above that, and far from perfect. Then the number: it often
-# paints one item too many or too few, and one wrong mark spoils "all". The step from seen pairs to held-out ones is
-# within the errors: it does not matter whether a pair was ever shown.
+# paints one item too many or too few, and one wrong mark spoils "all". From seen pairs to held-out ones it is a small
+# step, smaller than 15 points for all that hangs on the pair itself. (Relation, number and "all" do not compare like
+# with like: three items hold such a pair more often than one, so the held-out scenes are fuller.)
+#
+# (We had aimed at 95 % for colours and for shapes, 85 % for relations, and 15 points between seen and held out. Such
+# exams are unsteady, more so than (12.10) says, for errors come by the picture and not one by one. `evaluate`, with
+# 200 other scenes of either kind, counts 93 % of colours, 90 % of shapes and 63 % of relations for seen pairs, and
+# 94, 91 and 68 % for held-out ones. So the model composes as was hoped, and it misses the mark for relations.)
 #
 # The first seven of either hundred, unpicked:
 
@@ -843,9 +853,9 @@ assert all(by_weight[5.0][key][0] > by_weight[1.0][key][0] for key in ("colour",
 # It does, above all for the relations: what is said faintly is heard when it is exaggerated. (What is lost on that way,
 # variety, no mark measures; chapter 09 did.)
 #
-# **Does noise on the way help?** The sampler so far goes straight down: what it has got wrong in the fog stays wrong. The
-# ancestral one of chapter 08 adds fresh noise after each step, and so gets a second chance. Fifty steps, the hundred
-# sentences of seen pairs:
+# **Does noise on the way help?** The sampler so far goes straight down: what it has got wrong in the fog stays wrong.
+# The ancestral one of chapter 08 adds fresh noise after each step, and so gets a second chance. Fifty steps, the
+# hundred sentences of seen pairs:
 
 # %%
 from minidiff import ddpm, final, times
@@ -859,14 +869,14 @@ def ancestral(scenes, w=2.0, steps=50):
 
 
 patient = counted(graded(tests["seen"], ancestral(tests["seen"])))
-assert patient["relation"][0] > seen["relation"] - 0.03 and patient["pair"][0] > seen["pair"] - 0.03
+assert patient["number"][0] > seen["number"] and patient["all"][0] > seen["all"] - 0.1
 
 # %% tags=["nbval-ignore-output"]
 for key in ("pair", "relation", "number", "all"):
     print(f"{key:9} straight down {seen[key]:.0%}, with fresh noise {patient[key][0]:.0%}")
 
 # %% [markdown]
-# Twice the time, and relations gain most, for they are decided first.
+# Twice the time. What it mends is the number: an item too many can still be painted over.
 #
 # **What goes wrong?** Pictures that lost a mark, and which:
 
@@ -897,12 +907,13 @@ mistaken = Counter()
 for name in tests:
     for scene, found in zip(tests[name], read(painted[name]), strict=True):
         got = {f.item.colour: f.item.shape if f.fit > 0.7 else "no shape" for f in found}
-        mistaken.update((item.shape, got.get(item.colour, "nothing")) for item in scene.items)
+        mistaken.update((item.shape, got.get(item.colour, "nothing")) for item in scene.items
+                        if sum(other.colour == item.colour for other in scene.items) == 1)
 
 # %%
 gone = sum(times_ for (_, came), times_ in mistaken.items() if came in ("no shape", "nothing"))
 other = sum(times_ for (asked_for, came), times_ in mistaken.items() if came not in ("no shape", "nothing", asked_for))
-assert gone > 0.8 * other
+assert gone > 0.2 * other > 0
 
 # %% tags=["nbval-ignore-output"]
 for (asked_for, came), times_ in mistaken.most_common():
@@ -910,10 +921,10 @@ for (asked_for, came), times_ in mistaken.most_common():
         print(f"{asked_for} -> {came}: {times_}")
 
 # %% [markdown]
-# Left the word, right what came in its colour. So there are three kinds of failure. The most common are the number, an
-# item painted twice or left out, and the relation. Where a shape is wrong, it is as often *missing* (nothing in that
-# colour, or two items drawn into one blot) as taken for another. Large models know all three; things left out are
-# called catastrophic neglect there (Chefer et al. 2023).
+# Left the word, right what came in its colour (if no other item has it). Many are other shapes, most often of the two
+# that have sharp tips, triangle and star. The rest have *no* shape or are *not there*: two items drawn into each
+# other, or one left out. Large models know the latter failure by the name of catastrophic neglect (Chefer et al.
+# 2023).
 #
 # ## 8. A look inside
 #
@@ -1013,8 +1024,9 @@ assert (focus[[0, 4, 5, 8]] < 1.2).all()
 
 # %% [markdown]
 # Colours and nouns are several times denser on their own item than in the picture on average, and thinner than average
-# on the other item: *which* red, and which circle, is settled. The small words lie about evenly, blanks and "a" a
-# little more where nothing is. (Do not read too much into such maps. A layer may look somewhere and make nothing of it;
+# on the other item: *which* red, and which circle, is settled. The small words and the blanks lie rather
+# where nothing is, "of" most of all.
+# (Do not read too much into such maps. A layer may look somewhere and make nothing of it;
 # what counts is what happens if one takes it away.)
 #
 # ### When do the words matter?
@@ -1167,7 +1179,8 @@ for name, row in ears.items():
     print(f"{name:8}", {key: f"{row[key][0]:.0%}" for key in ("colour", "shape", "pair", "relation")})
 
 # %% [markdown]
-# So take it away. Without the gist most pairs are still there. Without the words the model knows that there is to be
+# Now they were taken away. Without the gist
+# most pairs are still there. Without the words the model knows that there is to be
 # something, at times even a colour, and the pairs are gone. What it lives on is cross-attention. (Neither ear was
 # ever deaf in training, so the test is a little unfair to both.)
 
@@ -1205,7 +1218,8 @@ print("the blue square moves by", {name: f"{way:.1g}" for name, way in drift.ite
 
 # %% [markdown]
 # With another colour of the circle the square stays where it was and what it was, to a hair: noise and relation decide
-# the places, the other words what stands there. Say "right" for "left", and it moves by half a picture. (Medians over
+# its place. The circle, whose word was changed, is less steady: in some columns it moves, comes twice or is missing.
+# Say "right" for "left", and it moves by half a picture. (Medians over
 # the six, in parts of the picture's width.)
 #
 # Hertz et al. (2022) go one step further, *prompt-to-prompt*: they draw with the new word but with the attention maps
@@ -1344,7 +1358,7 @@ plot.strips({"drawn": framed(famous, 2), "nearest": framed(emoji.tensor(recalled
 
 # %% [markdown]
 # In nearly all columns the nearest picture is the very emoji of that name, in a blurred copy: it recalls. No wonder:
-# most of these words it met only once.
+# most words of the names stand in a single one.
 
 # %%
 from minidiff.nets.text import split
@@ -1403,9 +1417,10 @@ plot.strips({key: framed(x, 2) for key, x in rows.items()}, alt, [broken(name, 1
 
 # %% [markdown]
 # Some colours are obeyed (a red moon, a purple something); for the rest a known picture shines through, or two of them
-# mixed into mud. The same network, the same
-# training, the same layers as in section 8. What differs is the world: there each word stood in thousands of
-# sentences, in all company, here in one. *Composition is learned if the data make it cheaper than memory.*
+# mixed into mud. The network is the
+# one of section 8, but for the size of its codes; it was trained for less time and without a head start. What differs
+# most is the world: there each word stood in thousands of sentences, in all company; here most stand in one name.
+# *Composition is learned if the data make it cheaper than memory.*
 #
 # And a word that it does not know:
 
@@ -1473,7 +1488,7 @@ print({name: f"share of empty prompts in a batch 0.10 ± {std:.2f}" for name, st
 right_ = model.prompts(four)
 padded = torch.where(right_ == 0, vocabulary.words.index("a") + 1, right_)
 with torch.no_grad():
-    guess, other, none = (denoiser(z_t[:4], torch.full((4,), 0.8), tokens) for tokens in (right_, padded, 0 * right_))
+    guess, other, none = (denoiser(z_t[:4], torch.full((4,), 0.99), tokens) for tokens in (right_, padded, 0 * right_))
 harm = float((other - guess).norm() / (none - guess).norm())
 assert harm > 0.05
 print(f"the guess changes by {harm:.0%} of what leaving out the prompt would change")
