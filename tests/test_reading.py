@@ -159,9 +159,10 @@ def test_noise_and_nothing_get_no_marks():
     assert mark(WANTED, [])["number"] == (0, 1)
 
 
-def test_specks_are_no_items():
+@pytest.mark.parametrize("colour", ["black", "red"])  # of no item, and of one
+def test_specks_are_no_items(colour):
     picture = drawn(WANTED)
-    picture[:, :, 2:5, 2:5] = -1
+    picture[:, :, 2:5, 2:5] = (torch.tensor(COLOURS[colour]) / 127.5 - 1)[:, None, None]
     assert mark(WANTED, read(picture)[0])["all"] == (1, 1)
 
 
