@@ -721,8 +721,9 @@ for key in ("command", "steps", "seconds", "machine"):
     print(f"{key}: {about[key]}")
 
 # %% [markdown]
-# (That script keeps the weights in half precision. `python -m minidiff train` with the same options, `--out
-# runs/scenes` and as many seconds as you have, trains the same. What a head start is, section 8 explains.)
+# (The run went in two goes: 1,950 seconds with their own cooldown, then on to 2,800; in one go it would come out a little
+# different. The script keeps the weights in half precision; `python -m minidiff train` takes the same options and `--out
+# runs/scenes`. What a head start is, section 8 explains.)
 #
 # A hundred fresh scenes of seen pairs, and a hundred in which at least one pair was held out. Each mark is a share of
 # $n$ trials, and shares of few trials are uncertain. If each is right with probability $p$, independently, the share
