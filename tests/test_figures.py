@@ -1,4 +1,4 @@
-"""Figures, live figures, films and self-checks: what they show, what they send, and that none raises."""
+"""Figures, live figures and films: what they show and what they send."""
 
 import io
 
@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 
 from minidiff import plot, widgets
-from minidiff.exercises import check
 from minidiff.schedule import Cosine
 
 FIGURES = {
@@ -84,44 +83,3 @@ def test_film_is_an_animated_png():
     assert pictures.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
     with pytest.raises(ValueError, match="at least one frame"):
         widgets.film([])
-
-
-def solution(x):
-    return 2 * x
-
-
-INPUTS = [(torch.arange(3.0),), (torch.ones(2, 2),)]
-
-
-def broken(x):
-    raise KeyError("mean")
-
-
-def not_started(x):
-    raise NotImplementedError("your turn")
-
-
-@pytest.mark.parametrize(
-    "answer, reply",
-    [
-        (lambda x: x + x, "correct"),
-        (lambda x: (2 * x).double(), "correct"),
-        (not_started, "not yet: nothing there so far. Hint: twice"),
-        (broken, "not yet: KeyError: 'mean'. Hint: twice"),
-        (lambda x: 3 * x, "not yet: off by up to 2. Hint: twice"),
-        (lambda x: None, "not yet: it returns None; is a return missing?. Hint: twice"),
-        (lambda x: x.sum(), r"not yet: shape (), wanted (3,). Hint: twice"),
-        (lambda x: "two", "not yet: expected numbers, got str. Hint: twice"),
-        (lambda x: (2 * x, x), "not yet: 2 values, wanted 1. Hint: twice"),
-        (lambda x: 2 * x if x.ndim == 1 else x, "not yet: off by up to 1. Hint: twice"),
-    ],
-)
-def test_check_says_what_is_wrong_and_never_raises(answer, reply, capsys):
-    check(answer, solution, INPUTS, hint="twice")
-    assert capsys.readouterr().out.strip() == reply
-
-
-def test_check_compares_several_values(capsys):
-    check(lambda x: (x, 2 * x), lambda x: (x, 2 * x), INPUTS, hint="both")
-    check(lambda x: (x, 3 * x), lambda x: (x, 2 * x), INPUTS, hint="both")
-    assert capsys.readouterr().out.split("\n")[:2] == ["correct", "not yet: off by up to 2. Hint: both"]

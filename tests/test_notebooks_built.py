@@ -1,19 +1,18 @@
 """The committed notebooks: built from their sources, executed in order, safe to show, easy to read."""
 
 import ast
-import importlib.util
 import re
 import statistics
 from pathlib import Path
 
+import build_notebooks as builder
+import course
 import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-SPEC = importlib.util.spec_from_file_location("build_notebooks", ROOT / "tools/build_notebooks.py")
-builder = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(builder)
+STUDENT = sorted((ROOT / "notebooks/student").glob("*.ipynb"))
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -48,13 +47,13 @@ def test_the_course_opens_where_make_lab_opens_it():
 
 
 def test_every_notebook_has_a_source_and_every_source_a_notebook():
-    assert [path.stem for path in NOTEBOOKS] == [source.stem for source in builder.sources()]
+    assert NOTEBOOKS == [course.built(source) for source in course.sources()]
+    assert STUDENT == [course.built(source, course.STUDENT) for source in course.sources()]
 
 
 @each_notebook
-def test_matches_its_source(path):
-    source = builder.from_source(ROOT / f"notebooks/src/{path.stem}.py")
-    assert builder.inputs(read(path)) == builder.inputs(source)
+def test_it_and_its_students_copy_match_their_source(path):
+    assert not builder.stale(ROOT / f"notebooks/src/{path.stem}.py")
 
 
 @each_notebook
@@ -62,7 +61,7 @@ def test_is_valid_small_and_opens_anywhere(path):
     notebook = read(path)
     nbformat.validate(notebook)
     assert path.stat().st_size <= 2e6
-    assert notebook.metadata == builder.METADATA  # the kernel is python3; no widget state, no author's Python
+    assert notebook.metadata == course.METADATA  # the kernel is python3; no widget state, no author's Python
 
 
 @each_notebook
@@ -103,6 +102,39 @@ def test_redefines_no_name_of_the_package(path):
     trees = [ast.parse(without_magics(cell.source)) for cell in code_cells(path)]
     defined = {n.name for t in trees for n in t.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
     assert not defined & public_names()
+
+
+def without_outputs(path: Path) -> str:
+    """All that a notebook says, outputs left out."""
+    return "\n\n".join(cell.source for cell in read(path).cells)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS + STUDENT, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_opens_with_a_badge_that_leads_to_itself_then_the_title_then_the_setup(path):
+    badge, title, setup, *_ = read(path).cells
+    owner, branch = course.setting()["repository"], course.setting()["branch"]
+    link = f"https://colab.research.google.com/github/{owner}/blob/{branch}/"
+    assert link in badge.source and (ROOT / badge.source.split(link)[1].removesuffix(")")) == path
+    assert title.source.startswith("# ")
+    assert setup.metadata == {"cellView": "form", "tags": ["setup", "nbval-ignore-output"]}
+    assert f"git+https://github.com/{owner}@{branch}" in setup.source
+
+
+@each_notebook
+def test_pip_installs_the_course_and_nothing_else(path):
+    installs = re.findall(r"pip install (.*)", "\n".join(cell.source for cell in code_cells(path)))
+    assert len(installs) == 1 and installs[0].startswith('-q "minidiff @ ')
+
+
+@pytest.mark.parametrize("path", STUDENT, ids=lambda path: path.stem)
+def test_a_students_copy_gives_no_answer_away(path):
+    solved, copy = without_outputs(course.NOTEBOOKS / path.name), without_outputs(path)
+    taken = re.findall(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", solved, re.DOTALL)
+    assert taken and all(line.strip() not in copy for text in taken for line in text.splitlines() if len(line) > 20)
+    assert copy.count('raise NotImplementedError("your turn")') == len(taken)
+    assert "<details>" not in copy.partition("## Exercises")[2]
+    assert not any(cell.outputs or cell.execution_count for cell in code_cells(path))
+    assert path.stat().st_size < 2e5
 
 
 def torn_formulas(text: str) -> list[str]:

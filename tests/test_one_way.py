@@ -48,6 +48,8 @@ ROWS = {
     "models": 6,
     "evaluate": 6,
     "runs": 6.1,
+    "hosts": 6.2,
+    "surroundings": 6.1,
     "doctor": 6.2,
     "cli": 7,
 }

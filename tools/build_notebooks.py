@@ -1,6 +1,6 @@
-"""Builds notebooks/NN_name.ipynb, executed, from notebooks/src/NN_name.py.
+"""Builds notebooks/NN_name.ipynb, executed, from notebooks/src/NN_name.py, and the student's copy beside it.
 
-python tools/build_notebooks.py            executes the notebooks whose source changed
+python tools/build_notebooks.py            writes what changed, and executes the notebooks whose code changed
 python tools/build_notebooks.py --all      executes every notebook (after a change in the package)
 python tools/build_notebooks.py --only 03  executes chapter 03
 python tools/build_notebooks.py --check    says which notebooks do not match their source; runs nothing
@@ -12,41 +12,13 @@ import sys
 import time
 from pathlib import Path
 
-import jupytext
 import nbformat
+from course import METADATA, NOTEBOOKS, STUDENT, built, for_students, from_source, sources
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 LIMITS = {"s": 240, "GB": 1.5, "MB": 2}  # seconds with both cores free
-# Names that Colab, Binder and every Jupyter know; the local Python's version would change with each author.
-METADATA = {
-    "accelerator": "GPU",
-    "colab": {"provenance": []},
-    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    "language_info": {"name": "python"},
-}
 WIDGET = "application/vnd.jupyter.widget-view+json"
-
-
-def sources():
-    return sorted((NOTEBOOKS / "src").glob("[0-9][0-9]_*.py"))
-
-
-def built(source):
-    """The path of the notebook that belongs to a source."""
-    return NOTEBOOKS / f"{source.stem}.ipynb"
-
-
-def from_source(source):
-    """The notebook a source describes, without outputs. Ids come from positions: a rebuild changes none."""
-    notebook = jupytext.read(source, fmt="py:percent")
-    for number, cell in enumerate(notebook.cells):
-        cell["id"] = f"{source.stem}-{number:02d}".replace("_", "-")
-        cell.metadata.pop("lines_to_next_cell", None)  # jupytext's own note about blank lines
-    notebook.metadata = nbformat.from_dict(METADATA)
-    notebook.nbformat, notebook.nbformat_minor = 4, 5
-    return notebook
 
 
 def inputs(notebook):
@@ -55,13 +27,31 @@ def inputs(notebook):
 
 
 def stale(source):
-    """Whether the notebook is missing, not what its source says, or not executed."""
-    path = built(source)
+    """Which of a source's notebook and student's copy are missing, different or not executed."""
+    wanted = {built(source): from_source(source), built(source, STUDENT): for_students(source)}
+    found = {path: nbformat.read(path, as_version=4) for path in wanted if path.exists()}
+    differ = [path for path in wanted if path not in found or inputs(found[path]) != inputs(wanted[path])]
+    if built(source) not in differ and any(c.execution_count is None for c in code(found[built(source)])[0]):
+        differ.append(built(source))
+    return differ
+
+
+def code(notebook):
+    """The code cells and what decides their outputs; what a setup cell names is only where the course comes from."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return cells, ["setup" if "setup" in cell.metadata.get("tags", []) else cell.source for cell in cells]
+
+
+def keep_outputs(notebook, path):
+    """Gives a notebook the outputs of the one at a path if it was executed with the same code; says whether it was."""
     if not path.exists():
-        return True
-    notebook = nbformat.read(path, as_version=4)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source]
-    return inputs(notebook) != inputs(from_source(source)) or any(c.execution_count is None for c in code)
+        return False
+    (cells, ours), (executed, theirs) = code(notebook), code(nbformat.read(path, as_version=4))
+    if ours != theirs or any(cell.execution_count is None for cell in executed):
+        return False
+    for cell, old in zip(cells, executed, strict=True):
+        cell.outputs, cell.execution_count = old.outputs, old.execution_count
+    return True
 
 
 def peak_memory(pid):
@@ -100,21 +90,39 @@ def execute(notebook):
     return peak
 
 
-def build(source):
-    """Executes one notebook and writes it; returns whether it ran and stayed within the limits."""
+def write(notebook, path):
+    nbformat.validate(notebook)
+    path.parent.mkdir(exist_ok=True)
+    nbformat.write(notebook, path)
+
+
+def build(source, anew):
+    """Writes a notebook and its student's copy, executed if its code changed or `anew`; says whether all went well."""
+    write(for_students(source), built(source, STUDENT))
     notebook, start = from_source(source), time.perf_counter()
+    if not anew and keep_outputs(notebook, built(source)):
+        write(notebook, built(source))
+        print(f"{source.stem:32} same code, outputs kept", flush=True)
+        return True
     try:
         peak = execute(notebook)
     except CellExecutionError as error:
         print(f"{source.name} failed and was not written:\n{error}")
         return False
     seconds = time.perf_counter() - start
-    nbformat.validate(notebook)
-    nbformat.write(notebook, built(source))
+    write(notebook, built(source))
     used = {"s": seconds, "GB": peak, "MB": built(source).stat().st_size / 1e6}
     over = [f"over {LIMITS[unit]} {unit}" for unit in used if used[unit] > LIMITS[unit]]
     print(f"{source.stem:32}", *(f"{used[unit]:6.2f} {unit}" for unit in used), *over, flush=True)
     return not over
+
+
+def check():
+    """The names of the notebooks that are not what their sources say, or have none."""
+    known = {built(source, folder) for source in sources() for folder in (NOTEBOOKS, STUDENT)}
+    found = {*NOTEBOOKS.glob("*.ipynb"), *STUDENT.glob("*.ipynb")}
+    differ = [path for source in sources() for path in stale(source)] + sorted(found - known)
+    return [path.relative_to(NOTEBOOKS).as_posix() for path in differ]
 
 
 def main():
@@ -127,11 +135,9 @@ def main():
     args = parser.parse_args()
 
     if args.check:
-        known = {built(source) for source in sources()}
-        differ = [source.name for source in sources() if stale(source)]
-        differ += [f"{path.name} (no source)" for path in NOTEBOOKS.glob("*.ipynb") if path not in known]
+        differ = check()
         for name in differ:
-            print(f"{name}: notebook and source differ; edit notebooks/src and run: make notebooks")
+            print(f"{name}: not what its source says; edit notebooks/src and run: make notebooks")
         return bool(differ)
     if args.only:
         chosen = [source for source in sources() if source.name.startswith(f"{args.only}_")]
@@ -140,7 +146,7 @@ def main():
             return True
     else:
         chosen = [source for source in sources() if args.all or stale(source)]
-    succeeded = [build(source) for source in chosen]
+    succeeded = [build(source, anew=args.all or bool(args.only)) for source in chosen]
     return not all(succeeded)
 
 

@@ -1,0 +1,31 @@
+"""The part of a notebook that one cell needs."""
+
+import pytest
+from slices import names_read, names_written, needed_for
+
+
+@pytest.mark.parametrize(
+    "source, read, written",
+    [
+        ("y = f(x)", {"f", "x"}, {"y"}),
+        ("x = 1\ny = x", set(), {"x", "y"}),
+        ("y = x\nx = 1", {"x"}, {"x", "y"}),
+        ("def f(a):\n    b = a + c\n    return b", {"c"}, {"f"}),
+        ("z = [k * scale for k in range(3)]", {"scale", "range"}, {"z"}),
+        ("total += step", {"total", "step"}, {"total"}),
+        ("table[0] = value", {"table", "value"}, {"table"}),
+        ("net.eval()", {"net"}, {"net"}),
+        ("from minidiff import cfg\n%pip list\ncfg.x", set(), {"cfg"}),
+        ("for k in names:\n    seen.append(k)", {"k", "names", "seen"}, {"k", "seen"}),
+    ],
+)
+def test_what_a_cell_reads_and_writes(source, read, written):
+    assert names_read(source) == read
+    assert names_written(source) == written
+
+
+def test_only_what_is_needed_is_taken():
+    cells = ["a = 1", "b = slow()", "c = a + 1", "a = 5", "c.sort()", "print(c)"]
+    assert needed_for(cells, 5) == [0, 2, 4]
+    assert needed_for(cells, 3) == []
+    assert needed_for(["import torch", "torch.manual_seed(0)", "x = torch.ones(3)"], 2) == [0]
