@@ -1,6 +1,10 @@
 # make lab    sets everything up and opens the course
 # make test   runs everything that CI runs
 # make demo   trains for three minutes and draws samples
+# make book   builds the web book, which needs no network, in build/book
+# make slides builds a deck of slides for each chapter in build/slides
+# make kit    puts the course, its wheels and the web book into build/kit, for a room without a network
+# make colab  runs every student's notebook whole, with the versions that Colab has
 # make bench  compares speed and quality with three libraries
 # Another Python: make lab PYTHON=python3.12
 
@@ -20,7 +24,7 @@ endif
 TWO := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with tests/nbval_sanitize.cfg
 
-.PHONY: help setup lab test demo bench lint notebooks clean
+.PHONY: help setup lab test demo bench book slides kit colab lint notebooks clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -38,6 +42,7 @@ test: setup
 	$(PY) tools/build_notebooks.py --check || failed="$$failed sources"; \
 	$(TWO) tests || failed="$$failed tests"; \
 	$(TWO) $(NBVAL) notebooks || failed="$$failed notebooks"; \
+	$(PY) tools/colab.py --quick || failed="$$failed colab"; \
 	if [ -n "$$failed" ]; then echo "make test failed in:$$failed"; exit 1; fi
 
 demo: setup
@@ -50,6 +55,18 @@ demo: setup
 bench: setup
 	@$(PY) -m pip install --quiet --disable-pip-version-check -e ".[bench]" -c constraints.txt
 	@$(PY) benchmarks/bench.py
+
+book: setup
+	@$(PY) tools/make_book.py
+
+slides: setup
+	@$(PY) tools/make_slides.py
+
+kit: book
+	@$(PY) tools/make_kit.py
+
+colab: setup
+	@$(PY) tools/colab.py
 
 lint: setup
 	@$(PY) -m ruff check .

@@ -31,9 +31,12 @@ def compare(answer: Callable, solution: Callable, args: tuple, tolerance: float)
         if mine is None:
             return "it returns None; is a return missing?"
         try:
-            mine, right = torch.as_tensor(mine).double(), torch.as_tensor(right).double()
+            mine, right = torch.as_tensor(mine), torch.as_tensor(right).double()
         except (TypeError, ValueError, RuntimeError):
             return f"expected numbers, got {type(mine).__name__}"
+        if mine.is_complex():
+            return "complex numbers; is there a root of something negative?"
+        mine = mine.double()
         if mine.shape != right.shape:
             return f"shape {tuple(mine.shape)}, wanted {tuple(right.shape)}"
         if not torch.allclose(mine, right, rtol=tolerance, atol=tolerance):

@@ -33,6 +33,6 @@ def hello() -> None:
     versions = f"minidiff {minidiff.__version__}, Python {platform.python_version()}, torch {torch.__version__}"
     print(f"{versions}, {device}, {len(registry())} data files")
     if device.type == "cpu" and host():
-        print(f"No GPU, and none is needed. To have one: {GPU_MENU[host()]}.")
+        print(f"No GPU: no chapter needs one. For `python -m minidiff train`: {GPU_MENU[host()]}.")
     if importlib.util.find_spec("ipywidgets") is None:
         print("Without ipywidgets live figures fail. Run: %pip install ipywidgets")

@@ -72,7 +72,12 @@ def vlb_terms(
 def vlb(
     denoise: Callable, x0: Tensor, ts: Tensor, schedule: Schedule, generator=None, bins: int | None = None
 ) -> Tensor:
-    """The variational bound on -log p(x0), the sum of `vlb_terms`: (B,) nats (eq. 4.10)."""
+    """The variational bound on -log p(x0), the sum of `vlb_terms`: (B,) nats (eq. 4.10).
+
+    ValueError for times that do not go from 1 to 0: without its first or last term the sum bounds nothing.
+    """
+    if ts[0] != 1 or ts[-1] != 0:
+        raise ValueError(f"expected times from 1 to 0, got {float(ts[0]):.3g} to {float(ts[-1]):.3g}")
     return sum(vlb_terms(denoise, x0, ts, schedule, generator, bins))
 
 

@@ -1,8 +1,10 @@
 """pyproject.toml is the one truth: environment.yml, constraints.txt, the changelog and Colab agree."""
 
+import ast
 import json
 import re
 import sys
+from importlib.metadata import packages_distributions
 from itertools import chain
 from pathlib import Path
 
@@ -25,6 +27,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
 COLAB = json.loads((ROOT / "tests/colab_versions.json").read_text(encoding="utf-8"))
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+PACKAGES = packages_distributions()  # by the name that one imports
 PLATFORMS = {
     "linux": ("Linux", "posix", "x86_64"),
     "darwin": ("Darwin", "posix", "arm64"),
@@ -73,13 +76,37 @@ def test_requirements_are_lower_bounds_only():
         assert [s.operator for s in requirement.specifier] == [">="], requirement
 
 
+def on_colab(requirement: Requirement) -> str | None:
+    """The version that Colab has of what is asked for."""
+    return {canonicalize_name(name): v for name, v in COLAB["packages"].items()}.get(
+        canonicalize_name(requirement.name)
+    )
+
+
 def test_colab_needs_nothing_reinstalled():
     assert SpecifierSet(PROJECT["requires-python"]).contains(COLAB["python"])
     asked = declared("notebooks")
     del asked["jupyterlab"]  # Colab is its own
-    for name, requirement in asked.items():
-        version = COLAB["packages"][name]
-        assert requirement.specifier.contains(version), f"Colab has {version}, we ask for {requirement}"
+    for requirement in asked.values():
+        assert on_colab(requirement), f"Colab has no {requirement.name}"
+        assert requirement.specifier.contains(on_colab(requirement)), (
+            f"Colab has {on_colab(requirement)}: {requirement}"
+        )
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Packages imported, except where a missing one is caught."""
+    guarded = {node for t in ast.walk(tree) if isinstance(t, ast.Try) for s in t.body for node in ast.walk(s)}
+    found = [node for node in ast.walk(tree) if node not in guarded]
+    names = {alias.name for node in found if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in found if isinstance(node, ast.ImportFrom)}
+    return {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"minidiff"}
+
+
+@pytest.mark.parametrize("source", sorted((ROOT / "notebooks/src").glob("*.py")), ids=lambda path: path.stem)
+def test_colab_has_all_that_a_notebook_imports(source):
+    for name in imports(ast.parse(source.read_text(encoding="utf-8"))):
+        assert any(on_colab(Requirement(package)) for package in PACKAGES[name]), f"Colab has no {name}"
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
@@ -92,7 +119,7 @@ def test_every_requirement_has_one_pin_everywhere(python, platform):
             name = canonicalize_name(pin.name)
             assert name not in active, f"two pins of {name}"
             active[name] = next(iter(pin.specifier)).version
-    for name, requirement in declared("notebooks", "test").items():
+    for name, requirement in declared("notebooks", "test", "book").items():
         if requirement.marker is None or requirement.marker.evaluate(here):
             assert requirement.specifier.contains(active[canonicalize_name(name)]), requirement
 

@@ -71,9 +71,10 @@ def test_public_functions_say_what_they_do_and_take_at_most_six_parameters(path)
         assert ast.get_docstring(node), f"{node.name} has no docstring"
 
 
-def test_bootstrap_parses_on_any_python():
-    """It must reach the line that says this Python is too old: no f-strings, annotations or newer syntax."""
-    source = (ROOT / "tools/bootstrap.py").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["bootstrap.py", "kit_install.py"])
+def test_installers_parse_on_any_python(name):
+    """They must reach the line that says this Python is too old: no f-strings, annotations or newer syntax."""
+    source = (ROOT / "tools" / name).read_text(encoding="utf-8")
     for node in ast.walk(ast.parse(source)):
         assert not isinstance(node, ast.JoinedStr | ast.AnnAssign | ast.NamedExpr | ast.Match), node.lineno
         if isinstance(node, ast.FunctionDef):

@@ -150,6 +150,12 @@ def test_terms_of_the_bound_come_one_by_one_and_sum_to_it():
     torch.testing.assert_close(terms[0], end)  # torch's own divergence
 
 
+@pytest.mark.parametrize("start, stop", [(1.0, 0.1), (0.9, 0.0)])
+def test_a_bound_without_its_ends_is_refused(start, stop):
+    with pytest.raises(ValueError, match="expected times from 1 to 0, got"):
+        vlb(None, torch.zeros(2, 3), times(5, start, stop), LinearBeta())
+
+
 @pytest.mark.parametrize("mean, std", [(0.3, 0.05), (-1.0, 0.3), (0.99, 0.002), (0.0, 5.0)])
 def test_mass_of_all_bins_is_one(mean, std):
     levels = torch.linspace(-1, 1, 256, dtype=torch.float64)[:, None]

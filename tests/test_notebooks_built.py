@@ -9,6 +9,7 @@ import build_notebooks as builder
 import course
 import nbformat
 import pytest
+from slices import names_read, names_written
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -135,6 +136,20 @@ def test_a_students_copy_gives_no_answer_away(path):
     assert "<details>" not in copy.partition("## Exercises")[2]
     assert not any(cell.outputs or cell.execution_count for cell in code_cells(path))
     assert path.stat().st_size < 2e5
+
+
+def missing_names(path: Path) -> set[str]:
+    """Names that code cells read and that no cell before them binds, the built-in ones among them."""
+    missing, bound = set(), set()
+    for cell in code_cells(path):
+        missing |= names_read(cell.source) - bound
+        bound |= names_written(cell.source)
+    return missing
+
+
+@each_notebook
+def test_nothing_that_was_left_out_for_students_is_needed_later(path):
+    assert missing_names(course.STUDENT / path.name) <= missing_names(path)
 
 
 def torn_formulas(text: str) -> list[str]:

@@ -69,7 +69,7 @@ def install():
     import subprocess
 
     command = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"]
-    command += ["-e", ".[notebooks,test]", "-c", "constraints.txt"]
+    command += ["-e", ".[notebooks,test,book]", "-c", "constraints.txt"]
     lines = []
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen(command, cwd=ROOT, **pipe) as pip:

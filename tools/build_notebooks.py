@@ -3,6 +3,7 @@
 python tools/build_notebooks.py            writes what changed, and executes the notebooks whose code changed
 python tools/build_notebooks.py --all      executes every notebook (after a change in the package)
 python tools/build_notebooks.py --only 03  executes chapter 03
+python tools/build_notebooks.py --time 03  executes it too, says how long it took and writes nothing
 python tools/build_notebooks.py --check    says which notebooks do not match their source; runs nothing
 """
 
@@ -64,12 +65,18 @@ def peak_memory(pid):
 
 
 def execute(notebook):
-    """Runs all cells in notebooks/ and returns the kernel's peak memory in GB."""
-    peak = 0.0
+    """Runs all cells in notebooks/ and returns what it took: seconds, of them the longest cell, and the most memory."""
+    began = cell_began = time.perf_counter()
+    used = {"s": 0.0, "s longest cell": 0.0, "GB": 0.0}
+
+    def begin(cell, cell_index):
+        nonlocal cell_began
+        cell_began = time.perf_counter()
 
     def measure(cell, cell_index, execute_reply):
-        nonlocal peak
-        peak = peak_memory(client.km.provisioner.pid)
+        now = time.perf_counter()
+        used["s"], used["s longest cell"] = now - began, max(used["s longest cell"], now - cell_began)
+        used["GB"] = peak_memory(client.km.provisioner.pid)
 
     client = NotebookClient(
         notebook,
@@ -80,6 +87,7 @@ def execute(notebook):
         store_widget_state=False,
         coalesce_streams=True,
         extra_arguments=["--log-level=ERROR"],
+        on_cell_execute=begin,
         on_cell_executed=measure,
     )
     client.execute()
@@ -87,7 +95,7 @@ def execute(notebook):
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET, None)  # without its kernel a widget is an error message
-    return peak
+    return used
 
 
 def write(notebook, path):
@@ -96,24 +104,28 @@ def write(notebook, path):
     nbformat.write(notebook, path)
 
 
-def build(source, anew):
-    """Writes a notebook and its student's copy, executed if its code changed or `anew`; says whether all went well."""
-    write(for_students(source), built(source, STUDENT))
-    notebook, start = from_source(source), time.perf_counter()
-    if not anew and keep_outputs(notebook, built(source)):
-        write(notebook, built(source))
-        print(f"{source.stem:32} same code, outputs kept", flush=True)
-        return True
+def build(source, anew=False, keep=True):
+    """Writes a student's copy and the notebook, executed if its code changed or `anew`; says whether all went well.
+
+    Without `keep` it executes, says what that took and writes nothing.
+    """
+    notebook = from_source(source)
+    if keep:
+        write(for_students(source), built(source, STUDENT))
+        if not anew and keep_outputs(notebook, built(source)):
+            write(notebook, built(source))
+            print(f"{source.stem:32} same code, outputs kept", flush=True)
+            return True
     try:
-        peak = execute(notebook)
+        used = execute(notebook)
     except CellExecutionError as error:
         print(f"{source.name} failed and was not written:\n{error}")
         return False
-    seconds = time.perf_counter() - start
-    write(notebook, built(source))
-    used = {"s": seconds, "GB": peak, "MB": built(source).stat().st_size / 1e6}
-    over = [f"over {LIMITS[unit]} {unit}" for unit in used if used[unit] > LIMITS[unit]]
-    print(f"{source.stem:32}", *(f"{used[unit]:6.2f} {unit}" for unit in used), *over, flush=True)
+    if keep:
+        write(notebook, built(source))
+        used["MB"] = built(source).stat().st_size / 1e6
+    over = [f"over {limit} {unit}" for unit, limit in LIMITS.items() if used.get(unit, 0) > limit]
+    print(f"{source.stem:32}", *(f"{value:6.2f} {unit}" for unit, value in used.items()), *over, flush=True)
     return not over
 
 
@@ -131,6 +143,7 @@ def main():
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--check", action="store_true")
     which.add_argument("--only", metavar="NN")
+    which.add_argument("--time", metavar="NN")
     which.add_argument("--all", action="store_true")
     args = parser.parse_args()
 
@@ -139,14 +152,14 @@ def main():
         for name in differ:
             print(f"{name}: not what its source says; edit notebooks/src and run: make notebooks")
         return bool(differ)
-    if args.only:
-        chosen = [source for source in sources() if source.name.startswith(f"{args.only}_")]
+    if one := args.only or args.time:
+        chosen = [source for source in sources() if source.name.startswith(f"{one}_")]
         if not chosen:
-            print(f"expected the number of a chapter in notebooks/src, got {args.only!r}")
+            print(f"expected the number of a chapter in notebooks/src, got {one!r}")
             return True
     else:
         chosen = [source for source in sources() if args.all or stale(source)]
-    succeeded = [build(source, anew=args.all or bool(args.only)) for source in chosen]
+    succeeded = [build(source, anew=bool(args.all or args.only), keep=not args.time) for source in chosen]
     return not all(succeeded)
 
 

@@ -23,7 +23,6 @@ STUDENT = NOTEBOOKS / "student"
 
 # Names that Colab, Binder and every Jupyter know; the local Python's version would change with each author.
 METADATA = {
-    "accelerator": "GPU",
     "colab": {"provenance": []},
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -88,9 +87,11 @@ def unsolved(code):
 
 
 def for_students(source):
-    """The notebook a source describes, without solutions and without the answers folded into its exercises."""
+    """The notebook a source describes, without solutions, the answers folded into its exercises, and the cells tagged
+    "answer", which show that such an answer is right."""
     notebook = copy.deepcopy(from_source(source))
     notebook.cells[0], notebook.cells[2] = opening(built(source, STUDENT))
+    notebook.cells = [cell for cell in notebook.cells if "answer" not in cell.metadata.get("tags", [])]
     in_exercises = False
     for cell in notebook.cells:
         in_exercises |= "## Exercises" in cell.source

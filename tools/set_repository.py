@@ -39,7 +39,7 @@ def main():
     for key in ("repository", "branch"):
         project = project.replace(f'\n{key} = "{old[key]}"\n', f'\n{key} = "{new[key]}"\n')
     (ROOT / "pyproject.toml").write_text(project, encoding="utf-8")
-    succeeded = [build(source, anew=False) for source in sources()]
+    succeeded = [build(source) for source in sources()]
     return not all(succeeded)
 
 

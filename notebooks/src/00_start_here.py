@@ -17,8 +17,9 @@ from minidiff.doctor import examine
 examine()
 
 # %% [markdown]
-# Each line is one check: versions, device, disk, the data files, and five seconds of real training. The final `0` says
-# that all passed. A line that starts with `FAIL` tells you what to do about it.
+# Each line is one check: Python and its packages, Jupyter and its kernel, the machine, the data files, and five seconds
+# of real training. The final `0` says that nothing failed. `warn` is good to know; a line that starts with `FAIL` has
+# to be mended. Both say what to do.
 #
 # ## 1. A picture out of noise
 #

@@ -1262,17 +1262,23 @@ print(f"largest error of the wrong average {errors[0]:.1f}, of the right one {er
 #
 # ## Exercises
 #
-# **1. Pen.** (a) Show from (3.4) that $\tilde\beta_1 = 0$. (b) In the package's letters the variance of a
-# step back is $\sigma_{ts}^2 \sigma_s^2 / \sigma_t^2$. Let $s \to t$ at a fixed $t > 0$: what becomes of its
-# ratio to $\sigma_{ts}^2$, and what does that say about the choice between $\tilde\beta$ and $\beta$?
+# **1. Pen.** (a) What are $\tilde\beta_1$ and $\tilde\mu_1(x_1, x_0)$, by (3.4)? Which of the errors above does that
+# make impossible? (b) In the package's letters the variance of a step back is
+# $\sigma_{ts}^2 \sigma_s^2 / \sigma_t^2$. Let $s \to t$ at a fixed $t > 0$: what becomes of its ratio to
+# $\sigma_{ts}^2$, and what does that say about the choice between $\tilde\beta$ and $\beta$? (c) Near the data
+# $\sigma^2$ grows evenly, $\sigma_k^2 \approx k \beta$ after $k$ equal tiny doses. How does the ratio go there, step
+# by step, and why do more and smaller doses not help?
 #
 # <details><summary>Answer</summary>
 #
-# (a) $\bar\alpha_0 = 1$, so the numerator $1 - \bar\alpha_0$ is 0. (b) The ratio is
-# $\sigma_s^2 / \sigma_t^2$, and tends to 1 as $\sigma$ is continuous and $\sigma_t > 0$: in the limit of
-# small steps both bounds of (3.6) meet, and with them any choice between. At $t$ near 0 the limit is reached
-# late, for there $\sigma_s$ and $\sigma_t$ stay far apart in ratio; the first few steps in the figure of
-# section 4 show it.
+# (a) $\bar\alpha_0 = 1$, so the factor $1 - \bar\alpha_0$ is 0: $\tilde\beta_1 = 0$, and $x_1$ drops out of
+# $\tilde\mu_1$. What stays is $\frac{\sqrt{\bar\alpha_0}\,\beta_1}{1 - \bar\alpha_1}\, x_0 = x_0$, as
+# $1 - \bar\alpha_1 = \beta_1$. With the right table and $\tilde\beta$ neither error 1 nor error 2 can happen: the last
+# step returns the guess, without noise. (b) The ratio is $\sigma_s^2 / \sigma_t^2$, and tends to 1 as $\sigma$ is
+# continuous and $\sigma_t > 0$: in the limit of small steps both bounds of (3.6) meet, and with them any choice
+# between. (c) From step $k$ to $k - 1$ it is $(k - 1)/k$: 0, a half, two thirds, three quarters, ... The dose
+# has dropped out. However small it is, the first few steps have these ratios, as the figure of section 4 shows (its
+# curve for $c = 0$; DDPM's doses grow, so it climbs a little more slowly).
 #
 # </details>
 #
@@ -1285,32 +1291,48 @@ from minidiff.exercises import check
 
 
 def stride(x_t, x_0, alpha_bar_s, alpha_bar_t):
+    """x_t and x_0 of one shape, alpha_bar_s and alpha_bar_t tensors (): the mean, of that shape, and the std, ()."""
     ### BEGIN SOLUTION
     ratio = alpha_bar_t / alpha_bar_s
-    from_noisy = ratio**0.5 * (1 - alpha_bar_s) / (1 - alpha_bar_t)
-    from_clean = alpha_bar_s**0.5 * (1 - ratio) / (1 - alpha_bar_t)
-    std = ((1 - ratio) * (1 - alpha_bar_s) / (1 - alpha_bar_t)) ** 0.5
-    return from_noisy * x_t + from_clean * x_0, std
+    from_noisy = ratio.sqrt() * (1 - alpha_bar_s) / (1 - alpha_bar_t)
+    from_clean = alpha_bar_s.sqrt() * (1 - ratio) / (1 - alpha_bar_t)
+    variance = (1 - ratio) * (1 - alpha_bar_s) / (1 - alpha_bar_t)
+    return from_noisy * x_t + from_clean * x_0, variance.sqrt()
     ### END SOLUTION
 
 
 # %%
-def reference(x_t, x_0, alpha_bar_s, alpha_bar_t):
-    table = FromBetas((1 - alpha_bar_s, 1 - alpha_bar_t / alpha_bar_s))  # two steps: to s, and on to t
+def in_two_steps(x_t, x_0, alpha_bar_s, alpha_bar_t):
+    table = FromBetas((1 - alpha_bar_s, 1 - alpha_bar_t / alpha_bar_s))  # one dose to s, one more to t
     kernel = posterior(x_t, x_0, 0.5, 1.0, table)
-    return kernel.mean, kernel.std.flatten()[0]
+    return kernel.mean, kernel.std.squeeze()
 
 
 pair = torch.randn(2, 4, 3, generator=seeded(16))
-hint = "from s to t, alpha_bar_t / alpha_bar_s does what alpha_t does in one step"
-check(stride, reference, [(*pair, 0.9, 0.5), (*pair, 0.3, 0.01)], hint)
+cases = [(*pair, *torch.tensor(ends)) for ends in ([0.9, 0.6], [0.3, 0.01])]
+hint = "for neighbours, s = t - 1, it must be (3.4): what is alpha_bar_t / alpha_bar_s there?"
+check(stride, in_two_steps, cases, hint)
 
 # %% [markdown]
-# **3. Open.** When does the reverse kernel have two humps? Change means, weights and widths of `two`, the
-# place `here` and the time $t$, and use the slider of section 6. Find a rule of thumb that compares
-# $\sigma_{ts} / \alpha_{ts}$, how blurred the view back is, with the distance of the components. Does a
-# *wide* pair of components need smaller steps than a narrow one? Can three components give three humps?
-#
+# **3. Open.** When does the true step back have two humps? `humps_back` counts them, for any `Mixture` on a line.
+# Find a rule of thumb that compares $\sigma_{ts} / \alpha_{ts}$, how blurred the view back is, with how far apart
+# the components are at time $s$ and how wide. Which needs smaller steps: a pair farther apart? a pair of wider
+# components? Can three components give three humps? A good rule foretells, within a tenth, the step at which the
+# second hump comes, for a pair and a time that it was not made from.
+
+# %%
+def humps_back(mixture, x_t, step, t):
+    """The number of humps of q(x_s | x_t) at s = t - step, for data on a line; x_t is a number."""
+    kernel = mixture.reverse(torch.tensor([x_t]), t - step, t, schedule)
+    return humps(kernel.log_prob(x[:, None], 0.0, schedule).exp())
+
+
+# %%
+for step in (0.1, 0.2, 0.3):
+    alpha_s, (a, b) = schedule(0.4 - step)[0], transition(0.4 - step, 0.4, schedule)
+    print(f"step {step}: humps {humps_back(two, 0.0, step, 0.4)}, blur {b / a:.2f}, distance {alpha_s * 2:.2f}")
+
+# %% [markdown]
 # ## What to keep
 #
 # - The way back depends on the data: $q(x_{t-1} \mid x_t)$ needs $q(x_{t-1})$, an integral over all of them.

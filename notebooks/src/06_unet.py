@@ -1342,7 +1342,7 @@ def trained(skips, steps=100):
     return training.ema.module
 
 
-# %%
+# %% tags=["slow"]
 young = {"whole": trained(skips=True), "no skips": trained(skips=False)}
 
 # %%
@@ -1605,16 +1605,17 @@ plot.curves(lies, {"shipped model": believed}, alt, "time that it is told (true:
 #
 # </details>
 
-# %%
+# %% tags=["answer"]
 c, m = 48, 96
 assert block_count(c, c) == 18 * c**2 + 2 * c * m + 8 * c
 block, halve = [(3, 1), (3, 1)], [(2, 2)]
 assert receptive_field(halve + [(3, 1)] + block + halve + block + halve + block + block) == 100 > 63
 
 # %% [markdown]
-# **2. Code.** Write `modulate(h, e, kernel, bias)`: the middle of (6.9) after the norm. From $e$ (B, m) make scale and
-# shift by the linear layer with `kernel` (2c, m) and `bias` (2c,), after a SiLU; give $(1 + \mathrm{scale}) \odot h +
-# \mathrm{shift}$ for $h$ (B, c, H, W).
+# **2. Code.** Write `modulate(h, e, kernel, bias)`: the middle of (6.9), with what comes out of the norm as $h$. Apply a
+# SiLU to $e$, then the linear layer with the matrix `kernel` and `bias`. The first $c$ of the $2c$ numbers that it
+# makes for each picture are the scale, the others the shift. Give $(1 + \mathrm{scale}) \odot h + \mathrm{shift}$:
+# each channel has one scale and one shift, the same at all pixels. (`F.silu` is PyTorch's SiLU.)
 
 # %%
 from minidiff.exercises import check
@@ -1622,6 +1623,7 @@ from minidiff.exercises import check
 
 # %%
 def modulate(h, e, kernel, bias):
+    """h (B, c, H, W), e (B, m), kernel (2c, m), bias (2c,) -> (B, c, H, W)."""
     ### BEGIN SOLUTION
     scale, shift = (F.silu(e) @ kernel.T + bias)[:, :, None, None].chunk(2, dim=1)
     return (1 + scale) * h + shift
@@ -1629,26 +1631,49 @@ def modulate(h, e, kernel, bias):
 
 
 # %%
-h, e = torch.randn(2, 4, 5, 5, generator=seeded(27)), torch.randn(2, 3, generator=seeded(28))
-kernel, bias = torch.randn(8, 3, generator=seeded(29)), torch.randn(8, generator=seeded(30))
-
-
 def one_by_one(h, e, kernel, bias):
-    told = torch.stack([F.silu(e) @ kernel[i] + bias[i] for i in range(8)], 1)  # (B, 8)
-    return torch.stack([h[:, i] + told[:, i, None, None] * h[:, i] + told[:, 4 + i, None, None] for i in range(4)], 1)
+    out, c = torch.empty_like(h), h.shape[1]
+    for b, i in torch.cartesian_prod(torch.arange(len(h)), torch.arange(c)):
+        scale, shift = (kernel[k] @ (e[b] / (1 + torch.exp(-e[b]))) + bias[k] for k in (i, c + i))
+        out[b, i] = h[b, i] + scale * h[b, i] + shift
+    return out
 
 
-check(modulate, one_by_one, [(h, e, kernel, bias), (h, 0 * e, kernel, bias)],
-      hint="the first half of the linear layer's output is the scale; a SiLU comes before that layer")
+draws = seeded(27)
+inputs = [[torch.randn(shape, generator=draws) for shape in ((B, c, 5, 7), (B, m), (2 * c, m), (2 * c,))]
+          for B, c, m in ((2, 4, 3), (3, 1, 6))]
+h, e, kernel, bias = inputs[0]
+inputs.insert(0, [h, e, 0 * kernel, torch.tensor([1.0] * 4 + [0.0] * 4)])  # scale 1, shift 0: h, doubled
+check(modulate, one_by_one, inputs,
+      hint="with kernel and bias zero, h must come out as it went in; scale and shift are (B, c, 1, 1) each")
 
 # %% [markdown]
-# **3. Open.** What would *you* take out, or put in? Change a part by surgery on `UNet(UNetConfig())` as `trained` does
-# (attention at $8 \times 8$ too? skips that are added instead of laid side by side? GroupNorm? another width?), train
-# it for 100 steps, and compare with `whole` in `young`, at all `spots`. Keep the number of weights, or the FLOP, the
-# same, and say which. Then repeat with another seed: how large a difference means nothing?
+# **3. Open.** What would *you* take out, or put in? Attention at $8 \times 8$ too? Skips that are added instead of laid
+# side by side? GroupNorm? `operated` trains a U-Net after your surgery (a function that changes the network it is
+# given) and prints its weights, its work and its loss at all `spots`. Compare with `by_time["whole"]` after 100 steps.
+# Keep the number of weights, or the FLOP, the same, and say which. Then take other seeds, for the whole network too: a
+# finding is a difference that is larger than those between seeds. (One step, to see that it runs:)
+
+# %%
+def operated(surgery, steps=100, seed=0):
+    torch.manual_seed(seed)
+    net = UNet(UNetConfig())
+    surgery(net)
+    training = Training(Denoiser(net, schedule), TrainConfig(seed=seed))
+    for _ in train(training, clothes, steps=steps):
+        pass
+    work = flop(net, torch.zeros(1, 1, 32, 32), torch.zeros(1)) / 1e6
+    losses = [f"{loss_at(training.ema.module, t):.3f}" for t in spots]
+    print(f"{sum(p.numel() for p in net.parameters()):,} weights, {work:.1f} MFLOP; loss", *losses)
+
+
+# %%
+def without_attention(net):
+    net.middle[1] = nn.Identity()
+
 
 # %% tags=["nbval-ignore-output"]
-print({name: f"mean loss {losses.mean():.1f}" for name, losses in by_time.items()})
+operated(without_attention, steps=1)
 
 # %% [markdown]
 # ## What to keep

@@ -872,7 +872,7 @@ def learn_until(seconds):
 # %% [markdown]
 # *Predict: what will one see first, after 20 seconds: outlines, textures, or the right kind of garment?*
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output", "slow"]
 learn_until(SECONDS / 7)
 
 # %%
@@ -882,7 +882,7 @@ rows_of([list(looks.values())[0]], "Ten grainy light shapes in the middle of bla
 # Light shapes on black, tall or broad as befits the class, and grainy, with hardly any detail. What all pictures share
 # is learned first, then what a class shares. Forty seconds more:
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output", "slow"]
 learn_until(SECONDS / 7 * 3)
 
 # %%
@@ -891,7 +891,7 @@ rows_of([list(looks.values())[-1]], "Ten pieces of clothing, most of them recogn
 # %% [markdown]
 # And the rest.
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output", "slow"]
 learn_until(SECONDS)
 
 # %%
@@ -1221,7 +1221,7 @@ rows_of(list(emoji.tensor(some).split(8)), alt, ["", ""])
 # %% [markdown]
 # *Predict: 40 seconds. How far will it come?*
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output", "slow"]
 colourist, sketches = Training(fresh_denoiser(channels=3, classes=8), TrainConfig()), {}
 for p in train(colourist, emoji, seconds=COLOUR_SECONDS):
     if p.seconds >= COLOUR_SECONDS / 2 * (len(sketches) + 1) or p.fraction == 1:
@@ -1323,7 +1323,7 @@ print((grey.float() / 127.5 - 1).tolist())
 #
 # </details>
 
-# %%
+# %% tags=["answer"]
 def relative_width(gamma):
     return ((gamma + 1) / ((gamma + 2) ** 2 * (gamma + 3))) ** 0.5
 
@@ -1334,29 +1334,36 @@ shares = (i[:k] ** 7.94 - (i[:k] - 1) ** 7.94) / k**7.94
 assert shares[:100].sum() < 0.01 < shares[:101].sum() and abs(shares.sum() - 1) < 1e-12
 
 # %% [markdown]
-# **2. Code.** Kingma et al. (2021) spread the times of a batch otherwise: $n$ times at equal distances, shifted
-# together by one random number $u$ in $[0, 1)$, and what runs out at 1 comes in again at 0: $t_i = (u + i/n) \bmod 1$
-# for $i = 0, \dots, n-1$. Write it. (Each single time is uniform; and how many fall into each $n$-th part?)
+# **2. Code.** Kingma et al. (2021) spread the times of a batch otherwise than `sample_times`: $n$ times at equal
+# distances, shifted together by *one* random number $u$ in $[0, 1)$, and what runs out at 1 comes in again at 0:
+# $(u + i/n) \bmod 1$ for $i = 0, \dots, n-1$. Write it. Then squeeze the times, as `draws` does, from $[0, 1)$ into
+# [`low`, 1), for at 0 the weight is infinite. (Each single time is uniform; and how many fall into each $n$-th part?)
 
 # %%
 from minidiff.exercises import check
 
 
-def evenly_spaced(n, u):
+def evenly_spaced(n, u, low):
+    """n an int, u a tensor (), low a number -> times (n,), in the order of i."""
     ### BEGIN SOLUTION
-    return (u + torch.arange(n) / n) % 1
+    return low + (1 - low) * ((u + torch.arange(n) / n) % 1)
     ### END SOLUTION
 
 
 # %%
-inputs = [(4, torch.tensor(0.3)), (64, torch.tensor(0.99)), (5, torch.tensor(0.0))]
-check(evenly_spaced, lambda n, u: torch.frac(torch.linspace(0, 1, n + 1)[:-1] + u), inputs,
-      hint="arange, a division, an addition, and the remainder (%)")
+def one_after_another(n, u, low):
+    shifted = (u + k / n for k in range(n))
+    return torch.stack([torch.lerp(torch.tensor(low), torch.tensor(1.0), t - t.floor()) for t in shifted])
+
+
+inputs = [(4, torch.tensor(0.3), 0.0), (5, torch.tensor(0.0), 0.1), (64, torch.tensor(0.99), 0.001)]
+check(evenly_spaced, one_after_another, inputs,
+      hint="four times with u = 0.3 and low = 0 are 0.3, 0.55, 0.8 and 0.05; low is the last thing to think of")
 
 # %% [markdown]
 # (Exactly one in each part, whatever $u$ is.)
 #
-# **3. Open: your own pictures.** Any folder will do: pictures of any size and format, sub-folders as classes (or none).
+# **3. Open.** Your own pictures. Any folder will do: pictures of any size and format, sub-folders as classes (or none).
 # A few hundred are a start, a few thousand better. Here is a folder of orange circles and squares, made up for the
 # occasion:
 
@@ -1386,9 +1393,11 @@ rows_of([mine.tensor(some), copies], alt, ["mine", "drawn"])
 
 # %% [markdown]
 # Eight seconds, and it has understood the colours. Put your folder in its place, and give it minutes. (In a terminal:
-# `python -m minidiff train --data FOLDER --out runs/mine`, and then `sample` and `evaluate`.) How many pictures does it
-# take until what it draws is not a copy? Section 5 shows how to find out (no classifier
-# knows your classes: `evaluate` compares pixels, averaged to 8 by 8, instead).
+# `python -m minidiff train --data FOLDER --out runs/mine`, and then `sample` and `evaluate`.) It has worked if somebody
+# else can name what you see, and if nothing is a copy: `load(FOLDER, "test")` holds each sixth picture, which training
+# never showed; the drawn ones should be about as far from their nearest training picture as those are (section 5; no
+# classifier knows your classes: `evaluate` compares pixels, averaged to 8 by 8, instead). How many pictures does that
+# take?
 
 # %%
 folder.cleanup()

@@ -147,7 +147,7 @@ assert torch.isclose(high.sqrt(), transition(0.3, 0.7, schedule)[1])
 #
 # *Predict: chapter 03 found that twenty steps are far too few for the eight clusters. And for clothes?*
 
-# %%
+# %% tags=["slow"]
 runs = {"ddpm": {n: final(ddpm(network, noise, times(n), schedule, seeded(3))) for n in (5, 10, 20)}}
 
 # %%
@@ -242,7 +242,7 @@ print({name: [f"{w:.2f}" for w in ws] for name, ws in found.items()}, "at", grid
 # variance depends on the data: $\beta$ fits data as wide as the noise, $\tilde\beta$ data without any width. What are
 # pictures like?
 
-# %%
+# %% tags=["slow"]
 wide = {n: walk(most, network, noise, times(n), seeded(3)) for n in (5, 20)}
 
 # %%
@@ -607,7 +607,7 @@ else:
 #
 # And ours?
 
-# %%
+# %% tags=["slow"]
 runs["ddim"] = {n: final(ddim(network, noise, times(n), schedule)) for n in (5, 10, 20)}
 five = {"beta": wide[5], "beta-tilde": runs["ddpm"][5], "eta = 0": runs["ddim"][5]}
 scores = {name: quality(x)[0] for name, x in five.items()}
@@ -1004,7 +1004,7 @@ assert alone > 0.05 and half > 1.2 * alone
 #
 # *Predict: which sampler wins with five calls? How many calls are enough? And do the two rulers agree?*
 
-# %%
+# %% tags=["slow"]
 runs["heun"] = {2 * n - 1: final(heun(network, noise, times(n), schedule)) for n in (3, 5, 10)}
 runs["dpmpp_2m"] = {n: final(dpmpp_2m(network, noise, times(n), schedule)) for n in (5, 10, 20)}
 scores = {name: {n: quality(x) for n, x in run.items()} for name, run in runs.items()}
@@ -1020,7 +1020,7 @@ def wobble(x, draws=20):
 shop = load("fashion").tensor(slice(0, 2000)).split(400)  # five sets of real ones, as many each
 usual = torch.tensor([frechet(judge.features(x), features_of_real) for x in shop])
 
-# %%
+# %% tags=["slow"]
 few = noise[:40]
 goal = final(heun(network, few, times(50), schedule))
 curves_of = {name: dict(runs[name]) for name in ("ddim", "heun", "dpmpp_2m")}
@@ -1201,7 +1201,7 @@ gallery = {"right": (right, times(20))} | {f"{i}": (bug, times(20)) for i, bug i
 gallery["9"] = (half_precision, quadratic(20))  # its last step starts nearer to the data
 gallery["13"] = (right, times(20) * too_early)
 
-# %%
+# %% tags=["slow"]
 shown = {name: walk(step, network, noise[:100], ts, seeded(22)) for name, (step, ts) in gallery.items()}
 shown["9"] = shown["9"].nan_to_num(-1)  # as a picture file would have it
 
@@ -1361,7 +1361,7 @@ assert clean < 0.195 and abs(noisy - 0.2) < abs(clean - 0.2)
 #
 # </details>
 
-# %%
+# %% tags=["answer"]
 s, t = torch.tensor([0.4, 0.7], dtype=torch.float64)
 eta = float(schedule(t)[1] / transition(s, t, schedule)[1])
 places = torch.randn(2, 5, 3, generator=seeded(30), dtype=torch.float64)
@@ -1369,14 +1369,16 @@ a, b = (final(ddim(lambda x, t: x * 0 + 0.3, x, torch.stack([t, s]), schedule, e
 assert torch.allclose(a, b, atol=1e-6) and eta > 1  # where it came from is forgotten
 
 # %% [markdown]
-# **2. Code.** Write the DDIM step in the paper's letters, from the network's $\epsilon$: `alpha_bar_s` and
-# `alpha_bar_t` are numbers, and `z` is the fresh noise.
+# **2. Code.** Write the DDIM step (8.3) in the paper's letters, from the network's noise `eps`. The dictionary is
+# $\alpha = \sqrt{\bar\alpha}$ and $\sigma = \sqrt{1 - \bar\alpha}$ at each of the two times; $\sigma_{ts}^2$ follows
+# from (2.5), as in `step_back`. (`alpha_bar_s` and the like are plain numbers here, so roots are `** 0.5`.)
 
 # %%
 from minidiff.exercises import check
 
 
 def ddim_by_paper(x, eps, alpha_bar_s, alpha_bar_t, eta, z):
+    """x at t, eps and the fresh noise z of one shape; alpha_bar_s > alpha_bar_t and eta numbers -> x at s."""
     ### BEGIN SOLUTION
     x_0 = (x - (1 - alpha_bar_t) ** 0.5 * eps) / alpha_bar_t**0.5
     beta_tilde = (1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s)
@@ -1394,9 +1396,11 @@ def by_package(x, eps, alpha_bar_s, alpha_bar_t, eta, z):
 
 x, eps = torch.randn(2, 4, 3, generator=seeded(33), dtype=torch.float64)
 z = torch.randn(4, 3, generator=seeded(32), dtype=torch.float64)
-inputs = [(x, eps, 0.9, 0.5, eta, z) for eta in (0.0, 0.5, 1.0)] + [(x, eps, 0.3, 0.01, 0.7, z)]
-hint = "guess x_0 first; the standard deviation of the fresh noise is eta times the root of beta-tilde"
-check(ddim_by_paper, by_package, inputs, hint)
+none = torch.zeros_like(x)
+inputs = [(x, none, 0.9, 0.5, 0.0, none), (none, none, 0.9, 0.5, 0.5, z)]  # the picture alone, fresh noise alone
+inputs += [(x, eps, 0.9, 0.5, eta, z) for eta in (0.0, 0.5, 1.0)] + [(x, eps, 0.3, 0.01, 0.7, z)]
+check(ddim_by_paper, by_package, inputs,
+      hint="guess x_0 first; nu is eta times the root of beta-tilde; what nu takes, the old noise must give")
 
 # %% [markdown]
 # **3. Open.** Find the best ten-step grid for `dpmpp_2m`. A family to begin with (Karras et al. 2022) is even in a
@@ -1405,7 +1409,8 @@ check(ddim_by_paper, by_package, inputs, hint)
 # $$ u_i = \Big(u_\max^{1/\rho} + \frac{i}{n-1}\,\big(u_\min^{1/\rho} - u_\max^{1/\rho}\big)\Big)^{\rho},
 # \qquad i = 0, \dots, n-1 \tag{8.10} $$
 #
-# Judge by the oracle *and* by pictures. Do they agree? What does the best grid for `ddpm` look like?
+# Judge by the oracle *and* by pictures, as the last cell does. Do they agree? Try the best one again with other noise
+# (`cloud[400:800]`, `noise[100:200]`): what does not last was luck. And what does the best grid for `ddpm` look like?
 
 # %%
 def powers(n, rho=7.0, low=0.02, high=80.0):

@@ -53,13 +53,24 @@ def changed_by(statement: ast.stmt) -> set[str]:
     return changed
 
 
-def names_read(source: str) -> set[str]:
-    """Names that a cell takes from the cells before it."""
+def read_in(body: Sequence[ast.stmt]) -> set[str]:
+    """Names that statements, one after the other, take from what was there before."""
     read, bound = set(), set()
-    for statement in statements(source):
-        read |= read_by(statement) - bound
+    for statement in body:
+        if isinstance(statement, ast.For):
+            inside = read_in(statement.body + statement.orelse)
+            targets = {node.id for node in ast.walk(statement.target) if isinstance(node, ast.Name)}
+            here = read_by(ast.Expr(statement.iter)) | (inside - targets)
+        else:
+            here = read_by(statement)
+        read |= here - bound
         bound |= bound_by(statement)
     return read
+
+
+def names_read(source: str) -> set[str]:
+    """Names that a cell takes from the cells before it."""
+    return read_in(statements(source))
 
 
 def names_written(source: str) -> set[str]:
@@ -87,5 +98,42 @@ def needed_for(cells: Sequence[str], index: int) -> list[int]:
     return needed[::-1]
 
 
-def without(cells: Sequence[str], dropped: Iterable[int]) -> list[int]:
-    return [k for k in range(len(cells)) if k not in set(dropped)]
+def trained_by(statement: ast.stmt) -> set[str]:
+    """Names whose objects a statement hands to `train`, which changes them."""
+    calls = (node for node in ast.walk(statement) if isinstance(node, ast.Call) and node.args)
+    handed = (call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id == "train")
+    return {first.id for first in handed if isinstance(first, ast.Name)}
+
+
+def without(cells: Sequence[str], dropped: Iterable[int]) -> list[str]:
+    """The cells when some are dropped, and with them all that would notice; of these, only imports are left.
+
+    A dropped cell spoils what it would have bound or changed, itself or by a function it calls, and what was made of
+    that before. A name with a new value is good again.
+    """
+    dropped, modules, left = set(dropped), imported(cells), []
+    spoiled: set[str] = set()
+    through: dict[str, set[str]] = {}  # what a function of the notebook changes outside itself
+    maker: dict[str, int] = {}  # the cell that bound a name last
+    for k, cell in enumerate(cells):
+        read, parts = names_read(cell), statements(cell)
+        bound = set().union(*map(bound_by, parts))
+        inside = set().union(*(changed_by(s) | trained_by(s) for s in parts))
+        called = set().union(*(through.get(name, set()) for name in read))
+        for part in parts:
+            if isinstance(part, ast.FunctionDef):
+                through[part.name] = ((changed_by(part) | trained_by(part)) & read_by(part)) | called
+        if k not in dropped and not read & spoiled:
+            left.append(cell)
+            spoiled -= bound
+            maker |= dict.fromkeys(bound, k)
+            continue
+        imports = [s for s in parts if isinstance(s, ast.Import | ast.ImportFrom)]
+        left.append("\n".join(map(ast.unparse, imports)))
+        changed = (bound | inside | called) - modules
+        for j in range(k):
+            made = {name for name, by in maker.items() if by == j}
+            if left[j] == cells[j] and names_read(cells[j]) & changed:
+                changed |= made - modules
+        spoiled |= changed
+    return left

@@ -1,0 +1,182 @@
+"""The web book and the slides as readers see them: no request off the machine, formulas set, no page too wide."""
+
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from course import ROOT, sources
+
+pytestmark = pytest.mark.usefixtures("book_log")
+
+CHAPTERS = [path.stem for path in sources()]
+CHAPTER = "03_reverse_diffusion"
+PHONE = {"width": 390, "height": 844}
+SCREEN = {"width": 1280, "height": 720}
+LAID_OUT = ".reveal.ready section.page.present"
+# For each slide: where its lowest and its rightmost part end, in its own pixels. Code may scroll in its box.
+MEASURE = """() => [...document.querySelectorAll("section.page")].map((page) => {
+  const { h, v } = Reveal.getIndices(page);
+  Reveal.slide(h, v);
+  const box = page.getBoundingClientRect(), scale = box.width / 1280;
+  const parts = [...page.querySelectorAll(".content *")]
+    .filter((part) => !part.closest("mjx-assistive-mml") && !part.matches("svg *, pre *"))
+    .map((part) => part.getBoundingClientRect());
+  return {
+    slide: [h, v],
+    bottom: Math.max(...parts.map((part) => part.bottom - box.top)) / scale,
+    right: Math.max(...parts.map((part) => part.right - box.left)) / scale,
+  };
+})"""
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def site():
+    """The address of build/ on a server of our own."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=ROOT / "build")) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def visit(chromium, site):
+    """Opens a page of the site, and says at the end of the test what went wrong behind the scenes."""
+    trouble, contexts = [], []
+
+    def say(message):
+        if message.type in ("error", "warning"):
+            trouble.append(message.text)
+
+    def failed(request):
+        if request.failure != "net::ERR_ABORTED":  # the page was left while an icon was on its way
+            trouble.append(f"failed: {request.url}")
+
+    def open_page(address, viewport=SCREEN, colours="light"):
+        contexts.append(chromium.new_context(viewport=viewport, color_scheme=colours))
+        page = contexts[-1].new_page()
+        page.on("console", say)
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on("requestfailed", failed)
+        page.on("request", lambda request: request.url.startswith((site, "data:")) or trouble.append(request.url))
+        page.goto(f"{site}/{address}")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not trouble
+
+
+def typeset(page):
+    """The page with all formulas set; what MathJax cannot read it marks, and unknown commands are red."""
+    page.wait_for_function("window.MathJax?.startup?.promise")
+    page.evaluate("MathJax.startup.promise.then(() => 1)")
+    assert page.locator("mjx-merror, [data-mjx-error], mjx-container mtext[mathcolor=red]").count() == 0
+    return page
+
+
+def test_formulas_are_set(visit):
+    page = typeset(visit(f"book/notebooks/{CHAPTER}.html"))
+    formulas = page.locator("article .math")
+    assert formulas.count() == page.locator("article mjx-container").count() > 50
+    assert page.locator("#eq-3-4 mjx-container").is_visible()
+
+
+@pytest.mark.parametrize("address", ["index", "api/nets.autoencoder", "data/README", "docs/INSTRUCTOR"])
+def test_nothing_is_wider_than_a_phone(visit, address):
+    page = visit(f"book/{address}.html", PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_long_formulas_code_and_tables_scroll_in_their_own_boxes(visit, chapter):
+    page = typeset(visit(f"book/notebooks/{chapter}.html", PHONE))
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    outside = """() => [...document.querySelectorAll("article :is(img, pre, table, mjx-container, p, li)")]
+      .filter((part) => part.getBoundingClientRect().right > innerWidth && part.checkVisibility())
+      .filter((part) => !part.parentElement.closest("pre, .pst-scrollable-table-container, table, mjx-container"))
+      .map((part) => part.outerHTML.slice(0, 200))"""
+    assert page.evaluate(outside) == []
+
+
+def test_dark_mode_is_dark_and_figures_keep_a_light_ground(visit):
+    page = visit(f"book/notebooks/{CHAPTER}.html", colours="dark")
+    ground = "(query) => getComputedStyle(document.querySelector(query)).backgroundColor"
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+    assert max(map(int, page.evaluate(ground, "body")[4:-1].split(","))) < 60
+    assert page.evaluate(ground, ".cell_output img") == "rgb(255, 255, 255)"
+
+
+def test_search_finds_a_chapter(visit):
+    page = visit("book/index.html")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("ELBO")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#search-results li a")
+    assert "Generative models" in page.locator("#search-results li a").first.inner_text()
+
+
+def test_a_film_plays(visit):
+    page = visit("book/notebooks/00_start_here.html")
+    images = page.locator(".cell_output img")
+    moving = [
+        image
+        for image in images.all()
+        if "acTL" in page.request.get(image.evaluate("img => img.src")).body()[:2000].decode("latin1")
+    ]
+    film = moving[0]
+    film.scroll_into_view_if_needed()
+    frames = set()
+    for _ in range(8):
+        frames.add(film.screenshot())
+        page.wait_for_timeout(100)
+    assert len(frames) > 2
+
+
+def test_live_figures_show_their_first_picture(visit):
+    page = visit("book/notebooks/00_start_here.html")
+    picture = page.locator(".cell:has-text('explore(draw') .cell_output img")
+    assert picture.evaluate("img => img.decode().then(() => img.naturalWidth)") > 300
+
+
+def test_a_deck_follows_the_keys(visit):
+    page = visit(f"slides/{CHAPTER}.html")
+    page.wait_for_selector(LAID_OUT)
+    title = page.locator(LAID_OUT + " :is(h1, h2)")
+    assert title.inner_text() == "03 · Reverse diffusion"
+    page.keyboard.press("ArrowRight")
+    assert title.inner_text() == "What chapter 02 left us"
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("Reveal.getIndices()") | {"f": None} == {"h": 1, "v": 1, "f": None}
+    assert page.locator(LAID_OUT).locator("mjx-container").first.is_visible()
+
+
+def test_the_list_of_decks_opens_each(visit):
+    page = visit("slides/index.html")
+    assert page.locator("li a").count() == len(CHAPTERS)
+    page.locator("li a").first.click()
+    page.wait_for_selector(LAID_OUT)
+
+
+@pytest.mark.parametrize("chapter", ["02_forward_diffusion", "12_text_to_image"])
+def test_no_slide_overflows(visit, chapter):
+    page = visit(f"slides/{chapter}.html")
+    page.wait_for_selector(LAID_OUT)
+    slides = page.evaluate(MEASURE)
+    assert len(slides) > 50
+    assert [slide for slide in slides if slide["bottom"] > 690 or slide["right"] > 1232] == []
+    assert page.locator("section.page .content:empty").count() == 0
+
+
+def test_a_question_to_the_audience_ends_its_slide(visit):
+    page = visit(f"slides/{CHAPTER}.html")
+    page.wait_for_selector(LAID_OUT)
+    after = 'section.page p:has(> em:last-child:text-matches("^Predict")) + *'
+    assert page.locator("section.page p > em", has_text="Predict").count() > 5
+    assert page.locator(after).count() == 0

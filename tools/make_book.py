@@ -1,0 +1,156 @@
+"""Builds the web book in build/book from the stored notebooks, the documents and the docstrings.
+
+python tools/make_book.py
+
+Sphinx reads copies, laid out as in the repository, so that links between files hold: notebooks without what serves
+Colab only and with the text of each picture, documents whose links lead to the repository where the book has no such
+page, and a page of the package for each module. docs/conf.py has the settings.
+"""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from fnmatch import fnmatch
+from importlib import resources
+
+import nbformat
+from course import NOTEBOOKS, ROOT, setting
+
+COPIES = ROOT / "build/book-source"
+BOOK = ROOT / "build/book"
+GUIDE = ROOT / "docs/INSTRUCTOR.md"
+LINK = re.compile(r"(?<=\]\()([^()#\s:]+)(?=[)#])")
+# The first group that fits a module takes it; in a group, patterns give the order.
+GROUPS = {
+    "The mathematics": ["schedule", "process", "oracle", "denoiser", "losses", "samplers", "guidance", "latent"],
+    "Networks": ["nets", "nets.*"],
+    "Data": ["data", "data.*"],
+    "Training and checkpoints": ["objectives", "train", "muon", "checkpoint", "models"],
+    "Evaluation": ["metrics", "evaluate"],
+    "Figures and exercises": ["plot", "widgets", "exercises*"],
+    "Everything else": ["*"],
+}
+
+
+def documents():
+    """The Markdown files of the repository that the book has pages for."""
+    return [ROOT / "CHANGELOG.md", ROOT / "README.md", ROOT / "data/README.md", GUIDE, *answers()]
+
+
+def answers():
+    return sorted(ROOT.glob("docs/answers/*.md"))
+
+
+def modules():
+    """The public modules as {dotted name below minidiff: path}."""
+    found = {}
+    for path in sorted((ROOT / "minidiff").rglob("*.py")):
+        parts = path.relative_to(ROOT / "minidiff").with_suffix("").parts
+        name = ".".join(part for part in parts if part != "__init__")
+        if name and not any(part.startswith("_") for part in name.split(".")):
+            found[name] = path
+    return found
+
+
+def prepared(notebook):
+    """A notebook as the book shows it: without badge and setup, solutions folded, a text with each picture."""
+    cells = []
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        if cell.id.endswith("-badge") or "setup" in tags:
+            continue
+        shown = {}
+        for output in cell.get("outputs", []):
+            if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):
+                shown["image"] = {"alt": alt}
+        if cell.cell_type == "code" and "### BEGIN SOLUTION" in cell.source:
+            cell.metadata["tags"] = [*tags, "hide-input"]
+            shown |= {"code_prompt_show": "Show a solution", "code_prompt_hide": "Hide the solution"}
+        cell.metadata["mystnb"] = shown
+        cells.append(cell)
+    notebook.cells = cells
+    return notebook
+
+
+def linked(text, path):
+    """A document with links to files that are no pages of the book turned to the repository."""
+    repository = "https://github.com/{repository}/blob/{branch}".format(**setting())
+
+    def target(found):
+        file = (path.parent / found[1]).resolve()
+        has_page = file in documents() or file.parent == NOTEBOOKS or file.suffix == ".png"
+        if has_page or not file.exists():
+            return found[1]
+        return f"{repository}/{file.relative_to(ROOT).as_posix()}"
+
+    return LINK.sub(target, text)
+
+
+def toctree(names, caption):
+    """The part of a page that gives the book's order; it shows in the sidebar only."""
+    return "\n".join(["", "```{toctree}", ":hidden:", f":caption: {caption}", "", *names, "```", ""])
+
+
+def question(path):
+    """The first line of a module's docstring: the question it answers."""
+    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).splitlines()[0]
+
+
+def api():
+    """A page per module, and one that groups them: {name: text}."""
+    left, copies = modules(), {}
+    index = "# The package\n\nThe question that each module answers.\n"
+    for group, patterns in GROUPS.items():
+        names = list(dict.fromkeys(name for pattern in patterns for name in left if fnmatch(name, pattern)))
+        rows = [f"| [{name}]({name}.rst) | {question(left.pop(name))} |" for name in names]
+        index += "\n".join(
+            ["", f"## {group}", "", "| module | its question |", "|---|---|", *rows, toctree(names, group)]
+        )
+        for name in names:
+            title = f"minidiff.{name}"
+            copies[f"api/{name}.rst"] = f"{title}\n{'=' * len(title)}\n\n.. automodule:: {title}\n   :members:\n"
+    return copies | {"api/index.md": index}
+
+
+def copies():
+    """All that Sphinx reads: {path below build/book-source: text or bytes}."""
+    result, chapters = api(), sorted(NOTEBOOKS.glob("*.ipynb"))
+    for path in chapters:
+        result[f"notebooks/{path.name}"] = nbformat.writes(prepared(nbformat.read(path, as_version=4)))
+    for path in documents():
+        result[path.relative_to(ROOT).as_posix()] = linked(path.read_text(encoding="utf-8"), path)
+    for path in ROOT.glob("docs/**/*.png"):
+        result[path.relative_to(ROOT).as_posix()] = path.read_bytes()
+    result["docs/INSTRUCTOR.md"] += toctree([f"answers/{path.name}" for path in answers()], "Answers")
+    index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+    index += toctree([f"notebooks/{path.name}" for path in chapters], "Chapters")
+    index += toctree(["docs/INSTRUCTOR.md", "api/index.md", "data/README.md", "CHANGELOG.md"], "Beside them")
+    return result | {"index.md": index}
+
+
+def mathjax():
+    """The folder of MathJax 3, out of a package that carries it."""
+    return resources.files("mathjax") / "static/mathjax"
+
+
+def build():
+    """Builds the book from scratch; returns Sphinx's exit code, which is not 0 after a warning."""
+    for folder in (COPIES, BOOK):
+        shutil.rmtree(folder, ignore_errors=True)
+    for name, data in copies().items():
+        path = COPIES / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    (BOOK / "_static").mkdir(parents=True)
+    shutil.copy2(mathjax() / "es5/tex-svg.js", BOOK / "_static/mathjax.js")
+    shutil.copy2(mathjax() / "LICENSE", BOOK / "_static/mathjax-LICENSE.txt")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-E", "-q", "-c", ROOT / "docs"]
+    return subprocess.run([*command, "-d", ROOT / "build/book-read", COPIES, BOOK]).returncode
+
+
+if __name__ == "__main__":
+    code = build()
+    print(f"The book is in {BOOK / 'index.html'}" if code == 0 else "The book has warnings.")
+    sys.exit(code)
