@@ -70,14 +70,14 @@ def test_an_old_python(monkeypatch):
     [("PYTHONPATH", "unset PYTHONPATH"), ("CONDA_PREFIX", "run: conda deactivate"), ("VIRTUAL_ENV", "run: deactivate")],
 )
 def test_two_environments_on_top_of_each_other(room, monkeypatch, variable, advice):
-    assert sys.prefix in doctor.environment()
+    assert doctor.environment() == f"environment {Path(sys.prefix).name}"
     monkeypatch.setenv(variable, str(room))
     with pytest.raises(UserWarning, match=advice):
         doctor.environment()
 
 
 def test_a_second_minidiff(room):
-    assert "from" in doctor.copies()
+    assert "one copy" in doctor.copies()
     (room / "minidiff").mkdir()
     (room / "minidiff/__init__.py").touch()
     with pytest.raises(UserWarning, match=f"another copy, {room / 'minidiff'}.* -m pip install -e ."):
@@ -88,7 +88,7 @@ def test_a_second_minidiff(room):
 def test_a_file_that_hides_a_module(room, monkeypatch, file, module):
     (room / "my_helpers.py").touch()
     monkeypatch.setitem(sys.modules, "my_helpers", types.ModuleType("my_helpers"))
-    assert "no file in" in doctor.shadows()  # a module of one's own hides nothing
+    assert "no file beside" in doctor.shadows()  # a module of one's own hides nothing
     (room / file).parent.mkdir(exist_ok=True)
     (room / file).touch()
     with pytest.raises(RuntimeError, match=f"hides the module {module}; rename it"):
@@ -249,7 +249,7 @@ def test_a_full_disk(monkeypatch):
 def test_folders_that_cannot_be_written(room, monkeypatch, locked, kind, advice):
     (room / "data").mkdir()
     monkeypatch.setenv("MINIDIFF_DATA", str(room / "data/new/folder"))
-    assert str(room / "data/new/folder") in doctor.writing() and not (room / "data/new").exists()
+    assert "can write" in doctor.writing() and not (room / "data/new").exists()
     real = doctor.TemporaryFile
 
     def temporary(dir):

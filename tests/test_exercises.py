@@ -78,6 +78,13 @@ def test_check_compares_several_values(capsys):
     assert capsys.readouterr().out.split("\n")[:3] == ["correct", *wrong]
 
 
+@pytest.fixture(autouse=True)
+def usual_precision():
+    """Some chapters compute in float64, and say so to torch; the next one must not inherit it."""
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 def exercises(path: Path) -> dict[str, tuple[str, str, str]]:
     """By function name: its source with the solution, without it, and the source of the cell that checks it."""
     solved = [cell for cell in course.from_source(path).cells if cell.cell_type == "code"]
