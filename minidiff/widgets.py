@@ -23,7 +23,8 @@ def explore(draw: Callable[..., Picture], **controls):
         return {name: control.value for name, control in controls.items()}
 
     first = draw(**values())
-    image = ipywidgets.Image(value=first.png(), format="png")
+    layout = ipywidgets.Layout(align_self="flex-start")  # else a wide page stretches the picture until it blurs
+    image = ipywidgets.Image(value=first.png(), format="png", layout=layout)
 
     def refresh(_change) -> None:
         image.value = draw(**values()).png()

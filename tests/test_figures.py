@@ -67,6 +67,7 @@ def test_explore_redraws_and_leaves_a_picture(monkeypatch):
     assert set(data) == {"application/vnd.jupyter.widget-view+json", "image/png", "text/plain"}
     assert data["text/plain"] == "power 2" and options["metadata"]["image/png"]["alt"] == "power 2"
     slider, image = box.children
+    assert image.layout.align_self == "flex-start"  # its own size, however wide the page
     before = image.value
     slider.value = 3
     assert image.value != before
