@@ -1,5 +1,7 @@
 # make lab    sets everything up and opens the course
 # make test   runs everything that CI runs
+# make lint   checks style and types (ruff, mypy)
+# make mutate plants errors in the package, one at a time, and says which no test notices
 # make demo   trains for three minutes and draws samples
 # make book   builds the web book, which needs no network, in build/book
 # make slides builds a deck of slides for each chapter in build/slides
@@ -20,11 +22,13 @@ ifeq ($(shell uname)$(DISPLAY)$(WAYLAND_DISPLAY),Linux)
 LAB_FLAGS += --no-browser
 endif
 
+LINT := $(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
+
 # Two kernels with one thread each fill two cores; a kernel with torch takes 0.6 GB.
 TWO := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
-NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with tests/nbval_sanitize.cfg
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with tests/course/nbval_sanitize.cfg
 
-.PHONY: help setup lab test demo bench book slides kit colab lint notebooks clean
+.PHONY: help setup lab test demo bench book slides kit colab lint mutate notebooks clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -38,7 +42,7 @@ lab: setup
 # Every step runs, so that one look shows all that is wrong; any failure fails the whole.
 test: setup
 	@failed=; \
-	$(PY) -m ruff check . && $(PY) -m ruff format --check . || failed="$$failed lint"; \
+	$(LINT) || failed="$$failed lint"; \
 	$(PY) tools/build_notebooks.py --check || failed="$$failed sources"; \
 	$(TWO) tests || failed="$$failed tests"; \
 	$(TWO) $(NBVAL) notebooks/*.ipynb || failed="$$failed notebooks"; \
@@ -69,11 +73,13 @@ colab: setup
 	@$(PY) tools/colab.py
 
 lint: setup
-	@$(PY) -m ruff check .
-	@$(PY) -m ruff format --check .
+	@$(LINT)
+
+mutate: setup
+	@$(PY) tools/mutate.py
 
 notebooks: setup
 	@$(PY) tools/build_notebooks.py
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache build dist
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache build dist

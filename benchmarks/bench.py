@@ -27,10 +27,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tools"))
 from train_classifiers import processor  # noqa: E402
 
-from minidiff import plot  # noqa: E402
+from minidiff.app.generate import cycle_labels  # noqa: E402
+from minidiff.app.metrics import frechet, label_accuracy, load_classifier  # noqa: E402
+from minidiff.course import plot  # noqa: E402
 from minidiff.data import load  # noqa: E402
-from minidiff.generate import best_device, every_label  # noqa: E402
-from minidiff.metrics import frechet, label_accuracy, load_classifier  # noqa: E402
+from minidiff.training import best_device  # noqa: E402
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 ROUNDS, TURN = 6, 10.0  # of training for a rate; seconds of training in one go
@@ -89,7 +90,7 @@ def sampling_rates(contenders: dict[str, Contender]) -> dict[str, float]:
     for _ in range(3):
         for name, contender in contenders.items():
             start = time.perf_counter()
-            contender.sample(every_label(100, CLASSES), 20)
+            contender.sample(cycle_labels(100, CLASSES), 20)
             took[name].append(time.perf_counter() - start)
     return {name: 100 / statistics.median(times[1:]) for name, times in took.items()}
 
@@ -182,7 +183,7 @@ def run(seconds: float, compiled: bool) -> dict:
     del both
     fresh = {name: build(name, best[name], compiled) for name in CONTENDERS}
     for name, steps in train_in_turns(fresh, seconds).items():
-        y = every_label(SAMPLES, CLASSES)
+        y = cycle_labels(SAMPLES, CLASSES)
         torch.manual_seed(0)
         x = torch.cat([fresh[name].sample(part, STEPS) for part in y.split(100)])
         rows[name] |= {"steps": steps, **judge(x, y), "pictures": x[:CLASSES]}

@@ -13,12 +13,14 @@ from io import StringIO
 import torch
 from torch import Tensor, nn
 
+from minidiff.app.generate import generate
 from minidiff.data import Images
 from minidiff.denoiser import Denoiser
-from minidiff.generate import generate
 from minidiff.nets.unet import UNet, UNetConfig
+from minidiff.samplers import times
 from minidiff.schedule import Cosine
-from minidiff.train import Ema, TrainConfig, Training, train_step
+from minidiff.training import Ema, TrainConfig, Training, train_step
+from minidiff.training.loop import batches
 
 PEER_LR = 1e-3
 SIZE, CLASSES, BATCH = 32, 10, 64
@@ -45,12 +47,13 @@ class Contender:
 
 class Minidiff(Contender):
     def __init__(self, images: Images, precision: str, device: torch.device):
-        denoiser = Denoiser(UNet(UNetConfig(channels=1, classes=CLASSES)), Cosine())
+        denoiser = Denoiser(UNet(UNetConfig(channels=1, classes=CLASSES)), Cosine(), null=CLASSES)
         self.training = Training(denoiser.to(device), TrainConfig(batch_size=BATCH, precision=precision))
-        self.images, self.net, self.average = images, denoiser.net, self.training.ema.module.net
+        self.batches = batches(images, self.training.config, 0)
+        self.net, self.average = denoiser.net, self.training.ema.module.net
 
     def step(self) -> float:
-        loss, _ = train_step(self.training, self.images)
+        loss, _ = train_step(self.training, next(self.batches))
         self.training.step += 1
         return loss
 
@@ -58,7 +61,7 @@ class Minidiff(Contender):
         return self.net(x, t.float(), y)
 
     def sample(self, y: Tensor, steps: int) -> Tensor:
-        return generate(self.training.ema.module, y, (1, SIZE, SIZE), steps, guidance=1.0)
+        return generate(self.training.ema.module, y, (1, SIZE, SIZE), ts=times(steps), guidance=1.0)
 
 
 class Peer(Contender):

@@ -1,6 +1,6 @@
 """How is a result of bench.py read: as a table with the ratios that matter, and as a plot?"""
 
-from minidiff import plot
+from minidiff.course import plot
 
 
 def table(result: dict) -> str:

@@ -1,7 +1,13 @@
 """python -m minidiff: doctor, train, sample, evaluate."""
 
+import signal
 import sys
 
-from minidiff.cli import main
+try:
+    from minidiff.cli import main
 
-sys.exit(main())
+    code = main()
+except KeyboardInterrupt:  # while torch is imported
+    code = 130
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # one Ctrl-C too many finds nothing left to stop
+sys.exit(code)

@@ -1,32 +1,43 @@
-"""Settings that must be in place before anything imports matplotlib or torch; the book, built once for all tests."""
+"""Settings that must be in place before matplotlib or torch is imported, and what several test files share."""
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # draws without a screen
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the cores
 
-ROOT = Path(__file__).parents[1]
+import torch  # noqa: E402
+
+from minidiff import Cosine, Flow, FromBetas, LinearBeta, Mixture, VarianceExploding, linear_betas  # noqa: E402
+
+SCHEDULES = [LinearBeta(), Cosine(), Flow(), VarianceExploding(), FromBetas(linear_betas(1000))]
 
 
-@pytest.fixture(scope="session")
-def book_log(tmp_path_factory, worker_id):
-    """Builds the web book and the slides, once for all workers; what was printed, if anything went wrong."""
+@pytest.fixture(params=SCHEDULES, ids=lambda schedule: type(schedule).__name__)
+def schedule(request):
+    """Every schedule in turn."""
+    return request.param
 
-    def build():
-        made = subprocess.run([sys.executable, ROOT / "tools/make_slides.py"], capture_output=True, text=True)
-        return made.stderr + (made.stdout if made.returncode else "")
 
-    if worker_id == "master":
-        return build()
-    log = tmp_path_factory.getbasetemp().parent / "book.log"  # the folder that the workers of one run share
-    with FileLock(log.with_suffix(".lock")):
-        if not log.exists():
-            log.write_text(build())
-    return log.read_text()
+@pytest.fixture(params=["x0", "eps", "v", "velocity", "score", "edm"])
+def prediction(request):
+    """The name of every prediction target in turn."""
+    return request.param
+
+
+@pytest.fixture
+def three():
+    """A mixture of three Gaussians in the plane, in float64."""
+    return mixture([0.2, 0.5, 0.3], [[-2.0, 0.5], [1.0, 1.0], [0.5, -1.5]], [0.3, 0.5, 0.2])
+
+
+@pytest.fixture
+def one_axis():
+    """A mixture of two Gaussians on a line, in float64."""
+    return mixture([0.4, 0.6], [[-1.0], [1.5]], [0.2, 0.4])
+
+
+def mixture(weights, means, stds):
+    return Mixture(*(torch.tensor(values, dtype=torch.float64) for values in (weights, means, stds)))

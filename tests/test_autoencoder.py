@@ -8,9 +8,16 @@ from torch.distributions import Independent, Normal, kl_divergence
 from torch.utils.data import TensorDataset
 
 from minidiff.data import load
-from minidiff.nets.autoencoder import COMMITMENT, KL, VQ, Autoencoder, AutoencoderConfig, autoencoder_loss
-from minidiff.objectives import reconstruction
-from minidiff.train import TrainConfig, Training, train
+from minidiff.nets.autoencoder import (
+    COMMITMENT,
+    Autoencoder,
+    AutoencoderConfig,
+    GaussianBottleneck,
+    VectorQuantizer,
+    autoencoder_loss,
+)
+from minidiff.training import TrainConfig, Training, train
+from minidiff.training.objectives import reconstruction
 
 
 def rand(*shape, seed=0, dtype=torch.float32):
@@ -19,12 +26,12 @@ def rand(*shape, seed=0, dtype=torch.float32):
 
 def small(**config):
     torch.manual_seed(0)
-    return Autoencoder(AutoencoderConfig(**{"width": 8, "latent": 3} | config))
+    return Autoencoder(AutoencoderConfig(**{"width": 8, "latent_channels": 3} | config))
 
 
-def vq(entries=6, latent=3):
-    layer = VQ(latent, entries)
-    layer.codebook.weight.data = rand(entries, latent, seed=1)
+def vq(codebook_size=6, latent_channels=3):
+    layer = VectorQuantizer(latent_channels, codebook_size)
+    layer.codebook.weight.data = rand(codebook_size, latent_channels, seed=1)
     return layer
 
 
@@ -36,13 +43,13 @@ def vectors(h):
 # Shapes and refusals
 
 
-@pytest.mark.parametrize("entries", [0, 6])
+@pytest.mark.parametrize("codebook_size", [0, 6])
 @pytest.mark.parametrize(
-    "channels, halvings, blocks, size", [(1, 1, 1, (8, 12)), (3, 2, 2, (16, 8)), (2, 3, 0, (8, 8))]
+    "channels, num_downsamples, blocks, size", [(1, 1, 1, (8, 12)), (3, 2, 2, (16, 8)), (2, 3, 0, (8, 8))]
 )
-def test_shapes(entries, channels, halvings, blocks, size):
-    net = small(channels=channels, halvings=halvings, blocks=blocks, entries=entries)
-    x, f = rand(2, channels, *size), 2**halvings
+def test_shapes(codebook_size, channels, num_downsamples, blocks, size):
+    net = small(channels=channels, num_downsamples=num_downsamples, blocks=blocks, codebook_size=codebook_size)
+    x, f = rand(2, channels, *size), 2**num_downsamples
     assert net.config.factor == f
     z, cost = net.encode(x)
     assert z.shape == (2, 3, size[0] // f, size[1] // f) and cost.shape == (2,) and (cost >= 0).all()
@@ -70,11 +77,6 @@ def test_decode_refuses_other_codes(shape):
         small().decode(torch.zeros(shape))
 
 
-def test_at_least_one_halving():
-    with pytest.raises(ValueError, match="expected at least one halving, got 0"):
-        small(halvings=0)
-
-
 # KL
 
 
@@ -83,26 +85,26 @@ def test_kl_is_the_divergence_from_the_standard_normal():
     exact = kl_divergence(
         Independent(Normal(mean, (log_var / 2).exp()), 3), Independent(Normal(torch.zeros_like(mean), 1.0), 3)
     )
-    torch.testing.assert_close(KL(3)(torch.cat([mean, log_var], 1)).cost, exact)
+    torch.testing.assert_close(GaussianBottleneck(3)(torch.cat([mean, log_var], 1)).cost, exact)
 
 
 def test_kl_is_zero_at_the_standard_normal_and_nowhere_else():
-    assert torch.equal(KL(3)(torch.zeros(2, 6, 4, 4)).cost, torch.zeros(2))
-    assert (KL(3)(0.1 * rand(50, 6, 4, 4)).cost > 0).all()
+    assert torch.equal(GaussianBottleneck(3)(torch.zeros(2, 6, 4, 4)).cost, torch.zeros(2))
+    assert (GaussianBottleneck(3)(0.1 * rand(50, 6, 4, 4)).cost > 0).all()
 
 
 def test_kl_is_finite_however_wild_the_network():
-    z, cost = KL(1)(torch.tensor([[[[3.0]], [[1e4]]], [[[3.0]], [[-1e4]]]]), torch.ones(2, 1, 1, 1))
+    z, cost = GaussianBottleneck(1)(torch.tensor([[[[3.0]], [[1e4]]], [[[3.0]], [[-1e4]]]]), torch.ones(2, 1, 1, 1))
     assert z.isfinite().all() and cost.isfinite().all()
 
 
 def test_kl_samples_have_the_mean_and_the_deviation_that_they_pay_for():
     mean, log_var = torch.tensor([0.5, -2.0]), torch.tensor([-2.0, 1.0])
     h = torch.cat([mean, log_var]).view(1, 4, 1, 1).expand(-1, -1, 200, 200)
-    z = KL(2)(h, rand(1, 2, 200, 200, seed=4)).z[0].flatten(1)  # (2, 40000)
+    z = GaussianBottleneck(2)(h, rand(1, 2, 200, 200, seed=4)).z[0].flatten(1)  # (2, 40000)
     std = (log_var / 2).exp()
     assert ((z.mean(1) - mean).abs() < 5 * std / 200).all() and ((z.std(1) / std - 1).abs() < 0.02).all()
-    assert torch.equal(KL(2)(h).z, h[:, :2])  # without noise the mean
+    assert torch.equal(GaussianBottleneck(2)(h).z, h[:, :2])  # without noise the mean
 
 
 # VQ
@@ -150,7 +152,7 @@ def test_vq_cost_moves_each_side_by_its_share():
 def far_entry(layer, chosen=1.0):
     """One entry too far away to be chosen, and not chosen for long."""
     layer.codebook.weight.data[2] = 1e3
-    layer.used[2] = chosen
+    layer.usage[2] = chosen
 
 
 def test_revive_moves_the_dead_onto_the_vector_served_worst():
@@ -161,23 +163,23 @@ def test_revive_moves_the_dead_onto_the_vector_served_worst():
     layer(h)
     torch.testing.assert_close(layer.codebook.weight[2].detach(), vectors(h)[worst])
     others = torch.arange(6) != 2
-    assert torch.equal(layer.codebook.weight[others], alive[others]) and layer.used[2] == 1
+    assert torch.equal(layer.codebook.weight[others], alive[others]) and layer.usage[2] == 1
 
 
-def test_nothing_is_revived_in_evaluation_or_with_least_zero_or_too_early():
+def test_nothing_is_revived_in_evaluation_or_with_threshold_zero_or_too_early():
     for layer, chosen in [(vq().eval(), 0.0), (vq().train(), 0.0), (vq().train(), 1.0)]:
         far_entry(layer, chosen)
         if layer.training and not chosen:
-            layer.least = 0
-        before, used = layer.codebook.weight.detach().clone(), layer.used.clone()
+            layer.dead_threshold = 0
+        before, used = layer.codebook.weight.detach().clone(), layer.usage.clone()
         layer(rand(4, 3, 5, 2))
         assert torch.equal(layer.codebook.weight, before)
-        assert layer.training or torch.equal(layer.used, used)
+        assert layer.training or torch.equal(layer.usage, used)
 
 
 def test_an_entry_that_the_batch_chose_is_never_moved_away():
     layer, h = vq().train(), rand(4, 3, 5, 2)
-    layer.used.zero_()  # all seem dead; those that this batch chooses are not
+    layer.usage.zero_()  # all seem dead; those that this batch chooses are not
     before = layer.codebook.weight.detach().clone()
     chosen = torch.cdist(vectors(h), before).argmin(1)
     layer(h)
@@ -189,8 +191,8 @@ def test_use_is_counted_in_mean_uses():
     index = torch.cdist(vectors(h), layer.codebook.weight.detach()).argmin(1)
     share = torch.bincount(index, minlength=6) * 6 / len(index)
     layer(h)
-    torch.testing.assert_close(layer.used, 0.97 + 0.03 * share)
-    assert layer.used.mean().item() == pytest.approx(1)
+    torch.testing.assert_close(layer.usage, 0.97 + 0.03 * share)
+    assert layer.usage.mean().item() == pytest.approx(1)
 
 
 def test_a_dead_codebook_comes_to_life():
@@ -206,10 +208,10 @@ def test_a_dead_codebook_comes_to_life():
 # The whole
 
 
-@pytest.mark.parametrize("entries", [0, 6])
-def test_the_loss_by_hand(entries):
-    net, x = small(channels=2, entries=entries, weight=0.3).eval(), rand(4, 2, 8, 8)
-    eps = None if entries else rand(4, 3, 2, 2, seed=6)
+@pytest.mark.parametrize("codebook_size", [0, 6])
+def test_the_loss_by_hand(codebook_size):
+    net, x = small(channels=2, codebook_size=codebook_size, weight=0.3).eval(), rand(4, 2, 8, 8)
+    eps = None if codebook_size else rand(4, 3, 2, 2, seed=6)
     z, cost = net.encode(x, eps)
     z, cost = z.detach(), cost.detach()
     x_hat = net.decode(z).detach()
@@ -217,18 +219,18 @@ def test_the_loss_by_hand(entries):
     assert autoencoder_loss(net, x, eps).tolist() == pytest.approx(by_hand, rel=1e-5)
 
 
-@pytest.mark.parametrize("entries", [0, 6])
-def test_every_weight_learns(entries):
-    net = small(entries=entries)
+@pytest.mark.parametrize("codebook_size", [0, 6])
+def test_every_weight_learns(codebook_size):
+    net = small(codebook_size=codebook_size)
     for p in net.parameters():  # blocks start at zero and hand nothing back: from anywhere else they do
         p.data += 0.1 * rand(*p.shape, seed=p.numel())
-    autoencoder_loss(net, rand(8, 1, 16, 16), None if entries else rand(8, 3, 4, 4, seed=6)).mean().backward()
+    autoencoder_loss(net, rand(8, 1, 16, 16), None if codebook_size else rand(8, 3, 4, 4, seed=6)).mean().backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in net.parameters())
 
 
-@pytest.mark.parametrize("entries", [0, 6])
-def test_state_dict_round_trip(entries):
-    net, x = small(entries=entries).eval(), rand(2, 1, 8, 8)
+@pytest.mark.parametrize("codebook_size", [0, 6])
+def test_state_dict_round_trip(codebook_size):
+    net, x = small(codebook_size=codebook_size).eval(), rand(2, 1, 8, 8)
     torch.manual_seed(1)
     other = Autoencoder(net.config).eval()
     assert not torch.equal(other(x)[0], net(x)[0])
@@ -246,11 +248,11 @@ def test_reconstruction_draws_noise_only_for_codes_that_cost_something():
         assert losses[0] == pytest.approx(autoencoder_loss(net, x, eps).mean().item())
 
 
-@pytest.mark.parametrize("entries", [0, 32])
-def test_sixty_steps_halve_the_loss_on_digits(entries):
+@pytest.mark.parametrize("codebook_size", [0, 32])
+def test_sixty_steps_halve_the_loss_on_digits(codebook_size):
     digits = load("digits")
     data = TensorDataset(digits.tensor(), digits.y)
-    net = small(width=16, halvings=1, entries=entries)
+    net = small(width=16, num_downsamples=1, codebook_size=codebook_size)
     training = Training(net, TrainConfig(batch_size=32, lr=1e-2, warmup=10, precision="fp32"), reconstruction)
     losses = [p.loss for p in train(training, data, steps=60)]
     assert sum(losses[-10:]) / 10 < losses[0] / 2

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from minidiff.checkpoint import CheckpointError, build, describe, load, load_denoiser, save, save_denoiser
+from minidiff.app.checkpoint import CheckpointError, build, describe, load, load_denoiser, save, save_denoiser
 from minidiff.denoiser import Denoiser
 from minidiff.nets.mlp import MLP, MLPConfig
 from minidiff.nets.unet import UNet, UNetConfig
@@ -38,7 +38,7 @@ def the_error(path):
 
 def test_what_is_saved_comes_back(good):
     tensors, meta = load(good)
-    assert meta == {"step": 7} and tensors.keys() == TENSORS.keys()
+    assert meta == {"step": 7, "kind": "tensors"} and tensors.keys() == TENSORS.keys()
     for name, tensor in TENSORS.items():
         assert tensors[name].dtype == tensor.dtype and torch.equal(tensors[name], tensor)
     assert list(good.parent.iterdir()) == [good]  # no part left behind
@@ -68,10 +68,10 @@ def test_foreign(tmp_path):
 
 
 def test_a_newer_format(good, monkeypatch):
-    monkeypatch.setattr("minidiff.checkpoint.VERSION", 2)
+    monkeypatch.setattr("minidiff.app.checkpoint.VERSION", 3)
     save(good, TENSORS, {})
     monkeypatch.undo()
-    assert "expected checkpoint format 1, got 2; update minidiff" in the_error(good)
+    assert "expected checkpoint format 2 or older, got 3; update minidiff" in the_error(good)
 
 
 @pytest.mark.parametrize("place", [-1, -20])
@@ -176,5 +176,5 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
 
 
 def test_unknown_kinds_are_refused():
-    with pytest.raises(CheckpointError, match="expected a net among UNet, MLP"):
+    with pytest.raises(CheckpointError, match="expected a net among MLP, UNet"):
         build({**describe(DENOISERS[0]), "net": "os.system"})

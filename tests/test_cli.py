@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,12 +13,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
-from minidiff.checkpoint import load
-from minidiff.cli import main
-from minidiff.doctor import data
-from minidiff.generate import best_device, every_label, generate
-from minidiff.models import load_trained
+from minidiff.app.checkpoint import load, save, save_denoiser
+from minidiff.app.generate import cycle_labels, generate
+from minidiff.app.models import load_trained
+from minidiff.cli import command_to_resume, main, parser
+from minidiff.course.doctor import data
+from minidiff.data import shipped
+from minidiff.guidance import cfg
+from minidiff.samplers import dpmpp_2m, final, times
+from minidiff.training import best_device
 
 
 def train(out, *more, data="digits"):
@@ -71,8 +78,172 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     step = load(tmp_path / "run" / "checkpoint.safetensors")[1]["step"]
     assert step > 0 and f"stopped and saved at step {step}" in errors and "Traceback" not in errors
     advice = errors.strip().splitlines()[-1]
-    assert advice == f"python -m minidiff train --data digits --seconds 300 --out {tmp_path / 'run'} --resume"
+    assert advice == f"python -m minidiff train --data digits --seconds 300.0 --out {tmp_path / 'run'} --resume"
     assert train(tmp_path / "run", "--steps", str(step + 2), "--resume") == 0
+
+
+def test_the_advice_after_ctrl_c_can_be_pasted():
+    """Blanks are quoted, no digit of a budget is lost, and what chooses the data is there."""
+    given = ["train", "--data", "my pictures", "--out", "runs/two words", "--seconds", "0.1234567891", "--latent"]
+    given += ["--size", "48x64", "--channels", "1", "--steps", "7", "--plugin", "mine", "--device", "cpu"]
+    words = shlex.split(command_to_resume(parser().parse_args(given)))
+    assert words[:3] == ["python", "-m", "minidiff"] and "--resume" in words
+    again, before = vars(parser().parse_args(words[3:])), vars(parser().parse_args(given))
+    assert {key for key in again if again[key] != before[key]} == {"resume"}
+
+
+@pytest.mark.parametrize(
+    "flag, value, where, kept",
+    [
+        ("--seed", "7", "config", {"seed": 7}),
+        ("--lr", "0.01", "config", {"lr": 0.01}),
+        ("--precision", "bf16", "config", {"precision": "bf16"}),
+        ("--batch-size", "5", "config", {"batch_size": 5}),
+        ("--cooldown", "0.25", "config", {"cooldown": 0.25, "shift_warmup": 0.0}),
+        ("--shift-warmup", "0.75", "config", {"shift_warmup": 0.75, "cooldown": 0.0}),
+        ("--prediction", "edm", "config", {"weighting": "edm"}),
+        ("--prediction", "eps", "denoiser", {"prediction": "eps"}),
+        ("--schedule", "Flow", "denoiser", {"schedule": "Flow"}),
+    ],
+)
+def test_flags_of_train_act(tmp_path, flag, value, where, kept):
+    assert train(tmp_path / "run", "--steps", "1", flag, value) == 0
+    found = load(tmp_path / "run/checkpoint.safetensors")[1][where]
+    assert {key: found[key] for key in kept} == kept
+    assert train(tmp_path / "run", "--steps", "2", "--resume") == 0  # a flag that is not given is the run's own
+    again = load(tmp_path / "run/checkpoint.safetensors")[1][where]
+    assert again == found
+
+
+def test_size_and_channels_of_a_folder(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for i in range(7):
+        Image.new("RGB", (40, 50), (30 * i, 0, 90)).save(tmp_path / f"pictures/{i}.png")
+    more = ["--size", "16x24", "--channels", "1"]
+    assert train(tmp_path / "run", "--steps", "1", *more, data=str(tmp_path / "pictures")) == 0
+    assert load(tmp_path / "run/checkpoint.safetensors")[1]["size"] == [1, 16, 24]
+    assert main(["evaluate", str(tmp_path / "run"), "--n", "20", "--steps", "1"]) == 1  # one real picture is too few
+
+
+def test_changed_flags_at_resume_are_refused(run, capsys):
+    for flag, value, both in ("--lr", "0.5", "0.003.*0.5"), ("--seed", "9", "0.*9"), ("--batch-size", "8", "64.*8"):
+        assert train(run, "--steps", "8", "--resume", flag, value) == 1
+        error = capsys.readouterr().err
+        assert re.search(f"expected {flag} {both}", error) and error.count("\n") == 1
+
+
+def draw(run, out, *more):
+    assert main(["sample", str(run), "--n", "6", "--out", str(out), *more]) == 0
+    return np.load(out)["x"]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--sampler", "ddpm"], ["--steps", "4"], ["--guidance", "0.3"], ["--shift", "3"], ["--seed", "5"]],
+    ids=lambda flags: flags[0],
+)
+def test_flags_of_sample_act(run, tmp_path, flags):
+    usual, other = draw(run, tmp_path / "a.npz"), draw(run, tmp_path / "b.npz", *flags)
+    assert np.abs(usual - other).mean() > 1e-4
+    assert np.array_equal(other, draw(run, tmp_path / "c.npz", *flags, "--device", "cpu"))
+
+
+def test_sample_says_how_it_sampled(run, tmp_path, capsys):
+    draw(run, tmp_path / "a.npz")
+    assert "dpmpp_2m, 25 steps, guidance 2, shift 1" in capsys.readouterr().out
+    draw(run, tmp_path / "a.npz", "--sampler", "heun", "--steps", "3", "--shift", "2")
+    assert "heun, 3 steps, guidance 2, shift 2" in capsys.readouterr().out
+
+
+def test_the_sampling_of_a_checkpoint_is_used(run, tmp_path, capsys):
+    tensors, metadata = load(run / "checkpoint.safetensors")
+    how = {"sampler": "euler", "steps": 3, "guidance": 1.25, "shift": 2.0}
+    save(tmp_path / "own.safetensors", tensors, {**metadata, "sampling": how})
+    mine = draw(tmp_path / "own.safetensors", tmp_path / "a.npz")
+    assert "euler, 3 steps, guidance 1.25, shift 2" in capsys.readouterr().out
+    flags = ["--sampler", "euler", "--steps", "3", "--guidance", "1.25", "--shift", "2"]
+    assert np.array_equal(mine, draw(run, tmp_path / "b.npz", *flags))
+
+
+@pytest.mark.parametrize("guidance", ["nan", "inf", "-inf", "1e30"])
+def test_a_guidance_that_is_no_guidance(run, tmp_path, capsys, guidance):
+    assert main(["sample", str(run), f"--guidance={guidance}", "--out", str(tmp_path / "a.png")]) == 1
+    assert "expected a finite guidance, got" in capsys.readouterr().err and not (tmp_path / "a.png").exists()
+
+
+def test_a_device_that_is_not_there(run, tmp_path, capsys):
+    for name in "cuda:99", "tpu", "meta":
+        assert main(["sample", str(run), "--device", name, "--out", str(tmp_path / "a.png")]) == 1
+        error = capsys.readouterr().err
+        assert f"got {name!r}" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sample", "r", "--n", "1000000000"],
+        ["sample", "r", "--n", "100000000000000000000000"],
+        ["sample", "r", "--steps", "1000000000000"],
+        ["sample", "r", "--seed", "99999999999999999999999"],
+        ["train", "--data", "digits", "--out", "x", "--size", "0.5"],
+        ["train", "--data", "digits", "--out", "x", "--cooldown", "nan"],
+        ["train", "--data", "digits", "--out", "x", "--seconds", "inf"],
+    ],
+)
+def test_numbers_beyond_reason_are_refused(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+def test_a_seed_beyond_64_bits(tmp_path, capsys):
+    assert train(tmp_path / "run", "--steps", "1", "--seed", str(2**70)) == 1
+    assert "expected seed as a whole number" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_evaluate_never_writes_beside_a_shipped_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(shipped("emoji.safetensors").parent.rglob("*"))
+    assert main(["evaluate", str(shipped("emoji.safetensors")), "--n", "20", "--steps", "2", "--seed", "3"]) == 0
+    scores = json.loads((tmp_path / "emoji-evaluation.json").read_text())
+    assert (scores["steps"], scores["seed"], scores["sampler"]) == (2, 3, "dpmpp_2m")
+    assert sorted(shipped("emoji.safetensors").parent.rglob("*")) == before
+    assert (
+        main(["evaluate", str(shipped("emoji.safetensors")), "--n", "20", "--steps", "2", "--out", "deep/e.json"]) == 0
+    )
+    other = json.loads((tmp_path / "deep/e.json").read_text())
+    assert other["seed"] == 0 and other["generated"]["frechet"] != scores["generated"]["frechet"]  # the seed acts
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.npz"])
+def test_a_picture_is_replaced_whole_or_not_at_all(run, tmp_path, monkeypatch, capsys, name):
+    target = tmp_path / "elsewhere"
+    target.write_bytes(b"older")
+    (tmp_path / name).symlink_to(target)  # replaced, not written through
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert main(["sample", str(run), "--n", "2", "--steps", "1", "--out", str(tmp_path / name)]) == 1
+    assert str(tmp_path / name) in capsys.readouterr().err and (tmp_path / name).read_bytes() == b"older"
+    monkeypatch.undo()
+    assert main(["sample", str(run), "--n", "2", "--steps", "1", "--out", str(tmp_path / name)]) == 0
+    assert not (tmp_path / name).is_symlink() and target.read_bytes() == b"older"
+    assert {path.name for path in tmp_path.iterdir()} == {name, "elsewhere"}
+
+
+def test_files_are_named_for_what_they_are(run, tmp_path, capsys):
+    save_file({"unet.conv_in.weight": torch.zeros(2)}, tmp_path / "foreign.safetensors")
+    save_denoiser(tmp_path / "mine.safetensors", load_trained(run)[0].denoiser, {})
+    for path, complaint in (
+        (shipped("classifier-fashion.safetensors"), "a classifier, expected a run or a denoiser to sample from"),
+        (tmp_path / "foreign.safetensors", "not of minidiff (tensors such as unet.conv_in.weight)"),
+        (tmp_path / "mine.safetensors", "a denoiser without classes, size"),
+    ):
+        assert main(["sample", str(path), "--out", str(tmp_path / "a.png")]) == 1
+        error = capsys.readouterr().err
+        assert complaint in error and error.count("\n") == 1, error
 
 
 def test_samples_as_numbers(run, tmp_path):
@@ -102,12 +273,9 @@ def test_samples_as_a_picture(run, tmp_path):
 
 def test_the_batches_of_generate_leave_no_trace(run):
     """105 pictures are drawn in two batches; the first five of the second are what they would be alone."""
-    denoiser, labels = load_trained(run)[0].denoiser, every_label(105, 10)
-    together = generate(denoiser, labels, (1, 8, 8), steps=2)
+    denoiser, labels = load_trained(run)[0].denoiser, cycle_labels(105, 10)
+    together = generate(denoiser, labels, (1, 8, 8), ts=times(2), guidance=1.5)
     noise = torch.randn((105, 1, 8, 8), generator=torch.Generator().manual_seed(0))
-    from minidiff.guidance import cfg
-    from minidiff.samplers import dpmpp_2m, final, times
-
     alone = final(dpmpp_2m(cfg(denoiser, labels[100:], 10, 1.5), noise[100:], times(2), denoiser.schedule)).clamp(-1, 1)
     torch.testing.assert_close(together[100:], alone, rtol=1e-4, atol=1e-4)
 
@@ -194,7 +362,7 @@ def test_doctor_names_what_is_broken(capsys, monkeypatch):
         raise ValueError(f"{filename} was altered; run: git checkout -- data")
 
     monkeypatch.setattr("minidiff.data.shipped", broken)
-    monkeypatch.setattr("minidiff.doctor.CHECKS", (data,))
+    monkeypatch.setattr("minidiff.course.doctor.CHECKS", (data,))
     assert main(["doctor"]) == 1
     failure = capsys.readouterr().out
     assert failure.startswith("FAIL  data: ") and "git checkout -- data" in failure and failure.count("\n") == 1

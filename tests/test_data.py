@@ -1,5 +1,6 @@
-"""Sets of pictures: what they hold, that they are whole, and that the errors help."""
+"""Data sets: what they hold, that they are whole, and that the errors help."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from PIL import Image
 
 from minidiff import data
 from minidiff.data import files, vision
-from minidiff.data.images import SHEETS, Images, held_out, on_white, pack, unpack
+from minidiff.data.images import SHEETS, Images, pack_sheet, split_indices, unpack_sheet
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -28,8 +29,8 @@ COUNTS = {  # name: (training, test, picture, classes)
 def copy(tmp_path, monkeypatch):
     """A checkout's copy of the digits, free to be damaged."""
     shutil.copytree(REPOSITORY / "data" / "digits", tmp_path / "data" / "digits")
-    sums = {name: value for name, value in data.registry().items() if name.startswith("digits/")}
-    (tmp_path / "data" / files.REGISTRY).write_text(json.dumps(sums))
+    sums = {name: value for name, value in data.checksums().items() if name.startswith("digits/")}
+    (tmp_path / "data" / files.CHECKSUMS).write_text(json.dumps(sums))
     monkeypatch.setattr(files, "__file__", str(tmp_path / "minidiff" / "data" / "files.py"))
     return tmp_path / "data"
 
@@ -61,7 +62,7 @@ def test_digits_are_those_of_scikit_learn():
 
     bunch = load_digits()
     for split in "train", "test":
-        found, index = data.load("digits", split), held_out(1797, split).numpy()
+        found, index = data.load("digits", split), split_indices(1797, split).numpy()
         np.testing.assert_array_equal(np.rint(found.x[:, 0].float().numpy() * 16 / 255), bunch.images[index])
         np.testing.assert_array_equal(found.y.numpy(), bunch.target[index])
 
@@ -91,9 +92,9 @@ def test_emoji_have_names_and_look_like_them():
 
 
 def test_training_and_test_pictures_are_apart():
-    everything = torch.cat([held_out(100, "train"), held_out(100, "test")])
+    everything = torch.cat([split_indices(100, "train"), split_indices(100, "test")])
     assert sorted(everything.tolist()) == list(range(100))
-    assert held_out(100, "test").tolist() == list(range(5, 100, 6))
+    assert split_indices(100, "test").tolist() == list(range(5, 100, 6))
     for name in SHEETS:
         train, test = ([x.numpy().tobytes() for x in data.load(name, split).x] for split in ("train", "test"))
         assert len(set(train + test)) == len(train) + len(test)  # and none twice
@@ -131,13 +132,23 @@ def test_images_refuse_what_does_not_fit(change, message):
 @pytest.mark.parametrize("n, channels", [(1, 1), (7, 3), (12, 1)])
 def test_a_sheet_reads_back(n, channels):
     x = np.random.default_rng(0).integers(0, 256, (n, 5, 5, channels), dtype=np.uint8)
-    assert np.array_equal(unpack(pack(x), n, 5).permute(0, 2, 3, 1).numpy(), x)
+    assert np.array_equal(unpack_sheet(pack_sheet(x), n, 5).permute(0, 2, 3, 1).numpy(), x)
+
+
+def test_a_sheet_is_filled_row_by_row():
+    """By hand: five images of 2 x 2, of one value each, on three places by two, the last of them black."""
+    sheet = np.asarray(pack_sheet(np.arange(1, 6, dtype=np.uint8).repeat(4).reshape(5, 2, 2, 1)))
+    assert sheet[::2, ::2].tolist() == [[1, 2, 3], [4, 5, 0]] and sheet.shape == (4, 6)
+    wide = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6))
+    assert unpack_sheet(wide, 4, 2)[:, 0].tolist() == [
+        *([[0, 1], [6, 7]], [[2, 3], [8, 9]], [[4, 5], [10, 11]], [[12, 13], [18, 19]]),
+    ]
 
 
 def test_every_shipped_file_is_whole_small_and_free():
     for name in SHEETS:
-        assert {f"{name}/{file}" for file in ("train.png", "test.png", "labels.json")} <= set(data.registry())
-    for name in data.registry():
+        assert {f"{name}/{file}" for file in ("train.png", "test.png", "labels.json")} <= set(data.checksums())
+    for name in data.checksums():
         data.shipped(name)
     for name in SHEETS:
         assert (data.root() / name / "LICENSE").stat().st_size > 200
@@ -154,6 +165,19 @@ def test_a_flipped_bit_is_found(copy, name):
     with pytest.raises(ValueError, match="altered.*git checkout") as error:
         data.load("digits")
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["train.png", "labels.json", "weights.safetensors"])
+def test_every_kind_of_file_is_checked(copy, name):
+    path = copy / "digits" / name
+    path.write_bytes(b"as it was")
+    sums = json.loads((copy / files.CHECKSUMS).read_text()) | {f"digits/{name}": files.sha256(path)}
+    (copy / files.CHECKSUMS).write_text(json.dumps(sums))
+    assert data.shipped(f"digits/{name}") == path
+    files._verify.cache_clear()  # as in a new process
+    path.write_bytes(b"as it is now")
+    with pytest.raises(ValueError, match="altered"):
+        data.shipped(f"digits/{name}")
 
 
 def test_missing_and_unknown_files_are_named(copy):
@@ -195,7 +219,7 @@ def test_register_enters_and_renews(copy, monkeypatch):
         script().register(path)
         files._verify.cache_clear()  # as in a new process
         assert data.shipped("weights.bin") == path
-    assert len(data.registry()) == 4
+    assert len(data.checksums()) == 4
 
 
 @pytest.mark.parametrize("name", ["cifar", "no/such/folder"])
@@ -205,6 +229,99 @@ def test_unknown_names_list_what_is_known(name):
         data.load(name)
     with pytest.raises(ValueError, match="'train' or 'test', got 'valid'"):
         data.load("digits", "valid")
+
+
+@pytest.mark.parametrize("name", ["", "x" * 9999])
+def test_no_name_and_a_very_long_one_are_refused(name):
+    with pytest.raises(ValueError, match=f"a folder of pictures, got '{name[:100]}'$"):
+        data.load(name)
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """Data sets of one's own are forgotten after the test."""
+    monkeypatch.setattr(data, "_LOADERS", dict(data._LOADERS))
+
+
+def two(split, name="mine"):
+    x = torch.full((2, 1, 4, 6), 255 if split == "test" else 0, dtype=torch.uint8)
+    return Images(name, x, torch.tensor([0, 1]), ("a", "b"))
+
+
+def test_a_data_set_of_ones_own_is_loaded_by_its_name(registered):
+    data.register_data("mine", two)
+    assert data.load("mine").tensor().max() == -1 and data.load("mine", "test").tensor().min() == 1
+    assert data.load("mine", size=(4, 6), channels=1).shape == (1, 4, 6)
+    with pytest.raises(ValueError, match="scenes, mnist, cifar10, fashion-full, mine or a folder.*got 'yours'"):
+        data.load("yours")
+    with pytest.raises(ValueError, match="other than .*mine; got 'mine'"):
+        data.register_data("mine", two)
+    data.register_data("yours", two)
+    with pytest.raises(ValueError, match="loader of 'yours' to name its data set so, got 'mine'"):
+        data.load("yours")
+
+
+@pytest.mark.parametrize("name", ["digits", "scenes", "mnist", ""])
+def test_a_shipped_name_stays_what_it_is(registered, name):
+    with pytest.raises(ValueError, match=f"expected a name other than digits, .*got '{name}'"):
+        data.register_data(name, two)
+
+
+def test_only_scenes_and_folders_come_in_any_size(monkeypatch):
+    monkeypatch.setattr(data, "SCENES", {"train": 3, "test": 2})
+    assert data.load("scenes").shape == (3, 64, 64) and len(data.load("scenes", "test")) == 2
+    for size in 24, (24, 24), [24, 24]:
+        assert data.load("scenes", size=size, channels=3).shape == (3, 24, 24)
+    assert data.load("digits", size=8, channels=1).shape == (1, 8, 8)
+    for name, size, channels, message in [
+        ("scenes", (24, 48), None, "square size of scenes, got 24 x 48"),
+        ("scenes", 24, 1, "24 x 24 pixels and 3 channels; got size 24, channels 1"),
+        ("digits", 16, None, "digits has images of 8 x 8 pixels and 1 channels; got size 16"),
+        ("digits", None, 3, "got size None, channels 3"),
+        ("digits", 0, None, r"1 to 4096 pixels, or two: \(height, width\); got 0"),
+        ("scenes", (24, 24, 24), None, "1 to 4096 pixels"),
+        ("scenes", 10**12, None, "1 to 4096 pixels"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            data.load(name, "train", size, channels)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="of 4 GB at most, got 20000 of 4096 x 4096"):
+        data.load("scenes", size=4096)
+
+
+def test_a_fingerprint_tells_data_sets_apart():
+    x, y = torch.arange(32, dtype=torch.uint8).reshape(2, 1, 4, 4), torch.tensor([0, 1])
+    first = Images("one", x, y, ("a", "b"))
+    assert first.fingerprint == Images("another name", x.clone(), y, ("a", "b")).fingerprint
+    assert first.fingerprint == Images("one", x.mT.contiguous().mT, y, ("a", "b")).fingerprint  # another memory layout
+    assert len(first.fingerprint) == 16 and int(first.fingerprint, 16)
+    altered = x.clone()
+    altered[1, 0, 3, 3] += 1
+    others = [
+        Images("one", altered, y, ("a", "b")),
+        Images("one", x.reshape(2, 1, 2, 8), y, ("a", "b")),
+        Images("one", x.reshape(2, 4, 2, 2), y, ("a", "b")),
+        Images("one", x.flip(0), y, ("a", "b")),
+        Images("one", x, y.flip(0), ("a", "b")),
+        Images("one", x, y, ("a", "c")),
+        Images("one", x, y, ("a", "b", "c")),
+        Images("one", x[:1], y[:1], ("a", "b")),
+        Images("one", x, y, ("a", "b"), ("some", "words")),
+    ]
+    prints = [images.fingerprint for images in [first, *others]]
+    assert len(set(prints)) == len(prints)
+    known = Images("one", torch.zeros(1, 1, 1, 1, dtype=torch.uint8), y[:1], ("a",))
+    plain = b'[["a"], [1, 1, 1], []]' + bytes(8 + 1)  # a run that goes on a year later compares with what it stored
+    assert known.fingerprint == hashlib.sha256(plain).hexdigest()[:16]
+
+
+def test_nothing_draws_from_the_global_generator():
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    digits = data.load("digits")
+    assert digits.fingerprint and digits[torch.arange(3)]
+    data.load_scenes(n=3)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_torchvision_is_not_imported_in_advance():
@@ -242,7 +359,10 @@ def test_downloads_become_images(monkeypatch, tmp_path, name, pictures, shape):
     assert Downloaded.asked == (tmp_path, False, True)
     assert found.shape == shape and found.y.tolist() == [0, 1, 1] and found.classes == ("a", "b")
     assert found.x[0, :, 16, 16].tolist() == ([255] if shape[0] == 1 else [255, 128, 0])
-    assert found.x[0, 0, 0, 0] == (0 if shape[0] == 1 else 255)
+    outline = torch.ones(shape[1:], dtype=torch.bool)
+    outline[2:-2, 2:-2] = False  # padded evenly on all four sides, or not at all
+    assert set(found.x[0, 0, outline].tolist()) == {0 if shape[0] == 1 else 255}
+    assert set(found.x[0, 0, ~outline].tolist()) == {255}
 
 
 @pytest.mark.parametrize("fault", [RuntimeError("Error downloading\nTried"), OSError("no route to host")])
@@ -259,63 +379,35 @@ def test_a_failed_download_says_what_to_do(monkeypatch, tmp_path, fault):
     assert str(tmp_path / "MNIST" / "raw") in str(error.value) and "\n" not in str(error.value)
 
 
+RAW = "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
+IMAGES = b"\0\0\x08\x03" + b"".join(n.to_bytes(4, "big") for n in (2, 28, 28)) + bytes(2 * 28 * 28)
+LABELS = b"\0\0\x08\x01" + (2).to_bytes(4, "big") + b"\1\2"
+NONE = b"\0\0\x08\x03" + b"".join(n.to_bytes(4, "big") for n in (0, 28, 28)), b"\0\0\x08\x01" + bytes(4)
+
+
+@pytest.mark.parametrize(
+    "images, labels",
+    [
+        *((b"", LABELS), (IMAGES, b""), (b"", b""), (b"garbage" * 9, LABELS), (IMAGES, b"\xff" * 30)),
+        *((IMAGES[:400], LABELS), (IMAGES, LABELS[:-1]), (LABELS, IMAGES), NONE),
+    ],
+)
+def test_damaged_downloads_name_their_folder(monkeypatch, tmp_path, images, labels):
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("MINIDIFF_DATA", str(tmp_path))
+    for name, content in zip(RAW, (IMAGES, LABELS) * 2, strict=True):
+        (folder / name).write_bytes(content)
+    assert data.load("mnist").y.tolist() == [1, 2]
+    for name, content in zip(RAW, (images, labels) * 2, strict=True):
+        (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match="mnist: the files in .*are damaged .*remove that folder") as error:
+        data.load("mnist", "test")
+    assert str(folder) in str(error.value) and "\n" not in str(error.value)
+
+
 def test_downloads_go_to_the_named_folder(monkeypatch):
     monkeypatch.setenv("MINIDIFF_DATA", "~/sets")
-    assert vision.cache() == Path.home() / "sets"
+    assert vision.cache_dir() == Path.home() / "sets"
     monkeypatch.delenv("MINIDIFF_DATA")
-    assert vision.cache() == Path.home() / ".cache" / "minidiff"
-
-
-def test_a_folder_becomes_a_set(tmp_path):
-    for k in range(6):
-        wide = np.zeros((20, 60, 3), np.uint8)
-        wide[:, 20:40] = 40 * k, 255, 0  # only the middle third lies in the centred square
-        (tmp_path / "green").mkdir(exist_ok=True)
-        Image.fromarray(wide).save(tmp_path / "green" / f"{k}.png")
-    (tmp_path / "clear").mkdir()
-    Image.new("RGBA", (9, 50), (0, 0, 0, 0)).save(tmp_path / "clear" / "a.webp", lossless=True)
-    Image.new("L", (40, 40), 100).save(tmp_path / "clear" / "b.JPG")
-    (tmp_path / "clear" / "notes.txt").write_text("not a picture")
-    (tmp_path / "clear" / "._b.jpg").write_text("not a picture either")
-    (tmp_path / ".checkpoints").mkdir()
-    (tmp_path / ".checkpoints" / "a.png").write_text("nor this")
-    train, test = data.load(tmp_path), data.load(str(tmp_path), "test")
-    assert train.classes == test.classes == ("clear", "green")
-    assert train.y.tolist() == [0, 0, 1, 1, 1, 1, 1] and test.y.tolist() == [1]
-    assert train.shape == (3, 32, 32) and data.load_folder(tmp_path, size=48).shape == (3, 48, 48)
-    assert (train.x[0] == 255).all() and (train.x[1].int() - 100).abs().max() <= 1
-    assert [x[:, 16, 16].tolist() for x in train.x[2:]] == [[40 * k, 255, 0] for k in (0, 1, 2, 4, 5)]
-    assert (train.x[2:, 1, 2:-2, 2:-2] == 255).all()
-    assert test.x[0, :, 16, 16].tolist() == [120, 255, 0]
-
-
-def test_a_flat_folder_has_one_class(tmp_path):
-    Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png")
-    found = data.load(tmp_path)
-    assert found.classes == (".",) and data.load(found.name).y.tolist() == [0]
-    with pytest.raises(ValueError, match="at least 6.*got 1 for split 'test'"):
-        data.load(tmp_path, "test")
-
-
-def test_a_photograph_stands_upright(tmp_path):
-    image = Image.new("RGB", (40, 40), "black")
-    image.paste("white", (0, 0, 40, 20))
-    exif = Image.Exif()
-    exif[0x0112] = 3  # the camera was upside down
-    image.save(tmp_path / "a.jpg", exif=exif)
-    x = data.load(tmp_path).x[0]
-    assert x[:, :12].max() < 20 and x[:, 20:].min() > 235
-
-
-def test_folder_errors_name_the_file(tmp_path):
-    with pytest.raises(ValueError, match="expected pictures.*got 0 for"):
-        data.load(tmp_path)
-    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
-    with pytest.raises(ValueError, match=r"cannot read .*broken\.png"):
-        data.load(tmp_path)
-
-
-def test_transparent_becomes_white():
-    image = Image.new("RGBA", (2, 1), (255, 0, 0, 255))
-    image.putpixel((1, 0), (0, 0, 0, 0))
-    assert np.asarray(on_white(image)).tolist() == [[[255, 0, 0], [255, 255, 255]]]
+    assert vision.cache_dir() == Path.home() / ".cache" / "minidiff"

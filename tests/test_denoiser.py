@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from test_process import PREDICTIONS
-from test_schedule import every_schedule
 from torch import nn
 
 from minidiff.denoiser import Denoiser
@@ -23,8 +21,6 @@ class Constant(nn.Module):
         return self.answer
 
 
-@every_schedule
-@pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_the_true_target_gives_the_true_image(schedule, prediction):
     x0, eps = torch.randn(2, 3, 1, 4, 4, dtype=torch.float64)
     net = Constant(target(prediction, x0, eps, 0.4, schedule))

@@ -6,8 +6,8 @@ import torch
 from minidiff.data import load
 from minidiff.data.scenes import COLOURS, Item, Scene, caption, load_scenes, render
 from minidiff.denoiser import Denoiser
-from minidiff.evaluate import attributes, held_out_bits, known_captions, wishes
-from minidiff.generate import Model
+from minidiff.app.evaluate import attributes, eval_conditions, held_out_bits, known_captions
+from minidiff.app.generate import Model, Sampling
 from minidiff.nets.text import Vocabulary
 from minidiff.nets.unet import UNet, UNetConfig
 from minidiff.schedule import Cosine
@@ -32,13 +32,13 @@ class Painter:
     """A model that draws what it is told, or something else."""
 
     def __init__(self, change=lambda text: text):
-        self.vocabulary = Vocabulary.of(load_scenes(n=200).captions)
+        self.vocabulary = Vocabulary.from_captions(load_scenes(n=200).captions)
         self.change = change
 
     def prompts(self, texts):
         return self.vocabulary.encode(texts)
 
-    def draw(self, tokens, steps, guidance, seed):
+    def sample(self, tokens, sampling, seed):
         return torch.stack([render(staged(self.change(text))) for text in self.vocabulary.decode(tokens)])
 
 
@@ -52,16 +52,16 @@ def only_easy_scenes(monkeypatch):
     easy = [s for s in load_scenes(n=300).scenes if len(s.items) < 3]
     hard = [s for s in load_scenes("test", 300).scenes if len(s.items) < 3]
     fresh = iter(easy * 10)
-    monkeypatch.setattr("minidiff.evaluate.sample_scene", lambda generator: next(fresh))
+    monkeypatch.setattr("minidiff.app.evaluate.sample_scene", lambda generator: next(fresh))
 
     class Some:
         scenes = hard[:40]
 
-    monkeypatch.setattr("minidiff.evaluate.load_scenes", lambda split, n: Some)
+    monkeypatch.setattr("minidiff.app.evaluate.load_scenes", lambda split, n: Some)
 
 
 def test_a_painter_that_obeys_is_always_right():
-    for marks in attributes(Painter(), 40, 1, 1.0).values():
+    for marks in attributes(Painter(), 40).values():
         assert set(marks.values()) == {1.0}
 
 
@@ -69,26 +69,26 @@ def test_a_painter_with_one_colour_loses_colours_and_pairs_but_not_shapes():
     def red(text):
         return " ".join("red" if word in COLOURS else word for word in text.split())
 
-    marks = attributes(Painter(red), 40, 1, 1.0)["seen"]
+    marks = attributes(Painter(red), 40)["seen"]
     assert marks["shape"] > 0.9 > 0.6 > marks["colour"] >= marks["pair"] and marks["all"] < 0.3
 
 
 def test_a_painter_that_turns_relations_round_loses_relations_only():
     turned = {"left": "right", "right": "left", "above": "below", "below": "above"}
-    marks = attributes(Painter(lambda text: " ".join(turned.get(w, w) for w in text.split())), 40, 1, 1.0)["held_out"]
+    marks = attributes(Painter(lambda text: " ".join(turned.get(w, w) for w in text.split())), 40)["held_out"]
     assert marks["relation"] == 0 and marks["pair"] == marks["size"] == marks["number"] == 1.0
 
 
-def test_wishes_are_labels_or_captions_with_known_words():
+def test_conditions_are_labels_or_captions_with_known_words():
     net = UNet(UNetConfig(width=16))
     labels = Model(Denoiser(net, Cosine()), tuple("abc"), (1, 8, 8))
-    assert wishes(labels, "digits", 5).tolist() == [0, 1, 2, 0, 1]
+    assert eval_conditions(labels, "digits", 5).tolist() == [0, 1, 2, 0, 1]
     emoji = load("emoji", "test")
-    vocabulary = Vocabulary.of(load("emoji").captions)
+    vocabulary = Vocabulary.from_captions(load("emoji").captions)
     model = Model(Denoiser(net, Cosine()), (), (3, 32, 32), None, vocabulary)
     known = known_captions(model, emoji)
     assert 20 < len(known) < len(emoji) and set(known) < set(emoji.captions)
-    assert wishes(model, "emoji", 3).shape == (3, vocabulary.length)
+    assert eval_conditions(model, "emoji", 3).shape == (3, vocabulary.length)
 
 
 def test_bits_of_a_denoiser_that_says_black_are_worse_than_bits_of_one_that_knows():

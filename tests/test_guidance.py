@@ -4,13 +4,13 @@ from functools import partial
 
 import pytest
 import torch
-from test_oracle import f64
 
 from minidiff.guidance import cfg, classifier_guidance, drop_labels
 from minidiff.oracle import Mixture
 from minidiff.samplers import ddim, final, times
 from minidiff.schedule import Cosine, LinearBeta
 
+f64 = {"dtype": torch.float64}
 CLASSES = [
     Mixture(torch.ones(1, **f64), torch.tensor([[m, 0.0]], **f64), torch.tensor([0.5], **f64)) for m in (-1.0, 1.0)
 ]

@@ -3,19 +3,19 @@
 import pytest
 import torch
 
-from minidiff import checkpoint
-from minidiff.checkpoint import CheckpointError
+from minidiff.app import checkpoint
+from minidiff.app.checkpoint import CheckpointError
 from minidiff.cli import main
 from minidiff.data import load
 from minidiff.denoiser import Denoiser
-from minidiff.generate import Model, generate
-from minidiff.latent import Codes, Latent, fit_scale
-from minidiff.models import Task, load_trained, new_autoencoder, new_denoiser
+from minidiff.app.generate import Model, generate
+from minidiff.latent import LatentDataset, LatentCodec, fit_scale
+from minidiff.app.models import Task, load_trained, new_autoencoder, new_denoiser
 from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.nets.unet import UNet, UNetConfig
-from minidiff.runs import Run
+from minidiff.app.runs import Run
 from minidiff.schedule import Cosine
-from minidiff.train import TrainConfig, Training, train
+from minidiff.training import TrainConfig, Training, train
 
 CPU, RECIPE, LATENT = torch.device("cpu"), TrainConfig(precision="fp32", batch_size=16), Task(latent=True)
 X = torch.rand(300, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -37,7 +37,7 @@ def shaken(net: torch.nn.Module) -> torch.nn.Module:
 
 def test_the_scale_multiplies_codes_and_divides_before_the_decoder():
     ae = tiny()
-    plain, scaled = Latent(ae), Latent(ae, 5.0)
+    plain, scaled = LatentCodec(ae), LatentCodec(ae, 5.0)
     z = ae.encode(X).z.detach()
     torch.testing.assert_close(plain.encode(X), z)
     torch.testing.assert_close(scaled.encode(X), 5 * z)  # the mean, without noise, in parts of 250
@@ -48,11 +48,11 @@ def test_the_scale_multiplies_codes_and_divides_before_the_decoder():
 
 @pytest.mark.parametrize("config, size, shape", [
     ({}, (1, 32, 32), (2, 8, 8)),
-    ({"halvings": 3, "channels": 3}, (3, 64, 32), (2, 8, 4)),
-    ({"halvings": 1, "entries": 4}, (1, 8, 8), (2, 4, 4)),
+    ({"num_downsamples": 3, "channels": 3}, (3, 64, 32), (2, 8, 4)),
+    ({"num_downsamples": 1, "entries": 4}, (1, 8, 8), (2, 4, 4)),
 ])  # fmt: skip
 def test_shape_is_that_of_a_code(config, size, shape):
-    latent = Latent(tiny(**config))
+    latent = LatentCodec(tiny(**config))
     assert latent.shape(size) == shape == latent.encode(torch.zeros(1, *size)).shape[1:]
 
 
@@ -60,7 +60,7 @@ def test_fit_scale_gives_unit_variance_about_the_mean():
     ae = tiny()
     with torch.no_grad():
         ae.encoder[-1].bias += 3  # codes far from zero: variance is about the mean
-    z = Latent(ae, fit_scale(ae, X)).encode(X)
+    z = LatentCodec(ae, fit_scale(ae, X)).encode(X)
     assert z.std().item() == pytest.approx(1, abs=1e-4) and z.mean().abs() > 1
 
 
@@ -75,7 +75,7 @@ def test_codes_that_do_not_vary_are_refused(value):
 
 
 def test_codes_are_pairs_and_may_leave_the_range_of_pictures():
-    codes = Codes(torch.randn(40, 2, 4, 4) * 3, torch.arange(40) % 10)
+    codes = LatentDataset(torch.randn(40, 2, 4, 4) * 3, torch.arange(40) % 10)
     z, cond = codes[torch.tensor([3, 17])]
     assert len(codes) == 40 and torch.equal(z, codes.z[[3, 17]]) and cond.tolist() == [3, 7]
     denoiser = Denoiser(UNet(UNetConfig(channels=2, width=8, multipliers=(1, 2), patch=1)), Cosine())
@@ -84,9 +84,9 @@ def test_codes_are_pairs_and_may_leave_the_range_of_pictures():
 
 @pytest.mark.parametrize("scale", [1.0, 4.0])
 def test_drawing_is_decoding_what_generate_makes_of_codes(scale):
-    ae = shaken(tiny(halvings=1))
+    ae = shaken(tiny(num_downsamples=1))
     denoiser = Denoiser(shaken(UNet(UNetConfig(channels=2, width=8, multipliers=(1, 2), patch=1))), Cosine())
-    model, labels = Model(denoiser, tuple("0123456789"), (1, 8, 8), Latent(ae, scale)), torch.arange(105) % 10
+    model, labels = Model(denoiser, tuple("0123456789"), (1, 8, 8), LatentCodec(ae, scale)), torch.arange(105) % 10
     drawn = model.draw(labels, steps=3, guidance=1.5, seed=4)
     noise = torch.randn(105, 2, 4, 4, generator=torch.Generator().manual_seed(4))  # two parts of 100 and 5
     from minidiff.guidance import cfg
@@ -99,14 +99,14 @@ def test_drawing_is_decoding_what_generate_makes_of_codes(scale):
 
 
 def test_moving_a_model_keeps_its_codes():
-    model = Model(Denoiser(UNet(UNetConfig(channels=2, width=8, patch=1)), Cosine()), (), (1, 8, 8), Latent(tiny(), 3))
+    model = Model(Denoiser(UNet(UNetConfig(channels=2, width=8, patch=1)), Cosine()), (), (1, 8, 8), LatentCodec(tiny(), 3))
     assert model.to(CPU).latent.scale == 3
 
 
 @pytest.mark.parametrize("name, code", [("digits", (2, 4, 4)), ("fashion", (4, 8, 8)), ("emoji", (4, 8, 8))])
 def test_the_networks_of_a_run_fit_its_pictures(name, code):
     images = load(name, "test")
-    latent = Latent(new_autoencoder(images).eval())
+    latent = LatentCodec(new_autoencoder(images).eval())
     about = {"size": list(images.shape), "classes": list(images.classes), "vocabulary": None}
     denoiser = new_denoiser(about, latent)
     z = latent.encode(images.tensor(slice(0, 2)))
@@ -175,7 +175,7 @@ def test_ctrl_c_between_the_stages_leaves_the_first_to_be_finished(whole, digits
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("minidiff.runs.new_denoiser", pressed)
+        patch.setattr("minidiff.app.runs.new_denoiser", pressed)
         list(run.train(digits, steps=12))
     again = Run.resume(tmp_path / "between", digits, CPU, LATENT)
     assert again.step == 2 and again.latent is None

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from minidiff import checkpoint, metrics
+from minidiff.app import checkpoint, metrics
 from minidiff.nets.classifier import Block, Classifier, ClassifierConfig
 
 NAN = float("nan")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from minidiff.muon import Muon, hidden_weights, orthogonalize
+from minidiff.training.muon import Muon, hidden_weights, orthogonalize
 
 
 @pytest.mark.parametrize("shape", [(24, 48), (48, 24), (32, 32), (16, 144)])
@@ -68,7 +68,7 @@ def test_a_network_too_narrow_for_muon_is_trained_by_adamw():
     from minidiff.denoiser import Denoiser
     from minidiff.nets.mlp import MLP, MLPConfig
     from minidiff.schedule import Cosine
-    from minidiff.train import Training
+    from minidiff.training import Training
 
     training = Training(Denoiser(MLP(MLPConfig(width=8)), Cosine()))
     assert [type(optimizer).__name__ for optimizer in training.optimizers] == ["AdamW"]

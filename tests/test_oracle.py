@@ -2,21 +2,12 @@
 
 import pytest
 import torch
-from test_schedule import every_schedule
 
 from minidiff.oracle import Empirical, Mixture
 from minidiff.process import add_noise, noise_like, transition
 from minidiff.schedule import Cosine, VarianceExploding
 
 f64 = {"dtype": torch.float64}
-THREE = Mixture(
-    torch.tensor([0.2, 0.5, 0.3], **f64),
-    torch.tensor([[-2.0, 0.5], [1.0, 1.0], [0.5, -1.5]], **f64),
-    torch.tensor([0.3, 0.5, 0.2], **f64),
-)
-ONE_AXIS = Mixture(
-    torch.tensor([0.4, 0.6], **f64), torch.tensor([[-1.0], [1.5]], **f64), torch.tensor([0.2, 0.4], **f64)
-)
 
 
 def grid(n=200_001, reach=12.0):
@@ -24,43 +15,40 @@ def grid(n=200_001, reach=12.0):
     return x, x[1] - x[0]
 
 
-@every_schedule
-def test_score_is_the_gradient_of_log_prob(schedule):
+def test_score_is_the_gradient_of_log_prob(schedule, three):
     x = torch.randn(20, 2, dtype=torch.float64, requires_grad=True)
     t = torch.linspace(0.05, 0.95, 20, dtype=torch.float64)
-    (gradient,) = torch.autograd.grad(THREE.log_prob(x, t, schedule).sum(), x)
-    torch.testing.assert_close(THREE.score(x.detach(), t, schedule), gradient, rtol=1e-9, atol=1e-9)
+    (gradient,) = torch.autograd.grad(three.log_prob(x, t, schedule).sum(), x)
+    torch.testing.assert_close(three.score(x.detach(), t, schedule), gradient, rtol=1e-9, atol=1e-9)
 
 
-@every_schedule
-def test_denoise_is_tweedie(schedule):
+def test_denoise_is_tweedie(schedule, three):
     """E[x0 | x_t] = (x_t + sigma^2 score) / alpha: two sums over components that share no line."""
     x, t = torch.randn(20, 2, dtype=torch.float64), torch.linspace(0.05, 0.95, 20, dtype=torch.float64)
     alpha, sigma = (c[:, None] for c in schedule(t))
     torch.testing.assert_close(
-        THREE.denoise(x, t, schedule), (x + sigma**2 * THREE.score(x, t, schedule)) / alpha, rtol=1e-8, atol=1e-8
+        three.denoise(x, t, schedule), (x + sigma**2 * three.score(x, t, schedule)) / alpha, rtol=1e-8, atol=1e-8
     )
 
 
-@every_schedule
-def test_density_and_posterior_mean_by_quadrature(schedule):
+def test_density_and_posterior_mean_by_quadrature(schedule, one_axis):
     """p_t(x) = int p(x0) q(x | x0) dx0, and E[x0 | x] beside it, on a grid over x0."""
     x0, step = grid()
     alpha, sigma = schedule(0.4)
-    prior = ONE_AXIS.log_prob(x0[:, None], 0.0, schedule).exp()
+    prior = one_axis.log_prob(x0[:, None], 0.0, schedule).exp()
     for x in (-1.2, 0.1, 2.0):
         joint = prior * torch.distributions.Normal(alpha * x0, sigma).log_prob(torch.tensor(x, **f64)).exp()
         at = torch.tensor([[x]], **f64)
-        assert ONE_AXIS.log_prob(at, 0.4, schedule).exp().item() == pytest.approx((joint.sum() * step).item(), rel=1e-7)
-        assert ONE_AXIS.denoise(at, 0.4, schedule).item() == pytest.approx(
+        assert one_axis.log_prob(at, 0.4, schedule).exp().item() == pytest.approx((joint.sum() * step).item(), rel=1e-7)
+        assert one_axis.denoise(at, 0.4, schedule).item() == pytest.approx(
             ((joint * x0).sum() / joint.sum()).item(), rel=1e-7
         )
 
 
-def test_density_integrates_to_one():
+def test_density_integrates_to_one(one_axis):
     x, step = grid()
     for t in (0.0, 0.3, 1.0):
-        assert (ONE_AXIS.log_prob(x[:, None], t, Cosine()).exp().sum() * step).item() == pytest.approx(1, abs=1e-9)
+        assert (one_axis.log_prob(x[:, None], t, Cosine()).exp().sum() * step).item() == pytest.approx(1, abs=1e-9)
 
 
 def test_one_gaussian_has_the_textbook_answer():
@@ -72,20 +60,20 @@ def test_one_gaussian_has_the_textbook_answer():
     )
 
 
-def test_reverse_kernel_equals_bayes_on_a_grid():
+def test_reverse_kernel_equals_bayes_on_a_grid(one_axis):
     x_s, step = grid()
     schedule, s, t, x_t = Cosine(), 0.3, 0.8, torch.tensor([0.4], **f64)
     alpha_ts, sigma_ts = transition(s, t, schedule)
-    joint = ONE_AXIS.log_prob(x_s[:, None], s, schedule) - ((x_t - alpha_ts * x_s) / sigma_ts) ** 2 / 2
+    joint = one_axis.log_prob(x_s[:, None], s, schedule) - ((x_t - alpha_ts * x_s) / sigma_ts) ** 2 / 2
     q = joint.softmax(0) / step
-    kernel = ONE_AXIS.reverse(x_t, s, t, schedule)
+    kernel = one_axis.reverse(x_t, s, t, schedule)
     torch.testing.assert_close(kernel.log_prob(x_s[:, None], 0.0, schedule).exp(), q, rtol=1e-6, atol=1e-9)
 
 
-def test_sample_has_the_mixtures_moments():
-    x = THREE.sample(100_000, torch.Generator().manual_seed(0))
-    mean = (THREE.weights[:, None] * THREE.means).sum(0)
-    second = (THREE.weights[:, None] * (THREE.means**2 + THREE.stds[:, None] ** 2)).sum(0)
+def test_sample_has_the_mixtures_moments(three):
+    x = three.sample(100_000, torch.Generator().manual_seed(0))
+    mean = (three.weights[:, None] * three.means).sum(0)
+    second = (three.weights[:, None] * (three.means**2 + three.stds[:, None] ** 2)).sum(0)
     torch.testing.assert_close(x.mean(0), mean, rtol=0, atol=0.02)
     torch.testing.assert_close((x**2).mean(0), second, rtol=0.02, atol=0)
 
@@ -114,7 +102,7 @@ def test_stds_per_axis():
     torch.testing.assert_close(flat.log_prob(x, 0.0, Cosine()), expected)
 
 
-def test_bad_mixtures_and_points_are_refused():
+def test_bad_mixtures_and_points_are_refused(three):
     with pytest.raises(ValueError, match=r"weights >= 0 that sum to 1, got \[0.5, 0.6\]"):
         Mixture(torch.tensor([0.5, 0.6], **f64), torch.zeros(2, 2), torch.ones(2))
     with pytest.raises(ValueError, match=r"expected weights \(K,\), means \(K, D\)"):
@@ -122,7 +110,7 @@ def test_bad_mixtures_and_points_are_refused():
     with pytest.raises(ValueError, match="stds > 0"):
         Mixture(torch.ones(1), torch.zeros(1, 2), torch.zeros(1))
     with pytest.raises(ValueError, match=r"expected points \(B, 2\), got \(5, 3\)"):
-        THREE.score(torch.zeros(5, 3), 0.5, Cosine())
+        three.score(torch.zeros(5, 3), 0.5, Cosine())
 
 
 def test_empirical_is_the_mixture_of_narrow_gaussians():

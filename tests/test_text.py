@@ -9,16 +9,21 @@ import torch
 import torch.nn.functional as F
 
 from minidiff import Cosine, Denoiser
-from minidiff.latent import Codes
+from minidiff.latent import LatentDataset
 from minidiff.nets.layers import CrossAttention
 from minidiff.nets.text import TextConfig, TextEncoder, Vocabulary, split
-from minidiff.nets.unet import PLACES, UNet, UNetConfig, places
-from minidiff.train import TrainConfig, Training, train
+from minidiff.nets.unet import FREQUENCIES, UNet, UNetConfig, position_encoding
+from minidiff.training import TrainConfig, Training, train
 
 CAPTIONS = ("A red circle.", "a small blue square", 'a "red" circle, left of a star!')
-VOCABULARY = Vocabulary.of(CAPTIONS)
+VOCABULARY = Vocabulary.from_captions(CAPTIONS)
 CONFIG = UNetConfig(
-    channels=2, classes=0, width=8, multipliers=(1, 2), patch=1, text=TextConfig(len(VOCABULARY), 7, width=16, layers=1)
+    channels=2,
+    classes=0,
+    width=8,
+    multipliers=(1, 2),
+    patch_size=1,
+    text=TextConfig(len(VOCABULARY), 7, width=16, layers=1),
 )
 
 
@@ -53,7 +58,7 @@ def test_vocabulary_has_every_word_once_in_order_and_the_longest_caption():
     assert VOCABULARY.length == 7 and len(VOCABULARY) == 10
 
 
-def test_tokens_are_numbered_from_one_and_filled_up_with_blanks():
+def test_tokens_are_numbered_from_one_and_padded_with_zeros():
     tokens = VOCABULARY.encode(["a red circle", "", "STAR"])
     assert tokens.dtype == torch.int64
     assert tokens.tolist() == [[1, 6, 3, 0, 0, 0, 0], [0] * 7, [9] + [0] * 6]
@@ -92,13 +97,31 @@ def test_a_large_vocabulary_names_the_closest_words():
 @pytest.mark.parametrize("captions", [(), ("", "?")])
 def test_captions_without_words_are_refused(captions):
     with pytest.raises(ValueError, match="expected captions with words in them, got none"):
-        Vocabulary.of(captions)
+        Vocabulary.from_captions(captions)
+
+
+@pytest.mark.parametrize(
+    "words, length, message",
+    [
+        ((), 7, "expected 1 to 999999 words"),
+        ("red", 7, "expected 1 to 999999 words, got 'red'"),
+        (None, 7, "expected 1 to 999999 words, got None"),
+        (("red", 3), 7, "expected words, got 3 among them"),
+        (("red", ""), 7, "expected words, got '' among them"),
+        (("red", "red"), 7, "expected each word once"),
+        (("red",), 0, "expected length an integer from 1 to 8192, got 0"),
+        (("red",), 7.0, "got 7.0"),
+    ],
+)
+def test_a_vocabulary_that_cannot_be_is_refused(words, length, message):
+    with pytest.raises(ValueError, match=message):
+        Vocabulary(words, length)
 
 
 # the encoder
 
 
-def test_one_vector_a_word_and_blanks_are_appended():
+def test_one_vector_a_word_and_padding_is_appended():
     net, tokens = reader(), torch.tensor([[3, 1, 4]])
     whole = net(F.pad(tokens, (0, 4)))
     assert whole.shape == (1, 7, 16)
@@ -119,7 +142,7 @@ def test_order_matters_at_the_place_and_to_the_others(layers):
     assert torch.allclose(one[2], other[2], atol=1e-5) == (layers == 0)  # the same word and place, others swapped
 
 
-def test_without_places_a_swap_of_words_swaps_their_vectors():
+def test_without_positions_a_swap_of_words_swaps_their_vectors():
     net = reader(layers=2)
     torch.nn.init.zeros_(net.position.weight)
     order = torch.tensor([4, 0, 6, 1, 3, 2, 5])
@@ -136,10 +159,10 @@ def test_a_block_is_torchs_transformer_layer():
         "self_attn.in_proj_bias": block.qkv.bias,
         "self_attn.out_proj.weight": block.out.weight,
         "self_attn.out_proj.bias": block.out.bias,
-        "linear1.weight": block.wide.weight,
-        "linear1.bias": block.wide.bias,
-        "linear2.weight": block.narrow.weight,
-        "linear2.bias": block.narrow.bias,
+        "linear1.weight": block.fc1.weight,
+        "linear1.bias": block.fc1.bias,
+        "linear2.weight": block.fc2.weight,
+        "linear2.bias": block.fc2.bias,
         "norm1.weight": block.norm1.weight,
         "norm1.bias": block.norm1.bias,
         "norm2.weight": block.norm2.weight,
@@ -156,8 +179,6 @@ def test_a_block_is_torchs_transformer_layer():
         (torch.zeros(2, 8, dtype=torch.long), r"\(B, at most 7\), got \(2, 8\)"),
         (torch.zeros(7, dtype=torch.long), r"got \(7,\)"),
         (torch.zeros(2, 7), "of torch.float32"),
-        (torch.full((1, 7), 9), "expected tokens 0..8, got 9..9"),
-        (torch.full((1, 7), -1), "got -1..-1"),
     ],
 )
 def test_tokens_that_cannot_be_are_refused(tokens, message):
@@ -262,8 +283,8 @@ def test_output_has_the_shape_of_the_input_and_depends_on_the_words(unet):
 
 def test_nothing_told_is_the_empty_prompt(unet):
     x, t, _ = asked()
-    empty = torch.full((3, 7), CONFIG.null)
-    assert CONFIG.null == 0 and torch.equal(unet(x, t), unet(x, t, empty))
+    empty = torch.zeros(3, 7, dtype=torch.long)
+    assert torch.equal(unet(x, t), unet(x, t, empty))
     assert torch.equal(unet(x, t, empty[:, :2]), unet(x, t, empty))
 
 
@@ -272,27 +293,27 @@ def test_gradient_reaches_every_parameter_and_every_word(unet):
     tokens = torch.arange(len(VOCABULARY)).repeat(3)[:21].view(3, 7)
     (unet(x, t, tokens) ** 3).sum().backward()
     assert [name for name, p in unet.named_parameters() if p.grad is None or not p.grad.any()] == []
-    assert unet.embed.words.token.weight.grad.any(1).all()
+    assert unet.embed.text_encoder.token.weight.grad.any(1).all()
 
 
-def test_places_are_waves_across_and_down():
+def test_positions_are_waves_across_and_down():
     """Oracle: (eq. 12.6) one number at a time."""
-    waves = places(3, 5)
+    waves = position_encoding(3, 5)
     assert waves.shape == (16, 3, 5)
     for i in range(3):
         for j in range(5):
-            angles = [math.pi * nu * xi for xi in ((j + 0.5) / 5, (i + 0.5) / 3) for nu in PLACES]
+            angles = [math.pi * nu * xi for xi in ((j + 0.5) / 5, (i + 0.5) / 3) for nu in FREQUENCIES]
             expected = [math.cos(a) for a in angles] + [math.sin(a) for a in angles]
             assert torch.allclose(waves[:, i, j], torch.tensor(expected), atol=1e-5)
 
 
-def test_no_two_places_are_told_alike():
-    alike = torch.pdist(places(8, 8).flatten(1).T)
+def test_no_two_positions_are_alike():
+    alike = torch.pdist(position_encoding(8, 8).flatten(1).T)
     assert alike.min() > 0.5
 
 
 def test_a_block_knows_where_it_is(unet):
-    """On a picture that is the same everywhere, only the places and the edges tell pixels apart."""
+    """On a picture that is the same everywhere, only the position encoding and the edges tell pixels apart."""
     block = unet.down[0][0]
     emb, words = unet.embed(torch.ones(1), None)
     flat = block(torch.ones(1, 8, 32, 32), (emb, words))[0]
@@ -312,7 +333,7 @@ def test_it_learns_what_the_words_say():
     training = Training(
         Denoiser(UNet(CONFIG), Cosine()), TrainConfig(precision="fp32", warmup=10, lr=1e-2, label_dropout=0.0)
     )
-    losses = [p.loss for p in train(training, Codes(x0, tokens), steps=60)]
+    losses = [p.loss for p in train(training, LatentDataset(x0, tokens), steps=60)]
     assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
     noise = torch.randn(2, 2, 8, 8, generator=seeded())
     guess = training.model(noise, torch.ones(2), tokens[:2]).mean((1, 2, 3))  # at t = 1 only the words tell

@@ -26,12 +26,12 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 from make_data import register  # noqa: E402
 from train_classifiers import processor  # noqa: E402
 
-from minidiff import Cosine, Denoiser, denoising_loss, weight  # noqa: E402
+from minidiff import Cosine, Denoiser, denoising_loss, times, weight  # noqa: E402
+from minidiff.app.generate import cycle_labels, generate  # noqa: E402
+from minidiff.app.metrics import frechet, label_accuracy, load_classifier  # noqa: E402
 from minidiff.data import Images, load  # noqa: E402
-from minidiff.generate import every_label, generate  # noqa: E402
-from minidiff.metrics import frechet, label_accuracy, load_classifier  # noqa: E402
-from minidiff.nets.unet import Attention, ChannelNorm, ResBlock, UNet, UNetConfig  # noqa: E402
-from minidiff.train import TrainConfig, Training, bar, train  # noqa: E402
+from minidiff.nets.unet import Attention, BlockList, ChannelNorm, ResBlock, UNet, UNetConfig  # noqa: E402
+from minidiff.training import TrainConfig, Training, progress_bar, train  # noqa: E402
 
 OUT = ROOT / "data" / "ablation-unet.json"
 STEPS, SAMPLES, SAMPLING_STEPS = 600, 500, 25
@@ -64,15 +64,6 @@ class PixelByPixel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.layers(x)
-
-
-class Row(nn.ModuleList):
-    """Blocks one after the other, in place of one."""
-
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        for block in self:
-            x = block(x, emb)
-        return x
 
 
 def whole() -> UNet:
@@ -124,7 +115,7 @@ def without_levels() -> UNet:
     """A plain row of blocks at one size, with about as much arithmetic (so with fewer weights), and no attention."""
     net = UNet(UNetConfig(width=32, multipliers=(1,)))
     net.middle[1] = nn.Identity()
-    net.middle[2] = Row(ResBlock(32, 32, 128) for _ in range(3))
+    net.middle[2] = BlockList(ResBlock(32, 32, 128) for _ in range(3))
     return net.to(memory_format=torch.channels_last)
 
 
@@ -164,7 +155,7 @@ def loss_by_time(denoiser: Denoiser, images: Images) -> list[float]:
 def judge(images: Images) -> tuple:
     """(what scores pictures asked for as labels, the score of real pictures): 500 against the other 1,500."""
     classifier = load_classifier(images.name)
-    asked = every_label(SAMPLES, len(images.classes))
+    asked = cycle_labels(SAMPLES, len(images.classes))
     order = torch.argsort(images.y, stable=True).view(len(images.classes), -1)  # (classes, pictures of each)
     peers = order[:, : SAMPLES // len(images.classes)].T.flatten()  # in the order of `asked`
     others = order[:, SAMPLES // len(images.classes) :].flatten()
@@ -188,11 +179,13 @@ def ablate(name: str, seed: int, data: Images, unseen: Images, score) -> dict:
     net = VARIANTS[name]()
     weights, mflop = cost(net)
     training = Training(Denoiser(net, Cosine()), replace(RECIPE, seed=seed))
-    for _ in bar(train(training, data, steps=STEPS)):
+    for _ in progress_bar(train(training, data, steps=STEPS)):
         pass
     denoiser = training.ema.module.eval()
     bins = loss_by_time(denoiser, unseen)
-    draw = partial(generate, denoiser, every_label(SAMPLES, len(unseen.classes)), unseen.shape, SAMPLING_STEPS)
+    draw = partial(
+        generate, denoiser, cycle_labels(SAMPLES, len(unseen.classes)), unseen.shape, ts=times(SAMPLING_STEPS)
+    )
     return {
         "variant": name,
         "seed": seed,

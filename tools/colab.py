@@ -4,7 +4,7 @@ python tools/colab.py            every cell of every student's notebook (a quart
 python tools/colab.py --quick    without the cells tagged "slow", and without what needs them (for make test)
 python tools/colab.py --only 03  one chapter
 
-build/colab gets the versions of tests/colab_versions.json. Only torch is borrowed from this environment: it is larger
+build/colab gets the versions of tests/course/colab_versions.json. Only torch is borrowed from this environment: it is larger
 than all else together. The notebooks run in a folder that holds nothing else, with a stand-in for google.colab.
 """
 
@@ -28,11 +28,11 @@ from slices import without
 PLACE = ROOT / "build/colab"
 PYTHON = PLACE / "bin/python"
 STAMP = PLACE / "made-of"
-PINS = json.loads((ROOT / "tests/colab_versions.json").read_text(encoding="utf-8"))["packages"]
+PINS = json.loads((ROOT / "tests/course/colab_versions.json").read_text(encoding="utf-8"))["packages"]
 BORROWED = ("torch", "torchvision")
 RUNNER = ("nbval", "coverage", "pytest-xdist", "execnet")  # what runs the notebooks; Colab does not have these
 POSSIBLE = os.name == "posix" and (3, 11) <= sys.version_info[:2] <= (3, 13)  # where Colab's versions have wheels
-ON_COLAB = {"PYTHONPATH": str(ROOT / "tests/colab")}
+ON_COLAB = {"PYTHONPATH": str(ROOT / "tests/course/colab")}
 
 
 def lines() -> list[str]:

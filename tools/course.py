@@ -36,7 +36,7 @@ try:
 except ModuleNotFoundError:  # Colab, Kaggle, a bare kernel
     %pip install -q "minidiff @ git+https://github.com/{repository}@{branch}"
 
-from minidiff.hosts import hello
+from minidiff.course.hosts import hello
 
 hello()"""
 SOLUTION = re.compile(r"(?ms)^( *)### BEGIN SOLUTION\n.*?^ *### END SOLUTION")

@@ -12,7 +12,6 @@ import re
 import shutil
 import subprocess
 import sys
-from fnmatch import fnmatch
 from importlib import resources
 
 import nbformat
@@ -22,16 +21,17 @@ COPIES = ROOT / "build/book-source"
 BOOK = ROOT / "build/book"
 GUIDE = ROOT / "docs/INSTRUCTOR.md"
 LINK = re.compile(r"(?<=\]\()([^()#\s:]+)(?=[)#])")
-# The first group that fits a module takes it; in a group, patterns give the order.
+# What a folder of the package is called in the book; "" has the modules at its root, in the order that one reads them.
 GROUPS = {
-    "The mathematics": ["schedule", "process", "oracle", "denoiser", "losses", "samplers", "guidance", "latent"],
-    "Networks": ["nets", "nets.*"],
-    "Data": ["data", "data.*"],
-    "Training and checkpoints": ["objectives", "train", "muon", "checkpoint", "models"],
-    "Evaluation": ["metrics", "evaluate"],
-    "Figures and exercises": ["plot", "widgets", "exercises*"],
-    "Everything else": ["*"],
+    "": "The mathematics",
+    "nets": "Networks",
+    "data": "Data",
+    "training": "Training",
+    "app": "From a network to files and figures of merit",
+    "course": "What the notebooks need",
+    "cli": "The command line",
 }
+FIRST = ["schedule", "process", "oracle", "denoiser", "losses", "samplers", "guidance", "latent"]
 
 
 def documents():
@@ -93,20 +93,26 @@ def toctree(names, caption):
     return "\n".join(["", "```{toctree}", ":hidden:", f":caption: {caption}", "", *names, "```", ""])
 
 
-def question(path):
-    """The first line of a module's docstring: the question it answers."""
+def group(name):
+    """The key in GROUPS of a module: its folder."""
+    first = name.partition(".")[0]
+    return first if first in GROUPS else ""
+
+
+def summary(path):
+    """The first line of a module's docstring: what it is."""
     return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).splitlines()[0]
 
 
 def api():
     """A page per module, and one that groups them: {name: text}."""
-    left, copies = modules(), {}
-    index = "# The package\n\nThe question that each module answers.\n"
-    for group, patterns in GROUPS.items():
-        names = list(dict.fromkeys(name for pattern in patterns for name in left if fnmatch(name, pattern)))
-        rows = [f"| [{name}]({name}.rst) | {question(left.pop(name))} |" for name in names]
+    found, copies = modules(), {}
+    index = "# The package\n\nWhat each module is.\n"
+    for folder, heading in GROUPS.items():
+        names = [name for name in dict.fromkeys([*FIRST, *found]) if group(name) == folder]
+        rows = [f"| [{name}]({name}.rst) | {summary(found[name])} |" for name in names]
         index += "\n".join(
-            ["", f"## {group}", "", "| module | its question |", "|---|---|", *rows, toctree(names, group)]
+            ["", f"## {heading}", "", "| module | what it is |", "|---|---|", *rows, toctree(names, heading)]
         )
         for name in names:
             title = f"minidiff.{name}"

@@ -22,8 +22,8 @@ from PIL import Image
 DATA = Path(__file__).resolve().parents[1] / "data"
 sys.path.insert(0, str(DATA.parent))
 
-from minidiff.data.files import REGISTRY, sha256  # noqa: E402
-from minidiff.data.images import held_out, on_white, pack, unpack  # noqa: E402
+from minidiff.data.files import CHECKSUMS, sha256  # noqa: E402
+from minidiff.data.images import pack_sheet, split_indices, to_8_bit, unpack_sheet  # noqa: E402
 
 FASHION = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot".split(",")
 LEFT_OUT = "Flags", "Component"  # the components are bare swatches of skin and hair
@@ -31,10 +31,10 @@ LEFT_OUT = "Flags", "Component"  # the components are bare swatches of skin and 
 
 def register(path: Path) -> None:
     """Enters or renews the sha256 of a file under data/, which `minidiff.data.shipped` checks."""
-    registry = DATA / REGISTRY
-    sums = json.loads(registry.read_text(encoding="utf-8")) if registry.exists() else {}
+    listing = DATA / CHECKSUMS
+    sums = json.loads(listing.read_text(encoding="utf-8")) if listing.exists() else {}
     sums[path.resolve().relative_to(DATA).as_posix()] = sha256(path)
-    registry.write_text(json.dumps(sums, indent=1, sort_keys=True) + "\n", encoding="utf-8", newline="\n")
+    listing.write_text(json.dumps(sums, indent=1, sort_keys=True) + "\n", encoding="utf-8", newline="\n")
 
 
 def digits() -> None:
@@ -64,7 +64,7 @@ def emoji(archive: Path) -> None:
         png = package.extractfile("package/img/google/sheets-clean/32.png").read()
     entries = [e for e in entries if e["has_img_google"] and e["category"] not in LEFT_OUT]
     entries.sort(key=lambda e: e["sort_order"])
-    pixels = np.asarray(on_white(Image.open(io.BytesIO(png))))
+    pixels = np.asarray(to_8_bit(Image.open(io.BytesIO(png))))
     corners = [(34 * e["sheet_y"] + 1, 34 * e["sheet_x"] + 1) for e in entries]  # a border of one pixel each
     x = np.stack([pixels[i : i + 32, j : j + 32] for i, j in corners])
     classes = list(dict.fromkeys(e["category"] for e in entries))
@@ -82,7 +82,7 @@ def idx(path: Path) -> np.ndarray:
 
 def split_evenly(x, y, captions=()) -> dict:
     """Training and test parts of a set that has no official split."""
-    picks = {split: held_out(len(x), split).numpy() for split in ("train", "test")}
+    picks = {split: split_indices(len(x), split).numpy() for split in ("train", "test")}
     return {split: (x[i], y[i], [captions[k] for k in i] if captions else []) for split, i in picks.items()}
 
 
@@ -93,8 +93,8 @@ def write(name: str, classes: list[str], parts: dict, pad: int = 0) -> None:
     about = {"classes": classes, "size": int(parts["train"][0].shape[1]), "pad": pad}
     for split, (x, y, captions) in parts.items():
         path = folder / f"{split}.png"
-        pack(x).save(path, optimize=True)
-        if not np.array_equal(unpack(Image.open(path), len(x), about["size"]).permute(0, 2, 3, 1).numpy(), x):
+        pack_sheet(x).save(path, optimize=True)
+        if not np.array_equal(unpack_sheet(Image.open(path), len(x), about["size"]).permute(0, 2, 3, 1).numpy(), x):
             raise ValueError(f"{path} does not read back as it was written")
         register(path)
         about[split] = {"labels": "".join(map(str, y)), "captions": captions}

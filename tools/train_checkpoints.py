@@ -21,12 +21,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 from make_data import register  # noqa: E402
 from train_classifiers import processor  # noqa: E402
 
-from minidiff import checkpoint  # noqa: E402
+from minidiff.app import checkpoint  # noqa: E402
+from minidiff.app.models import CHECKPOINT, Task  # noqa: E402
+from minidiff.app.runs import Run  # noqa: E402
 from minidiff.data import load  # noqa: E402
-from minidiff.generate import best_device  # noqa: E402
-from minidiff.models import CHECKPOINT, Task  # noqa: E402
-from minidiff.runs import Run  # noqa: E402
-from minidiff.train import TrainConfig, bar  # noqa: E402
+from minidiff.training import TrainConfig, best_device, progress_bar  # noqa: E402
 
 
 def train(name: str, task: Task, seconds: float, config: TrainConfig) -> None:
@@ -37,11 +36,12 @@ def train(name: str, task: Task, seconds: float, config: TrainConfig) -> None:
         run = Run.resume(folder, images, device, task)
     else:
         run = Run.start(folder, images, config, device, task)
-    for _ in bar(run.train(images, seconds=seconds)):
+    for _ in progress_bar(run.train(images, seconds=seconds)):
         pass
     modules = {"ema": run.training.ema.module}
-    meta = {
-        **run.about,
+    metadata = {
+        **run.metadata,
+        "kind": "denoiser",
         "denoiser": checkpoint.describe(run.training.model),
         "trained_on": f"the {len(images):,} training pictures of {name}",
         "command": "python tools/train_checkpoints.py " + " ".join(sys.argv[1:]),
@@ -51,14 +51,14 @@ def train(name: str, task: Task, seconds: float, config: TrainConfig) -> None:
     }
     if run.latent is not None:
         modules["autoencoder"] = run.latent.autoencoder
-        meta["autoencoder"] = asdict(run.latent.autoencoder.config)
+        metadata["autoencoder"] = asdict(run.latent.autoencoder.config)
     tensors = {
         f"{part}.{key}": value.half() for part, net in modules.items() for key, value in net.state_dict().items()
     }
     path = ROOT / "data" / f"{stem}.safetensors"
-    checkpoint.save(path, tensors, meta)
+    checkpoint.save(path, tensors, metadata)
     register(path)
-    print(f"{path.name}: {meta['steps']} steps in {meta['seconds']} s, {path.stat().st_size / 1e6:.1f} MB")
+    print(f"{path.name}: {metadata['steps']} steps in {metadata['seconds']} s, {path.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":
@@ -68,8 +68,8 @@ if __name__ == "__main__":
     parser.add_argument("--text", action="store_true")
     parser.add_argument("--seconds", type=float, default=180.0)
     parser.add_argument("--cooldown", type=float, default=0.0)
-    parser.add_argument("--head-start", type=float, default=0.0)
+    parser.add_argument("--shift-warmup", type=float, default=0.0)
     parser.add_argument("--lr", type=float, default=TrainConfig().lr)
     arguments = parser.parse_args()
-    recipe = TrainConfig(lr=arguments.lr, cooldown=arguments.cooldown, head_start=arguments.head_start)
+    recipe = TrainConfig(lr=arguments.lr, cooldown=arguments.cooldown, shift_warmup=arguments.shift_warmup)
     train(arguments.name, Task(arguments.latent, arguments.text), arguments.seconds, recipe)

@@ -25,7 +25,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 from make_data import idx, register  # noqa: E402
 
-from minidiff import checkpoint, data  # noqa: E402
+from minidiff import data  # noqa: E402
+from minidiff.app import checkpoint  # noqa: E402
 from minidiff.nets.classifier import Classifier, ClassifierConfig  # noqa: E402
 
 
@@ -136,7 +137,7 @@ def train(name: str, full: Path | None) -> None:
 
     tensors = {key: value.half() for key, value in net.state_dict().items()}
     net.load_state_dict({key: value.float() for key, value in tensors.items()})
-    meta = {
+    metadata = {
         "kind": "classifier",
         "config": asdict(config),
         "classes": list(train_set.classes),
@@ -148,10 +149,10 @@ def train(name: str, full: Path | None) -> None:
         "machine": f"{processor()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}",
     }
     path = ROOT / "data" / f"classifier-{name}.safetensors"
-    checkpoint.save(path, tensors, meta)
+    checkpoint.save(path, tensors, metadata)
     register(path)
     print(
-        f"{path.name}: {meta['test_accuracy']:.2%} of {meta['test_pictures']:,}, {seconds} CPU seconds, "
+        f"{path.name}: {metadata['test_accuracy']:.2%} of {metadata['test_pictures']:,}, {seconds} CPU seconds, "
         f"{path.stat().st_size / 1e6:.2f} MB",
         flush=True,
     )

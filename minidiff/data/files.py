@@ -1,4 +1,4 @@
-"""Where are the shipped files, and is each one whole?
+"""Shipped files: where they lie, and whether each is whole.
 
     sha256(file) == checksums.json[file]
 
@@ -12,31 +12,31 @@ import json
 from functools import cache
 from pathlib import Path
 
-REGISTRY = "checksums.json"
+CHECKSUMS = "checksums.json"
 REMEDY = "reinstall minidiff, or in a checkout run: git checkout -- data"
 
 
 def root() -> Path:
-    """The folder of shipped files: the wheel's own, else the checkout's, else FileNotFoundError."""
+    """Return the folder of shipped files, the wheel's own or the checkout's. FileNotFoundError if there is none."""
     package = Path(__file__).parents[1]
     folders = package / "_data", package.parent / "data"
     for folder in folders:
-        if (folder / REGISTRY).is_file():
+        if (folder / CHECKSUMS).is_file():
             return folder
     raise FileNotFoundError(f"no minidiff data in {folders[0]} nor {folders[1]}; {REMEDY}")
 
 
-def registry() -> dict[str, str]:
-    """The sha256 of each shipped file by its path inside `root()`, such as "fashion/train.png"."""
-    return json.loads((root() / REGISTRY).read_text(encoding="utf-8"))
+def checksums() -> dict[str, str]:
+    """Return the sha256 of each shipped file by its path inside `root()`, such as "fashion/train.png"."""
+    return json.loads((root() / CHECKSUMS).read_text(encoding="utf-8"))
 
 
 def shipped(filename: str) -> Path:
-    """Path of a shipped file, checked against its sha256 once per process.
+    """Return the path of a shipped file, checked against its sha256 once per process.
 
     FileNotFoundError if it is missing, ValueError if it is unknown or altered; each names file and remedy.
     """
-    known = registry()
+    known = checksums()
     if filename not in known:
         raise ValueError(f"expected a shipped file, one of {', '.join(known)}; got {filename!r}")
     path = root() / filename
@@ -48,12 +48,11 @@ def shipped(filename: str) -> Path:
 
 @cache
 def _verify(path: Path, expected: str) -> None:
-    found = sha256(path)
-    if found != expected:
-        wanted, got = expected[:12], found[:12]
-        raise ValueError(f"{path} was altered: expected sha256 {wanted}..., got {got}...; {REMEDY}")
+    actual = sha256(path)
+    if actual != expected:
+        raise ValueError(f"{path} was altered: expected sha256 {expected[:12]}..., got {actual[:12]}...; {REMEDY}")
 
 
 def sha256(path: Path) -> str:
-    """The sha256 of a file as 64 hexadecimal digits."""
+    """Return the sha256 of a file as 64 hexadecimal digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

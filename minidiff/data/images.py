@@ -1,15 +1,18 @@
-"""What is a set of pictures, and how are the shipped ones stored?
+"""Data sets of images in memory, and the sheets in which the shipped ones are stored.
 
     x in [-1, 1]  =  byte / 127.5 - 1
 
-A set is kept as bytes (N, C, H, W) with a label each. On disk it is one lossless sheet per split, its
-pictures in rows from the top left, beside `labels.json`: classes, one digit per label and, where there are
+A data set keeps bytes (N, C, H, W) with a label each. On disk it is one lossless sheet per split, its
+images in rows from the top left, beside `labels.json`: classes, one digit per label and, where there are
 any, captions.
 """
 
+import hashlib
 import json
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,14 +23,39 @@ from torch import Tensor
 from minidiff.data.files import shipped
 
 SHEETS = "digits", "fashion", "emoji"
-EVERY = 6  # where nobody else has split a set, each sixth picture is for testing
+TEST_EVERY = 6  # of a data set without an official split, each sixth image is for testing
+
+
+class ImageSet(Protocol):
+    """What training, evaluation and checkpoints use of a data set; `Images` and `ImageFolder` provide it.
+
+    `captions` (texts) and `scenes` (`minidiff.data.scenes.Scene`) have one entry per image, or none at all.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def y(self) -> Tensor: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+    @property
+    def captions(self) -> tuple[str, ...]: ...
+    @property
+    def scenes(self) -> tuple: ...
+    @property
+    def fingerprint(self) -> str: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: Any, /) -> tuple[Tensor, Tensor]: ...
+    def tensor(self, index: Any = ..., /) -> Tensor: ...
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Pictures x uint8 (N, C, H, W) and labels y int64 (N,) into `classes`; `load(name)` gives them again.
+    """Images x uint8 (N, C, H, W) and labels y int64 (N,) into `classes`; `load(name)` gives them again.
 
-    `captions` (texts) and `scenes` (`minidiff.data.scenes.Scene`) have one entry per picture, or none at all.
+    `captions` (texts) and `scenes` (`minidiff.data.scenes.Scene`) have one entry per image, or none at all.
     """
 
     name: str
@@ -44,50 +72,90 @@ class Images:
         if self.y.dtype != torch.int64 or self.y.shape != (n,):
             raise ValueError(f"expected y int64 ({n},), got {self.y.dtype} {tuple(self.y.shape)}")
         if n and not 0 <= self.y.min() <= self.y.max() < len(self.classes):
-            wanted, found = f"0..{len(self.classes) - 1}", f"{self.y.min()}..{self.y.max()}"
-            raise ValueError(f"expected labels {wanted}, got {found}")
-        for words in self.captions, self.scenes:
-            if len(words) not in (0, n):
-                raise ValueError(f"expected 0 or {n} captions and scenes, got {len(words)}")
+            expected, actual = f"0..{len(self.classes) - 1}", f"{self.y.min()}..{self.y.max()}"
+            raise ValueError(f"expected labels {expected}, got {actual}")
+        for entries in self.captions, self.scenes:
+            if len(entries) not in (0, n):
+                raise ValueError(f"expected 0 or {n} captions and scenes, got {len(entries)}")
 
     def __len__(self) -> int:
         return len(self.x)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of a picture."""
-        return tuple(self.x.shape[1:])
+        """Channels, height and width of an image."""
+        channels, height, width = self.x.shape[1:]
+        return channels, height, width
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change with the classes, the size, the labels, the captions or the images."""
+        return fingerprint(self, [self.x.contiguous().numpy()])
 
     def __getitem__(self, index) -> tuple[Tensor, Tensor]:
-        """(x0, y) at `index`, as `tensor` gives them: what training draws its batches from."""
+        """Return (x0, y) at `index`: images as `tensor` gives them and labels int64 (B,)."""
         return self.tensor(index), self.y[index]
 
     def tensor(self, index=slice(None)) -> Tensor:
-        """Pictures at `index`, a slice or int64 (B,), all by default: float32 (B, C, H, W) in [-1, 1]."""
-        return self.x[index].float() / 127.5 - 1
+        """Return images at `index`, a slice or int64 (B,), all by default: float32 (B, C, H, W) in [-1, 1]."""
+        return to_unit_range(self.x[index])
+
+
+def to_unit_range(x: Tensor) -> Tensor:
+    """Map bytes 0..255 to float32 in [-1, 1]."""
+    return x.float() / 127.5 - 1
+
+
+def fingerprint(data: ImageSet, contents: Iterable) -> str:
+    """Return 16 hexadecimal digits of a sha256 of what describes a data set and of its contents, buffers of bytes."""
+    digest = hashlib.sha256(json.dumps([data.classes, data.shape, data.captions]).encode())
+    digest.update(data.y.numpy().tobytes())
+    for part in contents:
+        digest.update(part)
+    return digest.hexdigest()[:16]
 
 
 def check_split(split: str) -> None:
-    """ValueError unless split is "train" or "test"."""
+    """Raise ValueError unless split is "train" or "test"."""
     if split not in ("train", "test"):
         raise ValueError(f"expected split 'train' or 'test', got {split!r}")
 
 
-def held_out(n: int, split: str) -> Tensor:
-    """Indices (int64) of the training or test pictures of a set of n that has no official split."""
+def check_size(size: int | Sequence[int]) -> tuple[int, int]:
+    """Return (H, W) of a size given as one number, for squares, or as (H, W); ValueError unless each is 1 to 4096."""
+    sides = tuple(size) if isinstance(size, list | tuple) else (size, size)
+    if len(sides) != 2 or not all(isinstance(n, int) and 1 <= n <= 4096 for n in sides):
+        raise ValueError(f"expected a size from 1 to 4096 pixels, or two: (height, width); got {size}")
+    return sides
+
+
+def split_indices(n: int, split: str) -> Tensor:
+    """Return the indices (int64) of the training or test images of a data set of n without an official split."""
     check_split(split)
-    test = torch.arange(n) % EVERY == EVERY - 1
+    test = torch.arange(n) % TEST_EVERY == TEST_EVERY - 1
     return torch.nonzero(test if split == "test" else ~test).squeeze(1)
 
 
-def on_white(image: Image.Image) -> Image.Image:
-    """An RGB copy of any Pillow image; what is transparent becomes white."""
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+def to_8_bit(image: Image.Image, channels: int = 3) -> Image.Image:
+    """Convert an image of any Pillow mode to 8-bit RGB or, for channels=1, greyscale; transparency becomes white.
+
+    16-bit integers are divided by 257, floats in [0, 1] multiplied by 255; other ranges are a ValueError.
+    """
+    if image.mode == "F" or image.mode.startswith("I"):
+        pixels = np.asarray(image)
+        low, high, top = pixels.min(), pixels.max(), 1 if image.mode == "F" else 65535
+        if not 0 <= low <= high <= top:  # also where one is not a number
+            kind = "float" if image.mode == "F" else "integer"
+            raise ValueError(f"expected {kind} pixels from 0 to {top}, got {low:g} to {high:g}")
+        image = Image.fromarray(np.rint(pixels * (255 / top)).astype(np.uint8))
+    if image.mode not in ("1", "L", "RGB", "CMYK") or "transparency" in image.info:  # the others are opaque
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB").convert("L") if channels == 1 else image.convert("RGB")
 
 
-def pack(x: np.ndarray) -> Image.Image:
-    """Pictures uint8 (N, H, W, C) as one sheet, as square as N allows; unfilled places are black."""
+def pack_sheet(x: np.ndarray) -> Image.Image:
+    """Arrange images uint8 (N, H, W, C) in one sheet, as square as N allows; unfilled places are black."""
     n, h, w, c = x.shape
     columns = math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
@@ -96,8 +164,8 @@ def pack(x: np.ndarray) -> Image.Image:
     return Image.fromarray(sheet.squeeze(-1) if c == 1 else sheet)
 
 
-def unpack(sheet: Image.Image, n: int, size: int) -> Tensor:
-    """The first n pictures of a sheet, uint8 (n, C, size, size): the inverse of `pack`."""
+def unpack_sheet(sheet: Image.Image, n: int, size: int) -> Tensor:
+    """Return the first n images of a sheet, uint8 (n, C, size, size): the inverse of `pack_sheet`."""
     x = torch.from_numpy(np.array(sheet))  # (rows size, columns size[, C])
     x = x.unflatten(0, (-1, size)).unflatten(2, (-1, size))  # (rows, size, columns, size[, C])
     x = x.reshape(*x.shape[:4], -1).permute(0, 2, 4, 1, 3)  # (rows, columns, C, size, size)
@@ -105,11 +173,11 @@ def unpack(sheet: Image.Image, n: int, size: int) -> Tensor:
 
 
 def load_sheet(name: str, split: str) -> Images:
-    """A shipped set by name, its pictures padded with black as its `labels.json` says."""
-    about = json.loads(shipped(f"{name}/labels.json").read_text(encoding="utf-8"))
-    part = about[split]
+    """Return a shipped data set, its images padded with black as its `labels.json` says."""
+    metadata = json.loads(shipped(f"{name}/labels.json").read_text(encoding="utf-8"))
+    part = metadata[split]
     with Image.open(shipped(f"{name}/{split}.png")) as sheet:
-        x = unpack(sheet, len(part["labels"]), about["size"])
-    x = F.pad(x, (about["pad"],) * 4)
+        x = unpack_sheet(sheet, len(part["labels"]), metadata["size"])
+    x = F.pad(x, (metadata["pad"],) * 4)
     y = torch.tensor([int(digit) for digit in part["labels"]])
-    return Images(name, x, y, tuple(about["classes"]), tuple(part["captions"]))
+    return Images(name, x, y, tuple(metadata["classes"]), tuple(part["captions"]))

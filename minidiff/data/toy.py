@@ -1,4 +1,4 @@
-"""Which two-dimensional data show everything at a glance?
+"""Two-dimensional point sets: moons, rings, checkerboard, swiss roll, mixture of Gaussians.
 
 Each sampler draws n points (n, 2) float32, shifted and scaled by its exact moments to mean zero and
 variance one along both axes, so that one noise schedule suits all. A mixture of Gaussians is the set whose
@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 
 def moons(n: int, generator: Generator | None = None) -> Tensor:
-    """Two interleaved half circles with a little noise, (n, 2)."""
+    """Draw two interleaved half circles with a little noise, (n, 2)."""
     angle = math.pi * torch.rand(n, generator=generator)
     lower = torch.rand(n, generator=generator) < 0.5
     x = torch.where(lower, 1 - angle.cos(), angle.cos())
@@ -26,7 +26,7 @@ def moons(n: int, generator: Generator | None = None) -> Tensor:
 
 
 def rings(n: int, generator: Generator | None = None) -> Tensor:
-    """Two rings around the origin, one twice as wide as the other, with a little noise, (n, 2)."""
+    """Draw two rings around the origin, one twice as wide as the other, with a little noise, (n, 2)."""
     angle = 2 * math.pi * torch.rand(n, generator=generator)
     radius = 1.0 + (torch.rand(n, generator=generator) < 0.5)
     noise = 0.08
@@ -36,7 +36,7 @@ def rings(n: int, generator: Generator | None = None) -> Tensor:
 
 
 def checkerboard(n: int, generator: Generator | None = None) -> Tensor:
-    """The dark fields of a board of 4 by 4, filled evenly, (n, 2)."""
+    """Draw from the dark fields of a board of 4 by 4, filled evenly, (n, 2)."""
     column = torch.randint(4, (n,), generator=generator)
     row = 2 * torch.randint(2, (n,), generator=generator) + column % 2
     points = torch.stack([column, row], 1) + torch.rand((n, 2), generator=generator)  # (n, 2) in [0, 4]
@@ -44,7 +44,7 @@ def checkerboard(n: int, generator: Generator | None = None) -> Tensor:
 
 
 def swiss_roll(n: int, generator: Generator | None = None) -> Tensor:
-    """A ribbon rolled up one and a half times, with a little noise, (n, 2)."""
+    """Draw from a ribbon rolled up one and a half times, with a little noise, (n, 2)."""
     angle = 1.5 * math.pi * (1 + 2 * torch.rand(n, generator=generator))
     noise = 0.4
     points = angle[:, None] * torch.stack([angle.cos(), angle.sin()], 1)  # (n, 2)
@@ -55,7 +55,7 @@ def swiss_roll(n: int, generator: Generator | None = None) -> Tensor:
 
 
 def mixture_parameters() -> tuple[Tensor, Tensor, Tensor]:
-    """Weights (8,), means (8, 2) and stds (8,) of the mixture that `mixture` draws from."""
+    """Return weights (8,), means (8, 2) and stds (8,) of the mixture that `mixture` draws from."""
     weights = torch.tensor([1.0, 3.0]).repeat(4) / 16
     stds = torch.tensor([0.1, 0.2]).repeat(4)
     radius = (2 - 2 * (weights * stds**2).sum()).sqrt()  # makes radius^2 / 2 + E[std^2], the variance, one
@@ -65,7 +65,7 @@ def mixture_parameters() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def mixture(n: int, generator: Generator | None = None) -> Tensor:
-    """Eight Gaussians on a circle, every other one three times as likely and twice as wide, (n, 2)."""
+    """Draw from eight Gaussians on a circle, every other one three times as likely and twice as wide, (n, 2)."""
     weights, means, stds = mixture_parameters()
     k = torch.multinomial(weights, n, replacement=True, generator=generator)
     return means[k] + stds[k, None] * torch.randn((n, 2), generator=generator)

@@ -1,18 +1,19 @@
-"""What does a picture show, and where does it lie among other pictures?
+"""A small residual classifier of pictures, whose features the metrics compare.
 
-A small residual network names the class of a picture; the vector just before its last layer describes the
-picture and is what the metrics compare:
+The vector just before the last layer describes a picture:
 
     x (B, C, H, W) -> convolutions, halved to 4x4 or less -> features (B, D) -> logits (B, K)
 
-Normalisation is over one whole picture, so that what a picture scores never depends on its neighbours in the
-batch or on a running statistic.
+Normalisation is over one whole picture, so that a picture's features never depend on its neighbours in the batch or
+on a running statistic.
 """
 
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .checks import MOST, WIDEST, check_int
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,14 @@ class ClassifierConfig:
     features: int = 64
 
     def __post_init__(self):
-        if min(self.channels, self.classes, self.width, self.features) < 1 or self.size < 8:
-            raise ValueError(f"expected positive numbers and size >= 8, got {self}")
+        check_int("channels", self.channels, 1, WIDEST)
+        check_int("size", self.size, 8, WIDEST)
+        check_int("classes", self.classes, 1, MOST)
+        check_int("width", self.width, 1, WIDEST // 4)  # the last stages have four widths
+        check_int("features", self.features, 1, WIDEST)
 
 
-class Block(nn.Module):
+class ClassifierBlock(nn.Module):
     """x + two normalised 3x3 convolutions of x; the second starts at zero, and so the block as x."""
 
     def __init__(self, width: int):
@@ -54,14 +58,14 @@ class Classifier(nn.Module):
         self.config = config
         layers, width, size, wider = [], config.channels, config.size, config.width
         while size > 4:
-            layers += [nn.Conv2d(width, wider, 3, stride=2, padding=1), Block(wider)]
+            layers += [nn.Conv2d(width, wider, 3, stride=2, padding=1), ClassifierBlock(wider)]
             width, size, wider = wider, (size + 1) // 2, min(2 * wider, 4 * config.width)
         self.body = nn.Sequential(*layers, nn.GroupNorm(1, width), nn.ReLU())
         self.embed = nn.Linear(width * size**2, config.features)
         self.head = nn.Linear(config.features, config.classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """Describes pictures (B, C, H, W) in [-1, 1] by vectors (B, D)."""
+        """Return a vector (B, D) for each picture (B, C, H, W) in [-1, 1]."""
         c = self.config
         if x.ndim != 4 or x.shape[1:] != (c.channels, c.size, c.size):
             raise ValueError(f"expected pictures (B, {c.channels}, {c.size}, {c.size}), got {tuple(x.shape)}")

@@ -1,6 +1,6 @@
-"""How small can a conditional network for points be?
+"""A small conditional network for points.
 
-Residual blocks of two linear layers, each told the time and the label:
+Residual blocks of two linear layers, with the embedding of time and label added between them:
     h <- h + W2 silu(W1 norm(h) + U silu(emb)).
 Points are (B, D), times (B,), labels (B,) int64 with `classes` as the null label, the output is (B, D).
 The last layer starts at zero, so a new network outputs zero.
@@ -11,7 +11,10 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .embed import Embedding
+from .checks import DEEPEST, MOST, WIDEST, check_int
+from .embed import TimeLabelEmbedding
+from .layers import zero_init
+from .registry import DataSpec, register_net
 
 
 @dataclass(frozen=True)
@@ -21,24 +24,33 @@ class MLPConfig:
     width: int = 128
     blocks: int = 3
 
-    @property
-    def null(self) -> int:
-        """The label that says nothing."""
-        return self.classes
+    def __post_init__(self):
+        check_int("dim", self.dim, 1, WIDEST)
+        check_int("classes", self.classes, 0, MOST)
+        check_int("width", self.width, 2, WIDEST)
+        check_int("blocks", self.blocks, 1, DEEPEST)
+        if self.width % 2:
+            raise ValueError(f"expected an even width, half of it for cosines and half for sines, got {self.width}")
+
+    @classmethod
+    def for_data(cls, spec: DataSpec) -> "MLPConfig":
+        """Raise ValueError: this network takes points, not pictures."""
+        size = f"{spec.channels} x {spec.height} x {spec.width}"
+        raise ValueError(f"network 'MLP' takes points (B, D), got data of {size}: use 'UNet'")
 
 
-class Block(nn.Module):
-    """One residual step of a hidden vector (B, width), told the embedding (B, width)."""
+class MLPBlock(nn.Module):
+    """One residual step of a hidden vector (B, width), given the embedding (B, width)."""
 
     def __init__(self, width: int):
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.first = nn.Linear(width, width)
-        self.tell = nn.Linear(width, width)
-        self.second = nn.Linear(width, width)
+        self.fc1 = nn.Linear(width, width)
+        self.emb_proj = nn.Linear(width, width)
+        self.fc2 = nn.Linear(width, width)
 
     def forward(self, h: Tensor, emb: Tensor) -> Tensor:
-        return h + self.second(F.silu(self.first(self.norm(h)) + self.tell(F.silu(emb))))
+        return h + self.fc2(F.silu(self.fc1(self.norm(h)) + self.emb_proj(F.silu(emb))))
 
 
 class MLP(nn.Module):
@@ -47,13 +59,12 @@ class MLP(nn.Module):
     def __init__(self, config: MLPConfig):
         super().__init__()
         self.config = config
-        self.embed = Embedding(config.width, config.classes)
+        self.null = config.classes  # the label that says nothing
+        self.embed = TimeLabelEmbedding(config.width, config.classes)
         self.stem = nn.Linear(config.dim, config.width)
-        self.blocks = nn.ModuleList(Block(config.width) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(MLPBlock(config.width) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.width)
-        self.head = nn.Linear(config.width, config.dim)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.head = zero_init(nn.Linear(config.width, config.dim))
 
     def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         if x.ndim != 2 or x.shape[1] != self.config.dim or t.shape != x.shape[:1]:
@@ -65,3 +76,6 @@ class MLP(nn.Module):
         for block in self.blocks:
             h = block(h, emb)
         return self.head(self.norm(h))  # (B, D)
+
+
+register_net("MLP", MLPConfig, MLP)

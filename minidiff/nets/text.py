@@ -1,12 +1,12 @@
-"""How does a network read a caption?
+"""A vocabulary and a small transformer that read a prompt.
 
-A caption becomes one number a word, and each number a vector that a tiny transformer (Vaswani et al. 2017) lets look
-at the other words, so that the vector of "red" can know that it belongs to the circle:
+A prompt becomes one token a word, and each token a vector; in a transformer (Vaswani et al. 2017) each word attends to
+the others, so that the vector of "red" can carry that it belongs to the circle:
 
     "a red circle" -> tokens [3, 17, 6, 0, 0, ...] -> vectors (L, width)    (eq. 12.1)
 
-Token 0 is the blank: it fills a caption up to L words, and nothing but blanks is the empty prompt. The network sees
-the blanks as any other word, so that no mask is needed.
+Token 0 is the padding token: it fills a prompt up to L words, and the empty prompt is padding alone. Padding is
+attended to like any word, so that no mask is needed (as in Stable Diffusion).
 """
 
 import difflib
@@ -17,31 +17,42 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .checks import DEEPEST, MOST, WIDEST, check_int
+from .layers import attend
+
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words that a model knows, token k + 1 being words[k], and L, the most that a prompt may have."""
+    """The words that a model knows, words[k] having token k + 1, and L, the most words of a prompt."""
 
     words: tuple[str, ...]
     length: int
 
     def __post_init__(self):
+        if not isinstance(self.words, tuple | list) or not 1 <= len(self.words) < MOST:
+            raise ValueError(f"expected 1 to {MOST - 1} words, got {self.words!r:.60}")
         object.__setattr__(self, "words", tuple(self.words))  # JSON has lists only
+        for word in self.words:
+            if not isinstance(word, str) or not word:
+                raise ValueError(f"expected words, got {word!r:.60} among them")
+        if len(set(self.words)) < len(self.words):
+            raise ValueError("expected each word once")
+        check_int("length", self.length, 1, WIDEST)
 
     @classmethod
-    def of(cls, captions: Iterable[str]) -> "Vocabulary":
-        """All words of the captions, and the length of the longest."""
+    def from_captions(cls, captions: Iterable[str]) -> "Vocabulary":
+        """Return the vocabulary of all words of the captions, with the length of the longest."""
         found = [split(caption) for caption in captions]
         if not any(found):
             raise ValueError("expected captions with words in them, got none")
         return cls(tuple(sorted({word for words in found for word in words})), max(map(len, found)))
 
     def __len__(self) -> int:
-        """The number of tokens: the words and the blank."""
+        """Return the number of tokens: the words and the padding token."""
         return len(self.words) + 1
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
-        """Tokens (B, L) int64 of B prompts. ValueError for a word that is not known and for a prompt too long."""
+        """Return tokens (B, L) int64 of B prompts; ValueError for an unknown word and for a prompt too long."""
         if isinstance(prompts, str):
             raise ValueError(f"expected a list of prompts, got one string: [{prompts!r}] has one prompt")
         tokens = torch.zeros(len(prompts), self.length, dtype=torch.long)
@@ -57,11 +68,11 @@ class Vocabulary:
         return tokens
 
     def decode(self, tokens: Tensor) -> list[str]:
-        """The prompts of tokens (B, L), blanks left out."""
+        """Return the prompts of tokens (B, L), without padding."""
         return [" ".join(self.words[k - 1] for k in row if k) for row in tokens.tolist()]
 
     def unknown(self, word: str, most: int = 40) -> str:
-        """What to say of a word that is not known."""
+        """Return the message for a word that is not in the vocabulary."""
         if len(self.words) <= most:
             return f"expected words among {', '.join(self.words)}; got {word!r}"
         close = difflib.get_close_matches(word, self.words, 3)
@@ -70,40 +81,50 @@ class Vocabulary:
 
 
 def split(caption: str) -> list[str]:
-    """The words of a caption: lower case, without the marks around them."""
+    """Return the words of a caption, in lower case and without the punctuation around them."""
     return [word for word in (part.strip(".,:;!?\"'()") for part in caption.lower().split()) if word]
 
 
 @dataclass(frozen=True)
 class TextConfig:
-    tokens: int  # of the vocabulary, the blank among them
+    tokens: int  # of the vocabulary, the padding token among them
     length: int  # L, the most words in a prompt
     width: int = 64
     layers: int = 2
     heads: int = 4
 
+    def __post_init__(self):
+        check_int("tokens", self.tokens, 1, MOST)
+        check_int("length", self.length, 1, WIDEST)
+        check_int("width", self.width, 1, WIDEST)
+        check_int("layers", self.layers, 0, DEEPEST)
+        check_int("heads", self.heads, 1, WIDEST)
+        if self.width % self.heads:
+            raise ValueError(f"expected a width divisible by its {self.heads} heads, got {self.width}")
+
 
 class TextBlock(nn.Module):
-    """Each word looks at all words, then is thought over by itself; both are added to what came in."""
+    """A pre-norm transformer layer: self-attention between the words, then an MLP, each added to its input."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.fc1, self.fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        qkv = self.qkv(self.norm1(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        q, k, v = qkv.to(self.qkv.weight.dtype)  # (B, heads, L, width/heads) each
-        with torch.autocast(x.device.type, enabled=False):
-            h = F.scaled_dot_product_attention(q, k, v)
-        x = x + self.out(h.transpose(1, 2).flatten(2))  # (B, L, width)
-        return x + self.narrow(F.gelu(self.wide(self.norm2(x))))
+        qkv = self.qkv(self.norm1(x)).unflatten(2, (3, self.heads, -1))  # (B, L, 3, heads, width/heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, L, width/heads) each
+        x = x + self.out(attend(q, k, v).transpose(1, 2).flatten(2))  # (B, L, width)
+        return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
 
 
 class TextEncoder(nn.Module):
-    """Tokens (B, l), l <= L, blanks appended, to one vector a word (B, L, width) (eq. 12.1)."""
+    """Tokens (B, l), l <= L, padded to L, to one vector a word (B, L, width) (eq. 12.1).
+
+    Tokens are not checked against the vocabulary here: a read of their values would break the graph.
+    """
 
     def __init__(self, config: TextConfig):
         super().__init__()
@@ -114,14 +135,12 @@ class TextEncoder(nn.Module):
         self.norm = nn.LayerNorm(config.width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        c = self.config
-        if tokens.ndim != 2 or tokens.shape[1] > c.length or tokens.is_floating_point():
+        length = self.config.length
+        if tokens.ndim != 2 or tokens.shape[1] > length or tokens.is_floating_point():
             raise ValueError(
-                f"expected integer tokens (B, at most {c.length}), got {tuple(tokens.shape)} of {tokens.dtype}"
+                f"expected integer tokens (B, at most {length}), got {tuple(tokens.shape)} of {tokens.dtype}"
             )
-        if tokens.numel() and not 0 <= tokens.min() <= tokens.max() < c.tokens:
-            raise ValueError(f"expected tokens 0..{c.tokens - 1}, got {tokens.min()}..{tokens.max()}")
-        tokens = F.pad(tokens, (0, c.length - tokens.shape[1]))  # (B, L)
+        tokens = F.pad(tokens, (0, length - tokens.shape[1]))  # (B, L)
         x = self.token(tokens) + self.position.weight  # (B, L, width)
         for block in self.blocks:
             x = block(x)

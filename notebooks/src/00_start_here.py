@@ -12,7 +12,7 @@
 # Run the cells from top to bottom with Shift + Enter. First, is everything there?
 
 # %% tags=["nbval-ignore-output"]
-from minidiff.doctor import examine
+from minidiff.course.doctor import examine
 
 examine()
 
@@ -30,9 +30,9 @@ examine()
 import torch
 
 from minidiff import Cosine, cfg, dpmpp_2m, final, times
-from minidiff.checkpoint import load_denoiser
+from minidiff.app.checkpoint import load_denoiser
 from minidiff.data import load, shipped
-from minidiff.plot import images
+from minidiff.course.plot import images
 
 # %%
 denoiser, about = load_denoiser(shipped("fashion.safetensors"))
@@ -69,7 +69,7 @@ images(pictures, alt="Ten pieces of clothing, one of each class, as small grey p
 # For each picture we look for its nearest neighbour among the 10,000 training pictures.
 
 # %%
-from minidiff.metrics import nearest
+from minidiff.app.metrics import nearest
 
 training = load("fashion").tensor()
 distance, index = nearest(pictures, training)
@@ -105,7 +105,7 @@ images(strip, columns=5, alt="Six rows: soft averages that sharpen row by row in
 # is left.
 
 # %%
-from minidiff.widgets import film
+from minidiff.course.widgets import film
 
 alt = "Above, noise turning into clothes; below, the guess getting sharper."
 frames = [images(torch.cat([s.x, s.x0]), alt) for s in states]
@@ -122,7 +122,7 @@ film(frames[::2] + frames[-1:], ms=160)
 # %%
 import ipywidgets
 
-from minidiff.widgets import explore
+from minidiff.course.widgets import explore
 
 
 def draw(label, w):
@@ -158,12 +158,12 @@ _ = explore(draw, label=label, w=w)
 # | $q$, $p_\theta$ | | what the noise really does; what the model, with weights $\theta$, believes | 02, 04 |
 # | $p_t(x)$ | `log_prob` | the true density of $x_t$ | 03 |
 # | $\hat x_0$ | `denoise(x, t)` | the denoiser's guess at $x_0$; the best is the mean $E[x_0 \mid x_t]$ | 03 |
-# | $y = a x_0 + b \epsilon$ | `row` | what the network is asked to predict: $x_0$, $\epsilon$, $v$, the velocity or the score | 05 |
+# | $y = a x_0 + b \epsilon$ | `target_coefficients` | what the network is asked to predict: $x_0$, $\epsilon$, $v$, the velocity or the score | 05 |
 # | $w(t)$ | `weight` | weight of the squared error at time $t$ | 05 |
 # | $s(x, t) = \nabla \log p_t(x)$ | `score` | the score, the slope of the log density | 05 |
 # | $w$ | `w` | guidance: 0 ignores the label, 1 is plain | 09 |
 # | $z = \mathrm{enc}(x)$ | `encode` | the code of a picture ($z$ is no noise from chapter 10 on) | 10 |
-# | $f$, $c$ | `factor`, `latent` | how many times narrower a code is than its picture, and its channels | 10 |
+# | $f$, $c$ | `factor`, `latent_channels` | how many times narrower a code is than its picture, and its channels | 10 |
 # | scale | `fit_scale` | brings codes to a standard deviation of 1 | 11 |
 # | $Q, K, V$ | `CrossAttention` | what pixels ask, what words offer, and what they answer | 06, 12 |
 #
@@ -246,7 +246,7 @@ assert torch.allclose(x_1 - x_0, -target("velocity", x0, eps, ours, Flow()))
 # - **Exercises** check themselves and never stop the notebook. Try one:
 
 # %%
-from minidiff.exercises import check
+from minidiff.course import check
 
 
 def signal_to_noise(alpha, sigma):

@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from minidiff import Mixture, plot
+from minidiff import Mixture
+from minidiff.course import plot
 from minidiff.data import toy
 
 torch.set_num_threads(1)  # such tiny networks are quickest on one thread
@@ -657,7 +658,7 @@ def sliced_distance(a, b, sides=64):
 
 
 # %%
-from minidiff.metrics import sliced_wasserstein
+from minidiff.app.metrics import sliced_wasserstein
 
 assert abs(sliced_distance(noise, data) - sliced_wasserstein(noise, data)) < 1e-5
 plot.show_source(sliced_wasserstein)
@@ -786,7 +787,7 @@ for k, loss in race(models, 2400, seed=5):
 print(f"four models, and 20 looks at each, in {time.perf_counter() - began:.0f} seconds")
 
 # %%
-from minidiff.widgets import film
+from minidiff.course.widgets import film
 
 
 def frame(k):
@@ -1179,7 +1180,7 @@ def walk_in(n):
 # %%
 import ipywidgets
 
-from minidiff.widgets import explore
+from minidiff.course.widgets import explore
 
 slider = ipywidgets.IntSlider(5, min=1, max=50, continuous_update=False, description="steps")
 _ = explore(walk_in, n=slider)
@@ -1360,7 +1361,7 @@ print(f"the truth at 100 points: {min(floors[100]):.2f} to {max(floors[100]):.2f
 # smallest the second, and so on. Write `by_rank(z, data)`, without a loop.
 
 # %%
-from minidiff.exercises import check
+from minidiff.course import check
 
 
 def by_rank(z, data):

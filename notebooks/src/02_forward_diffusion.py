@@ -13,7 +13,8 @@
 # %%
 import torch
 
-from minidiff import FromBetas, add_noise, linear_betas, plot, widgets
+from minidiff import FromBetas, add_noise, linear_betas
+from minidiff.course import plot, widgets
 from minidiff.data import load
 
 # %% [markdown]
@@ -430,7 +431,7 @@ for k in [1, 250, 1000]:
 plot.show_source(add_noise)
 
 # %% [markdown]
-# (`same_shape` refuses pictures and noise that do not match; `expand` lets a batch of times multiply a batch
+# (`check_same_shape` refuses pictures and noise that do not match; `expand` lets a batch of times multiply a batch
 # of pictures.)
 #
 # *Predict: one boot, one noise, eight times from 0 to 1. At which time does the last trace vanish?*
@@ -1151,7 +1152,7 @@ for u in (0.0, 0.3, 0.7):
 # %%
 import math
 
-from minidiff.exercises import check
+from minidiff.course import check
 
 
 def first_step_at(betas, level):

@@ -15,7 +15,8 @@
 # %%
 import torch
 
-from minidiff import FromBetas, Mixture, linear_betas, plot
+from minidiff import FromBetas, Mixture, linear_betas
+from minidiff.course import plot
 
 torch.set_default_dtype(torch.float64)  # formulas are checked to many digits here
 
@@ -555,7 +556,7 @@ for t in (0.05, 0.3, 1.0):
 # *Predict: at which time do the two humps become one?*
 
 # %%
-from minidiff.widgets import film
+from minidiff.course.widgets import film
 
 
 def density_frame(t):
@@ -665,7 +666,7 @@ picture
 # %%
 import ipywidgets
 
-from minidiff.widgets import explore
+from minidiff.course.widgets import explore
 
 
 def draw(step):
@@ -1009,7 +1010,7 @@ print("widths", [round(v, 2) for v in widths(samples).tolist()], "exact 0.1 and 
 # *Predict: how many steps are enough: 5, 20, 100 or 500?*
 
 # %%
-from minidiff.metrics import sliced_wasserstein
+from minidiff.app.metrics import sliced_wasserstein
 
 clouds = {n: final(ddpm(denoise, cloud, times(n), schedule, seeded(10))) for n in (5, 20, 100)}
 clouds[500] = samples
@@ -1108,7 +1109,7 @@ alt = "Above a boot in more and more noise; below three times the boot, then a b
 plot.images(torch.cat([seen, guessed]), alt, columns=6, titles=titles)
 
 # %%
-from minidiff.metrics import nearest
+from minidiff.app.metrics import nearest
 
 distance, index = nearest(guessed, wardrobe)
 assert (index[:3] == 11).all() and distance[:3].max() < 1e-6 and distance[3:].min() > 5
@@ -1287,7 +1288,7 @@ print(f"largest error of the wrong average {errors[0]:.1f}, of the right one {er
 # and what that of $\beta_t$?
 
 # %%
-from minidiff.exercises import check
+from minidiff.course import check
 
 
 def stride(x_t, x_0, alpha_bar_s, alpha_bar_t):

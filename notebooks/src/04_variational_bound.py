@@ -16,7 +16,8 @@
 # %%
 import torch
 
-from minidiff import FromBetas, LinearBeta, Mixture, plot
+from minidiff import FromBetas, LinearBeta, Mixture
+from minidiff.course import plot
 
 torch.set_default_dtype(torch.float64)  # formulas are checked to many digits here
 
@@ -125,7 +126,7 @@ plot.show_source(Gaussian.kl)
 # %%
 import ipywidgets
 
-from minidiff.widgets import explore
+from minidiff.course.widgets import explore
 
 
 def two_bells(mean, std):
@@ -186,7 +187,7 @@ print(f"std 0.4 instead of 1 costs {narrow:.2f} nats, 2.5 instead of 1 costs {wi
 from functools import partial
 
 from minidiff import add_noise, ddpm, times
-from minidiff.checkpoint import load_denoiser
+from minidiff.app.checkpoint import load_denoiser
 from minidiff.data import load, shipped
 
 clothes, (denoiser, _) = load("fashion", "test"), load_denoiser(shipped("fashion.safetensors"))
@@ -817,24 +818,24 @@ print(f"{mass(black, mean, 0.01).log():.0f} by the difference of two cumulatives
 
 # %% [markdown]
 # Minus infinity: both cumulatives round to 0 (or to 1), their difference to 0. One such pixel, and the whole
-# bound is infinite. The package's `log_bin` works with logarithms of the tails throughout. It agrees where the
+# bound is infinite. The package's `discretized_log_likelihood` works with logarithms of the tails throughout. It agrees where the
 # simple way works, and where it does not, with what a Gaussian's tail must give, about
 # $-\tfrac12 z^2 - \log(z\sqrt{2\pi})$ at $z$ standard deviations.
 
 # %%
-from minidiff.losses import log_bin
+from minidiff.losses import discretized_log_likelihood
 
 for centre, std in [(0.0, 0.3), (0.95, 0.1), (-0.99, 0.02)]:
     bell = Gaussian(torch.full((256, 1), centre), torch.tensor(std))
     near = (levels - centre).abs() < 5 * std
-    safe = log_bin(bell, levels[:, None], 256).exp()
+    safe = discretized_log_likelihood(bell, levels[:, None], 256).exp()
     assert torch.allclose(safe[near], mass(levels, centre, std)[near], rtol=1e-6)
 
 # %%
 z = (mean - (black + 1 / 255)) / 0.01
-tail = log_bin(Gaussian(mean[None, None], torch.tensor(0.01)), black[None, None], 256)[0]
+tail = discretized_log_likelihood(Gaussian(mean[None, None], torch.tensor(0.01)), black[None, None], 256)[0]
 assert abs(tail + z**2 / 2 + (z * (2 * torch.pi) ** 0.5).log()) < 1e-3
-print(f"{tail:.0f} by log_bin")
+print(f"{tail:.0f} by discretized_log_likelihood")
 
 # %% [markdown]
 # ## 9. Bits per pixel of a photograph
@@ -1067,7 +1068,7 @@ print("256 levels in [0, 1], a bell at grey, white, black: masses sum to", *(f"{
 # %%
 latent = torch.tensor([[1.2], [1.5]])
 guess = Gaussian(torch.full((2, 1), 2.5), torch.tensor(0.1))  # ten standard deviations off, and more
-credit = log_bin(guess, latent, 256).exp()
+credit = discretized_log_likelihood(guess, latent, 256).exp()
 assert (credit > 0.999).all() and (guess.log_prob(latent) < -40).all()
 print(f"latents 1.2 and 1.5, mean 2.5 +- 0.1: probability {credit[0]:.2f} and {credit[1]:.2f}")
 
@@ -1124,7 +1125,7 @@ print(f"{extra[:-1].sum():.3f} + {extra[-1]:.3f} nats")
 # and (4.13).
 
 # %%
-from minidiff.exercises import check
+from minidiff.course import check
 
 
 def prior_bits(x0, alpha_bar_T):

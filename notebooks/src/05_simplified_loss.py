@@ -15,7 +15,8 @@
 # %%
 import torch
 
-from minidiff import FromBetas, add_noise, linear_betas, plot, posterior
+from minidiff import FromBetas, add_noise, linear_betas, posterior
+from minidiff.course import plot
 
 torch.set_num_threads(1)  # such tiny networks are quickest on one thread
 
@@ -303,7 +304,7 @@ picture
 # as a second draw of data is (`sliced_wasserstein`, chapter 01).
 
 # %%
-from minidiff.metrics import nearest, sliced_wasserstein
+from minidiff.app.metrics import nearest, sliced_wasserstein
 
 ribbon = toy.swiss_roll(40_000, seeded(5))
 stray, of_data, of_noise = ((nearest(x, ribbon)[0] > 0.1).float().mean() for x in (walk[-1], roll, start))
@@ -373,7 +374,7 @@ nets = {name: algorithm_1(fresh(dim=64, classes=10, width=160), some_digits, ste
 from functools import partial
 
 from minidiff import bits_per_dim, vlb_terms
-from minidiff.metrics import frechet, label_accuracy, load_classifier
+from minidiff.app.metrics import frechet, label_accuracy, load_classifier
 
 judge, asked = load_classifier("digits"), torch.arange(500) % 10
 
@@ -580,7 +581,7 @@ for name, x in samples.items():
 # \epsilon = \frac{\alpha\, y - a\, x_t}{\alpha b - \sigma a} \tag{5.10} $$
 
 # %%
-from minidiff import Cosine, Flow, LinearBeta, row, solve, target
+from minidiff import Cosine, Flow, LinearBeta, target_coefficients, to_x0_eps, target
 
 names = ["x0", "eps", "v", "velocity", "score"]
 x_0, eps = torch.randn(2, 6, 3, generator=seeded(20), dtype=torch.float64)
@@ -589,12 +590,12 @@ x_t = add_noise(x_0, eps, 0.4, Cosine())
 # %%
 for name in names:
     y = target(name, x_0, eps, 0.4, Cosine())
-    (alpha, sigma), (a, b) = Cosine()(0.4), row(name, 0.4, Cosine())
+    (alpha, sigma), (a, b) = Cosine()(0.4), target_coefficients(name, 0.4, Cosine())
     system = torch.stack([torch.stack([alpha, sigma]), torch.stack([a, b])])
     by_torch = torch.linalg.solve(system, torch.stack([x_t.flatten(), y.flatten()]))
-    package = torch.stack([part.flatten() for part in solve(name, y, x_t, 0.4, Cosine())])
+    package = torch.stack([part.flatten() for part in to_x0_eps(name, y, x_t, 0.4, Cosine())])
     assert torch.allclose(package, by_torch) and torch.allclose(by_torch[0], x_0.flatten())
-print("solve agrees with torch's own, and gives x_0 and eps back, for all five rows")
+print("to_x0_eps agrees with torch's own, and gives x_0 and eps back, for all five rows")
 
 # %% [markdown]
 # (A table with a wrong sign would pass that, on both sides. So $v$ is written out, and the score is checked as what it
@@ -607,7 +608,7 @@ assert torch.allclose(target("v", x_0, eps, 0.4, Cosine()), alpha * eps - sigma 
 assert torch.allclose(target("score", x_0, eps, 0.4, Cosine()), slope)
 
 # %%
-plot.show_source(solve)
+plot.show_source(to_x0_eps)
 
 # %% [markdown]
 # A velocity is a slope, so it can be checked by taking one: move $t$ a little.
@@ -633,7 +634,7 @@ u = torch.linspace(0.002, 0.998, 400, dtype=torch.float64)
 
 
 def amplification(name):
-    (alpha, sigma), (a, b) = Cosine()(u), row(name, u, Cosine())
+    (alpha, sigma), (a, b) = Cosine()(u), target_coefficients(name, u, Cosine())
     return sigma / (alpha * b - sigma * a).abs(), alpha / (alpha * b - sigma * a).abs()
 
 
@@ -689,7 +690,7 @@ print({t: f"{ratio:.2f}" for t, ratio in ratios.items()})
 
 # %%
 try:
-    solve("eps", eps, x_t, 1.0, Cosine())
+    to_x0_eps("eps", eps, x_t, 1.0, Cosine())
 except ValueError as error:
     print(error)
 
@@ -799,9 +800,9 @@ picture
 # %%
 import ipywidgets
 
-from minidiff.checkpoint import load_denoiser
+from minidiff.app.checkpoint import load_denoiser
 from minidiff.data import shipped
-from minidiff.widgets import explore
+from minidiff.course.widgets import explore
 
 clothes, (denoiser, _) = load("fashion", "test"), load_denoiser(shipped("fashion.safetensors"))
 photo, grain = clothes.tensor(slice(4, 5)), torch.randn(1, 1, 32, 32, generator=seeded(24))
@@ -811,7 +812,7 @@ def anatomy(t):
     x_t = add_noise(photo, grain, t, Cosine())
     with torch.no_grad():
         v = denoiser.net(x_t, torch.tensor([t]), clothes.y[4:5])
-    x_0, eps = solve("v", v, x_t, t, Cosine())
+    x_0, eps = to_x0_eps("v", v, x_t, t, Cosine())
     titles = [f"$x_t$, t = {t:.2f}", "$v$, given", "$x_0$, solved", r"$\epsilon$, solved", "true $x_0$"]
     alt = f"At t = {t:.2f}: a noisy shirt, the network's v, the shirt and the noise solved from it, the true shirt."
     return plot.images(torch.cat([x_t, v, x_0, eps, photo]), alt, columns=5, titles=titles)
@@ -874,8 +875,8 @@ def arrows(t):
     picture, (ax,) = plot.figure(alt, width=6.0, height=5.8)
     when, grains = torch.full((441,), t), torch.randn(2000, 2, generator=seeded(31))
     ax.scatter(*add_noise(truth, grains, t, schedule).T, s=2, color="0.8")
-    for y, name, colour in [(best_noise(spots, when), "exact", "0.2"), (cluster_net(spots, when), "network", "C3")]:
-        ax.quiver(*spots.T, *(-y).T, angles="xy", color=colour, scale=110, width=0.003, label=name)
+    for guess, name, colour in [(best_noise, "exact", "0.2"), (cluster_net, "network", plot.COLOURS[3])]:
+        ax.quiver(*spots.T, *-guess(spots, when).T, angles="xy", color=colour, scale=110, width=0.003, label=name)
     ax.set(aspect="equal", title=f"$\\sigma$ times the score, t = {t:.2f}, $\\sigma$ = {schedule(t)[1]:.2f}")
     ax.legend(loc="upper right")
     return picture
@@ -1125,7 +1126,7 @@ print(f"loss shown {shown:.2f}, least possible {floor:.2f}, true error {true_err
 # %%
 (alpha, sigma), x_t = Cosine()(1.0), torch.randn(4, 2, generator=seeded(44))
 broken = (1 / alpha**2).sqrt() * x_t - (1 / alpha**2 - 1).sqrt() * x_t  # x_0 from eps = x_t
-from_v = solve("v", torch.zeros(4, 2), x_t, 1.0, Cosine())[0]  # a network for v that says: the mean is 0
+from_v = to_x0_eps("v", torch.zeros(4, 2), x_t, 1.0, Cosine())[0]  # a network for v that says: the mean is 0
 assert broken.isnan().all() and torch.equal(from_v, torch.zeros(4, 2))
 
 # %% [markdown]
@@ -1169,7 +1170,7 @@ print({name: f"mean {m:.0f}, variance {v:.0e}" for name, (m, v) in found.items()
 
 # %% tags=["answer"]
 u = torch.linspace(0.01, 1, 100, dtype=torch.float64)
-(alpha, sigma), (a, b) = Flow()(u), row("velocity", u, Flow())
+(alpha, sigma), (a, b) = Flow()(u), target_coefficients("velocity", u, Flow())
 assert torch.allclose(alpha * b - sigma * a, torch.ones_like(u))
 assert torch.allclose(weight("velocity", u, Flow()), u**-2)
 
@@ -1179,7 +1180,7 @@ assert torch.allclose(weight("velocity", u, Flow()), u**-2)
 # $\alpha$ or $\sigma$ is zero: no division is needed.
 
 # %%
-from minidiff.exercises import check
+from minidiff.course import check
 
 
 def noise_from_v(v, x_t, alpha, sigma):

@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from minidiff import Cosine, add_noise, plot
+from minidiff import Cosine, add_noise
+from minidiff.course import plot
 from minidiff.data import load
 
 schedule, clothes, unseen = Cosine(), load("fashion"), load("fashion", "test")
@@ -36,7 +37,7 @@ def seeded(seed):
 # \approx E[x_0 \mid x_t]$ (5.10). What does a good guess need? Watch the shipped model at four times.
 
 # %%
-from minidiff.checkpoint import load_denoiser
+from minidiff.app.checkpoint import load_denoiser
 from minidiff.data import shipped
 
 # %%
@@ -410,10 +411,10 @@ class TimeAndLabel(nn.Module):
 
 
 # %% [markdown]
-# The same weights into the package's `Embedding`, and the same vectors must come out:
+# The same weights into the package's `TimeLabelEmbedding`, and the same vectors must come out:
 
 # %%
-from minidiff.nets.embed import Embedding
+from minidiff.nets.embed import TimeLabelEmbedding
 
 
 # %%
@@ -425,14 +426,14 @@ def copy_weights(source, goal):
 
 
 # %%
-theirs, ours = Embedding(96, classes=10), TimeAndLabel(96, classes=10)
+theirs, ours = TimeLabelEmbedding(96, classes=10), TimeAndLabel(96, classes=10)
 copy_weights(theirs, ours)
 t, y = torch.rand(12, generator=seeded(7)), torch.arange(12) % 11
 assert torch.allclose(ours(t, y), theirs(t, y), atol=1e-5)
 assert torch.equal(theirs(t), theirs(t, torch.full((12,), 10)))  # nothing said is the null label
 
 # %%
-plot.show_source(Embedding)
+plot.show_source(TimeLabelEmbedding)
 
 # %% [markdown]
 # ## 3. The residual block
@@ -612,12 +613,12 @@ class Residual(nn.Module):
     def __init__(self, c_in, c, emb):
         super().__init__()
         self.norm1, self.conv1 = PixelNorm(c_in), nn.Conv2d(c_in, c, 3, padding=1)
-        self.film = nn.Linear(emb, 2 * c)
+        self.modulation = nn.Linear(emb, 2 * c)
         self.norm2, self.conv2 = PixelNorm(c), nn.Conv2d(c, c, 3, padding=1)
         self.skip = nn.Conv2d(c_in, c, 1) if c_in != c else nn.Identity()
 
     def forward(self, h, e):
-        scale, shift = self.film(F.silu(e))[:, :, None, None].chunk(2, dim=1)  # (B, c, 1, 1) each
+        scale, shift = self.modulation(F.silu(e))[:, :, None, None].chunk(2, dim=1)  # (B, c, 1, 1) each
         u = self.norm2(self.conv1(F.silu(self.norm1(h))))
         return self.skip(h) + self.conv2(F.silu((1 + scale) * u + shift))
 
@@ -648,7 +649,7 @@ plot.show_source(ResBlock)
 # %% [markdown]
 # ### Start from nothing
 #
-# In that source the second convolution is `zeroed`: at the start all of its weights are zero. So each new block *is*
+# In that source the second convolution is `zero_init`: at the start all of its weights are zero. So each new block *is*
 # the skip, whatever it is shown:
 
 # %%
@@ -915,15 +916,15 @@ plot.images(torch.cat([x[:1], quarters]), alt, columns=5, titles=["picture", "ch
 # \mathrm{up} = \mathrm{fold}^{-1} \circ \mathrm{conv}_{1\times1} \tag{6.13} $$
 
 # %%
-shrink, grow = nn.Conv2d(6, 10, 2, stride=2), nn.ConvTranspose2d(10, 6, 2, stride=2)
+downsample, upsample = nn.Conv2d(6, 10, 2, stride=2), nn.ConvTranspose2d(10, 6, 2, stride=2)
 h, low = torch.randn(2, 6, 8, 8, generator=seeded(16)), torch.randn(2, 10, 4, 4, generator=seeded(17))
-down_matrix = shrink.weight.flatten(1)[:, :, None, None]  # (10, 24, 1, 1)
-assert torch.allclose(F.conv2d(fold(h), down_matrix, shrink.bias), shrink(h), atol=1e-5)
+down_matrix = downsample.weight.flatten(1)[:, :, None, None]  # (10, 24, 1, 1)
+assert torch.allclose(F.conv2d(fold(h), down_matrix, downsample.bias), downsample(h), atol=1e-5)
 
 # %%
-up_matrix = grow.weight.flatten(1).T[:, :, None, None]  # (24, 10, 1, 1)
-mixed = F.conv2d(low, up_matrix, grow.bias.repeat_interleave(4))
-assert torch.allclose(F.pixel_shuffle(mixed, 2), grow(low), atol=1e-5)
+up_matrix = upsample.weight.flatten(1).T[:, :, None, None]  # (24, 10, 1, 1)
+mixed = F.conv2d(low, up_matrix, upsample.bias.repeat_interleave(4))
+assert torch.allclose(F.pixel_shuffle(mixed, 2), upsample(low), atol=1e-5)
 
 # %% [markdown]
 # Why "transposed"? With the same weights, the one is the other's transposed matrix: $\langle y, A x\rangle = \langle
@@ -931,7 +932,7 @@ assert torch.allclose(F.pixel_shuffle(mixed, 2), grow(low), atol=1e-5)
 # outputs once, some twice and some four times, which leaves a chessboard in pictures (Odena et al. 2016):
 
 # %%
-there, back = F.conv2d(h, shrink.weight, stride=2), F.conv_transpose2d(low, shrink.weight, stride=2)
+there, back = F.conv2d(h, downsample.weight, stride=2), F.conv_transpose2d(low, downsample.weight, stride=2)
 assert torch.isclose((low * there).sum(), (back * h).sum(), rtol=1e-4)
 hits = {k: F.conv_transpose2d(torch.ones(1, 1, 8, 8), torch.ones(1, 1, k, k), stride=2) for k in (2, 3)}
 print({f"kernel {k}": sorted({int(n) for n in hit[..., 2:-2, 2:-2].flatten()}) for k, hit in hits.items()})
@@ -988,10 +989,10 @@ class Parts(nn.Module):
         super().__init__()
         self.embed, self.stem = TimeAndLabel(4 * w, classes), nn.Conv2d(4, w, 3, padding=1)
         self.down = nn.ModuleList(Residual(c, c, 4 * w) for c in (w, 2 * w))
-        self.shrink = nn.ModuleList(nn.Conv2d(c, 2 * c, 2, stride=2) for c in (w, 2 * w))
+        self.downsample = nn.ModuleList(nn.Conv2d(c, 2 * c, 2, stride=2) for c in (w, 2 * w))
         self.first, self.attention = Residual(4 * w, 4 * w, 4 * w), Attend(4 * w, heads=4)
         self.last = Residual(4 * w, 4 * w, 4 * w)
-        self.grow = nn.ModuleList(nn.ConvTranspose2d(2 * c, c, 2, stride=2) for c in (w, 2 * w))
+        self.upsample = nn.ModuleList(nn.ConvTranspose2d(2 * c, c, 2, stride=2) for c in (w, 2 * w))
         self.up = nn.ModuleList(Residual(2 * c, c, 4 * w) for c in (w, 2 * w))
         self.norm, self.head = PixelNorm(w), nn.Conv2d(w, 4, 3, padding=1)
 
@@ -1003,11 +1004,11 @@ class TinyUNet(Parts):
     def forward(self, x, t, y):
         e, h = self.embed(t, y), self.stem(fold(x))  # (B, 4w), (B, w, H/2, W/2)
         fine = self.down[0](h, e)
-        coarse = self.down[1](self.shrink[0](fine), e)  # (B, 2w, H/4, W/4)
-        h = self.first(self.shrink[1](coarse), e)  # (B, 4w, H/8, W/8)
+        coarse = self.down[1](self.downsample[0](fine), e)  # (B, 2w, H/4, W/4)
+        h = self.first(self.downsample[1](coarse), e)  # (B, 4w, H/8, W/8)
         h = self.last(self.attention(h), e)
-        h = self.up[1](torch.cat([self.grow[1](h), coarse], 1), e)
-        h = self.up[0](torch.cat([self.grow[0](h), fine], 1), e)
+        h = self.up[1](torch.cat([self.upsample[1](h), coarse], 1), e)
+        h = self.up[0](torch.cat([self.upsample[0](h), fine], 1), e)
         return F.pixel_shuffle(self.head(F.silu(self.norm(h))), 2)  # (B, 1, H, W)
 
 
@@ -1080,9 +1081,10 @@ def write_down(name):
 
 
 # %%
-parts = {"stem": ours.stem, "down 0": ours.down[0], "shrink 0": ours.shrink[0], "down 1": ours.down[1],
-         "shrink 1": ours.shrink[1], "first": ours.first, "attention": ours.attention, "last": ours.last,
-         "grow 1": ours.grow[1], "up 1": ours.up[1], "grow 0": ours.grow[0], "up 0": ours.up[0], "head": ours.head}
+parts = {"stem": ours.stem, "down 0": ours.down[0], "downsample 0": ours.downsample[0], "down 1": ours.down[1],
+         "downsample 1": ours.downsample[1], "first": ours.first, "attention": ours.attention, "last": ours.last,
+         "upsample 1": ours.upsample[1], "up 1": ours.up[1], "upsample 0": ours.upsample[0], "up 0": ours.up[0],
+         "head": ours.head}
 hooks = [part.register_forward_hook(write_down(name)) for name, part in parts.items()]
 
 # %%
@@ -1091,10 +1093,10 @@ for hook in hooks:
     hook.remove()
 
 # %%
-print("part         channels x size    weights   MFLOP")
+print("part             channels x size    weights   MFLOP")
 for name, (c, side, _), weights, work in trace:
     indent = {16: "", 8: "  ", 4: "    "}[side]
-    print(f"{indent + name:13}{c:3} x {side:2} x {side:2} {weights:13,} {work / 1e6:7.1f}")
+    print(f"{indent + name:17}{c:3} x {side:2} x {side:2} {weights:13,} {work / 1e6:7.1f}")
 
 # %%
 bottom_rows = [part for part in trace if part[1][1] == 4]
@@ -1180,7 +1182,7 @@ print("in step 2 still deaf:", ", ".join(sorted(deaf)))
 
 # %% [markdown]
 # In the first step the head alone. In the second, whatever has an open way to it: the stem, the ways down and up, and
-# the zeroed convolutions, for they *see* something, even if they add nothing. What lies behind those, the first
+# the zero_init convolutions, for they *see* something, even if they add nothing. What lies behind those, the first
 # convolutions, the norms inside the blocks, query, key and value, time and label, hears nothing until the third. From
 # then on the gradient reaches every parameter, which is worth a check in any network one writes.
 #
@@ -1188,7 +1190,7 @@ print("in step 2 still deaf:", ", ".join(sorted(deaf)))
 # *with everything that takes part*:
 
 # %%
-from minidiff.generate import best_device
+from minidiff.training import best_device
 
 # %%
 x, t, y = clothes.tensor(slice(0, 4)), torch.tensor([0.02, 0.3, 0.7, 1.0]), torch.tensor([0, 3, 9, 10])
@@ -1235,14 +1237,14 @@ assert torch.equal(F.pad(raw, [2] * 4, value=-1.0), unseen.tensor()) and F.pad(r
 
 # %% [markdown]
 # **2. Steps for times, or times for steps.** The network takes any number for a time. Give it the step 500 instead of
-# 0.5, and the waves turn a thousand times too far: no error, only nonsense. `Denoiser` notices, for the schedule knows
-# where time ends. The other way round is worse, as nothing can notice it: times in $[0, 1]$ into waves that were made
+# 0.5, and the waves turn a thousand times too far: no error, only nonsense. A schedule notices, for it knows where
+# time ends. The other way round is worse, as nothing can notice it: times in $[0, 1]$ into waves that were made
 # for steps. Then even the fastest wave turns by a single radian on the whole walk, and *all* times are nearly alike:
 
 # %%
 net(torch.zeros(2, 1, 32, 32), torch.full((2,), 500.0))  # not a word
 try:
-    Denoiser(net, schedule)(torch.zeros(2, 1, 32, 32), torch.full((2,), 500.0))
+    add_noise(torch.zeros(2, 1, 32, 32), torch.zeros(2, 1, 32, 32), torch.full((2,), 500.0), schedule)
 except ValueError as error:
     print(error)
 
@@ -1320,7 +1322,7 @@ assert stray["Attend"] < 1e-5 and stray["Reshaped"] > 0.01
 # and training is the package's recipe (chapter 07 takes it apart), 100 steps:
 
 # %%
-from minidiff.train import TrainConfig, Training, train
+from minidiff.training import TrainConfig, Training, train
 
 
 # %%
@@ -1391,7 +1393,7 @@ plot.curves(torch.tensor(spots), by_time, alt, "t", "loss on unseen pictures")
 # | no time | the network is always told $t = 0.5$ |
 # | bare time | the time as one number instead of waves |
 # | no attention | two $1\times1$ convolutions in its place (96 weights fewer) |
-# | no zero-init | the zeroed layers start like all others |
+# | no zero-init | the zero_init layers start like all others |
 # | no levels | four blocks in a row at $16 \times 16$, no attention: nearly the same work, a quarter of the weights |
 #
 # Each network is judged by its loss on unseen pictures, and by 500 pictures that it draws in 25 steps with guidance
@@ -1618,7 +1620,7 @@ assert receptive_field(halve + [(3, 1)] + block + halve + block + halve + block 
 # each channel has one scale and one shift, the same at all pixels. (`F.silu` is PyTorch's SiLU.)
 
 # %%
-from minidiff.exercises import check
+from minidiff.course import check
 
 
 # %%

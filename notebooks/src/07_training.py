@@ -16,7 +16,8 @@
 # %%
 import torch
 
-from minidiff import Cosine, Denoiser, add_noise, plot, sample_times, weight
+from minidiff import Cosine, Denoiser, add_noise, sample_times, times, weight
+from minidiff.course import plot
 
 SECONDS, COLOUR_SECONDS = 140, 40  # the two live runs: sections 5 and 7
 schedule, threads = Cosine(), torch.get_num_threads()
@@ -32,15 +33,15 @@ def seeded(seed):
 # DDPM's Algorithm 1 (5.5) in words, as the well-known articles tell it: take some pictures; for each draw a random
 # time; add the noise that belongs to the time; tell the network the time; let it guess; compare; take a step. Let us
 # watch each of these happen. **Some pictures:** a *batch*, 64 of the 10,000, and what they show. In each *epoch* every
-# picture comes once, in a new order; `batch_index` says which ones are due at step 0, 1, and so on.
+# picture comes once, in a new order; `batch_indices` says which ones are due at step 0, 1, and so on.
 
 # %%
 from minidiff.data import load
-from minidiff.train import batch_index
+from minidiff.training import batch_indices
 
 clothes, unseen = load("fashion"), load("fashion", "test")
-x0, y = clothes[batch_index(0, len(clothes), 64, seed=0)]  # (64, 1, 32, 32), (64,)
-a_while = torch.cat([batch_index(step, len(clothes), 64, seed=0) for step in range(313)])  # 2.003 epochs
+x0, y = clothes[batch_indices(0, len(clothes), 64, seed=0)]  # (64, 1, 32, 32), (64,)
+a_while = torch.cat([batch_indices(step, len(clothes), 64, seed=0) for step in range(313)])  # 2.003 epochs
 assert (torch.bincount(a_while[:20_000]) == 2).all() and not torch.equal(a_while[:64], a_while[10_000:10_064])
 
 # %% [markdown]
@@ -96,7 +97,7 @@ picture
 # *Predict: what does a network that knows nothing "see" in a noisy picture? (Chapter 06 made its last layer zero.)*
 
 # %%
-from minidiff.checkpoint import load_denoiser
+from minidiff.app.checkpoint import load_denoiser
 from minidiff.data import shipped
 from minidiff.nets.unet import UNet, UNetConfig
 
@@ -176,7 +177,7 @@ print(f"the loss fell by {fell:.4f}, promised {promised:.4f}")
 # %%
 def draws(step, data, seed, classes=10):
     generator = seeded(seed * 1_000_003 + step)
-    x0, y = data[batch_index(step, len(data), 64, seed)]
+    x0, y = data[batch_indices(step, len(data), 64, seed)]
     t = 1e-3 + 0.999 * (torch.arange(64) + torch.rand(64, generator=generator)) / 64  # one in each 64th
     eps = torch.randn(x0.shape, generator=generator)
     unlabelled = torch.rand(64, generator=generator) < 0.1
@@ -199,8 +200,8 @@ def loss_of_v(denoiser, x0, y, t, eps):
 # of the weights (section 3).
 
 # %%
-from minidiff.muon import Muon, hidden_weights
-from minidiff.train import Ema
+from minidiff.training.muon import Muon, hidden_weights
+from minidiff.training import Ema
 
 
 def two_optimizers(net):
@@ -229,7 +230,7 @@ def our_loop(denoiser, average, data, steps, seed=0):
 # you print, draw or save meanwhile is your affair. Both loops, 20 steps on the 8 by 8 digits, with a small U-Net:
 
 # %%
-from minidiff.train import TrainConfig, Training, train, train_step
+from minidiff.training import TrainConfig, Training, train, train_step
 
 digits, unseen_digits = load("digits"), load("digits", "test")
 tiny = {"width": 16, "patch": 1}
@@ -253,7 +254,7 @@ print(f"loss {our_losses[0]:.2f} to {our_losses[-1]:.2f}, in both")
 # itself, for later chapters will minimise something else by the same loop:
 
 # %%
-from minidiff.objectives import denoising
+from minidiff.training.objectives import denoising
 
 plot.show_source(denoising)
 
@@ -433,10 +434,10 @@ for wrong in (digits.x, digits.x.float()):
 # what comes out?*
 
 # %%
-from minidiff.generate import every_label, generate
-from minidiff.metrics import label_accuracy, load_classifier
+from minidiff.app.generate import cycle_labels, generate
+from minidiff.app.metrics import label_accuracy, load_classifier
 
-reader, asked = load_classifier("digits"), every_label(200, 10)
+reader, asked = load_classifier("digits"), cycle_labels(200, 10)
 halved = TensorDataset((flat.tensors[0] + 1) / 2, flat.tensors[1])
 graduates = {"-1 to 1": student, "0 to 1": pupil(halved)[0]}
 drawn = {name: generate(p.ema.module, asked, (64,)).view(-1, 1, 8, 8) for name, p in graduates.items()}
@@ -624,7 +625,7 @@ except ValueError as error:
     print(error)
 
 # %%
-due = next(step for step in range(99) if 100 in batch_index(step, len(flat), 64, seed=0))  # picture 100's turn
+due = next(step for step in range(99) if 100 in batch_indices(step, len(flat), 64, seed=0))  # picture 100's turn
 assert training.step == due and all(p.isfinite().all() for p in training.model.parameters())
 
 # %% [markdown]
@@ -726,7 +727,7 @@ print(f"G is {tuple(G.shape)}; U V^T lowers the loss {gain:.1f} times as much as
 # Five times in a row, after $G$ is divided by its norm (so that no value is above 1), it lifts nearly all to about one:
 
 # %%
-from minidiff.muon import orthogonalize
+from minidiff.training.muon import orthogonalize
 
 
 def five_times(s):
@@ -895,7 +896,7 @@ rows_of([list(looks.values())[-1]], "Ten pieces of clothing, most of them recogn
 learn_until(SECONDS)
 
 # %%
-from minidiff.widgets import film
+from minidiff.course.widgets import film
 
 alt = "A film: ten grey blurs grow into ten pieces of clothing, one of each class."
 film([rows_of([x], alt, [f"{s} s"], classes) for s, x in looks.items()], ms=700, hold=2500)
@@ -1026,13 +1027,13 @@ print(f"loss on unseen pictures: {on:.3f} averaged, {off:.3f} as they are")
 # **A hundred, unpicked.** The first hundred that come out of seed 2, ten of each class, good and bad.
 
 # %%
-wishes = every_label(200, 10)
-drawn = generate(painter.ema.module, wishes, (1, 32, 32), steps=15, seed=2)
+wishes = cycle_labels(200, 10)
+drawn = generate(painter.ema.module, wishes, (1, 32, 32), ts=times(15), seed=2)
 alt = "A hundred small grey photographs of clothes: ten columns, one for each class, and ten rows."
 rows_of(list(drawn[:100].split(10)), alt, [""] * 10, classes)
 
 # %%
-from minidiff.metrics import frechet
+from minidiff.app.metrics import frechet
 
 seen = judge.features(drawn)
 real = [judge.features(unseen.tensor(slice(k, k + 200))) for k in (0, 200)]
@@ -1046,7 +1047,7 @@ distance, distance_real = frechet(real[0], seen), frechet(*real)
 # distance of 200 drawn pictures from 200 real ones, beside that of 200 *other* real ones (chapter 13 tells what it is):
 
 # %% tags=["nbval-ignore-output"]
-without = label_accuracy(judge(generate(painter.model, wishes[:100], (1, 32, 32), steps=15, seed=2)), wishes[:100])
+without = label_accuracy(judge(generate(painter.model, wishes[:100], (1, 32, 32), ts=times(15), seed=2)), wishes[:100])
 print(f"read as what was asked for: {accuracy:.0%} of the drawn, {accuracy_real:.0%} of real clothes")
 fair = (read_drawn == wishes)[:100].double().mean()
 print(f"the first hundred: {fair:.0%} averaged, {without:.0%} drawn by the weights as they are")
@@ -1063,7 +1064,7 @@ assert accuracy > 0.65 and accuracy_real > 0.9 and distance_real < distance < 12
 # the same shirt. For ten drawn pictures the nearest of all 10,000 training pictures:
 
 # %%
-from minidiff.metrics import nearest
+from minidiff.app.metrics import nearest
 
 features = torch.cat([judge.features(clothes.tensor(slice(k, k + 500))) for k in range(0, 10_000, 500)])  # (10000, 64)
 gap, which = nearest(seen, features)
@@ -1114,8 +1115,8 @@ for name, right, right_real, near, near_real in table:
 import tempfile
 from pathlib import Path
 
-from minidiff import checkpoint
-from minidiff.runs import Run
+from minidiff.app import checkpoint
+from minidiff.app.runs import Run
 
 folder, cpu = tempfile.TemporaryDirectory(), torch.device("cpu")
 place, recipe = Path(folder.name), TrainConfig(precision="fp32")
@@ -1129,9 +1130,9 @@ second = Run.resume(place / "halves", digits, cpu)  # as after a night: from the
 halves += [p.loss for p in second.train(digits, steps=20)]
 
 # %%
-remembered = second.training.tensors()
+remembered = second.training.state_dict()
 assert in_one_go == halves
-assert all(torch.equal(tensor, remembered[name]) for name, tensor in whole.training.tensors().items())
+assert all(torch.equal(tensor, remembered[name]) for name, tensor in whole.training.state_dict().items())
 print(f"20 losses and {len(remembered)} tensors, equal bit for bit")
 
 # %% [markdown]
@@ -1193,7 +1194,7 @@ complaints = []
 for wrong in (content[: len(content) // 2], flipped, b""):
     file.write_bytes(wrong)
     try:
-        Run.resume(place / "halves", digits, cpu)
+        checkpoint.load(file)
     except checkpoint.CheckpointError as error:
         complaints.append(str(error).partition(": ")[2])
 assert len(complaints) == 3
@@ -1225,7 +1226,7 @@ rows_of(list(emoji.tensor(some).split(8)), alt, ["", ""])
 colourist, sketches = Training(fresh_denoiser(channels=3, classes=8), TrainConfig()), {}
 for p in train(colourist, emoji, seconds=COLOUR_SECONDS):
     if p.seconds >= COLOUR_SECONDS / 2 * (len(sketches) + 1) or p.fraction == 1:
-        sketches[round(p.seconds)] = generate(colourist.ema.module, every_label(8, 8), (3, 32, 32), seed=3)
+        sketches[round(p.seconds)] = generate(colourist.ema.module, cycle_labels(8, 8), (3, 32, 32), seed=3)
         print(f"{p.seconds:.0f} s, step {p.step}, loss {p.loss:.3f}")
 
 # %% [markdown]
@@ -1234,7 +1235,7 @@ for p in train(colourist, emoji, seconds=COLOUR_SECONDS):
 
 # %%
 unseen_emoji, (master, about) = load("emoji", "test"), load_denoiser(shipped("emoji.safetensors"))
-finished = generate(master, every_label(8, 8), (3, 32, 32), seed=3)
+finished = generate(master, cycle_labels(8, 8), (3, 32, 32), seed=3)
 
 # %%
 first, *_, last = sketches.values()
@@ -1340,7 +1341,7 @@ assert shares[:100].sum() < 0.01 < shares[:101].sum() and abs(shares.sum() - 1) 
 # [`low`, 1), for at 0 the weight is infinite. (Each single time is uniform; and how many fall into each $n$-th part?)
 
 # %%
-from minidiff.exercises import check
+from minidiff.course import check
 
 
 def evenly_spaced(n, u, low):
@@ -1387,8 +1388,8 @@ for _ in train(apprentice, mine, seconds=8):
 
 # %%
 alt = "Above ten of the made-up pictures, orange circles and squares on blue; below ten that the network drew."
-some = torch.arange(10) // 2 + 100 * every_label(10, 2)  # the files are in the order of their folders
-copies = generate(apprentice.ema.module, every_label(10, 2), (3, 32, 32))
+some = torch.arange(10) // 2 + 100 * cycle_labels(10, 2)  # the files are in the order of their folders
+copies = generate(apprentice.ema.module, cycle_labels(10, 2), (3, 32, 32))
 rows_of([mine.tensor(some), copies], alt, ["mine", "drawn"])
 
 # %% [markdown]

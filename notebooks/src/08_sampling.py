@@ -18,8 +18,9 @@ from itertools import pairwise
 
 import torch
 
-from minidiff import Mixture, ddpm, final, plot, posterior, times, transition
-from minidiff.checkpoint import load_denoiser
+from minidiff import Mixture, ddpm, final, posterior, times, transition
+from minidiff.course import plot
+from minidiff.app.checkpoint import load_denoiser
 from minidiff.data import load, shipped, toy
 
 
@@ -75,7 +76,7 @@ def rows(pictures, alt):
 
 
 # %%
-from minidiff.metrics import frechet, label_accuracy, load_classifier
+from minidiff.app.metrics import frechet, label_accuracy, load_classifier
 
 judge, real = load_classifier("fashion"), load("fashion", "test")
 features_of_real = torch.cat([judge.features(part) for part in real.tensor().split(500)])  # (2000, 64)
@@ -221,7 +222,7 @@ predicted = {"least": [width_after(n, 0.2, 1) for n in grid], "most": [width_aft
 # %%
 alt = "Too narrow clusters rise to the true width from below, too wide ones fall to it from above, as steps increase."
 picture, (ax,) = plot.figure(alt)
-for name, greek, colour in (("most", r"$\beta$", "C0"), ("least", r"$\tilde\beta$", "C1")):
+for name, greek, colour in (("most", r"$\beta$", plot.COLOURS[0]), ("least", r"$\tilde\beta$", plot.COLOURS[1])):
     ax.plot(grid, found[name], "o", color=colour, label=f"{greek}, eight clusters")
     ax.plot(grid, predicted[name], "--", color=colour, label=f"{greek}, one cluster, computed")
 ax.axhline(0.2, color="black", linewidth=1, label="true width")
@@ -1037,7 +1038,7 @@ for i, (name, run) in enumerate(runs.items()):
     apart = [n + 0.2 * i for n in run]  # so that the error bars can be told apart
     left.errorbar(apart, [scores[name][n][0] for n in run], [wobble(x) for x in run.values()], fmt="o-", label=name)
     if name in gap:
-        right.plot(list(gap[name]), list(gap[name].values()), "o-", color=f"C{i}")
+        right.plot(list(gap[name]), list(gap[name].values()), "o-", color=plot.COLOURS[i])
 left.axhspan(usual.min(), usual.max(), color="0.88", label="real")
 left.set(ylim=(0, None), ylabel="Fréchet distance")
 right.set(yscale="log", ylabel="pixel error to the curve's end")
@@ -1078,7 +1079,7 @@ assert max(gap["heun"][39], gap["dpmpp_2m"][40]) < 0.85 * gap["ddim"][40]
 # Watch one walk: ten garments in 25 steps, and below each the guess that led there.
 
 # %%
-from minidiff.widgets import explore, film
+from minidiff.course.widgets import explore, film
 
 states = list(ddim(network, noise[:10], times(25), schedule))
 alt = "Above, noise that turns into ten garments; below, blurs that sharpen into the same garments."
@@ -1374,7 +1375,7 @@ assert torch.allclose(a, b, atol=1e-6) and eta > 1  # where it came from is forg
 # from (2.5), as in `step_back`. (`alpha_bar_s` and the like are plain numbers here, so roots are `** 0.5`.)
 
 # %%
-from minidiff.exercises import check
+from minidiff.course import check
 
 
 def ddim_by_paper(x, eps, alpha_bar_s, alpha_bar_t, eta, z):

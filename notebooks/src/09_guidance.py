@@ -16,8 +16,9 @@
 # %%
 import torch
 
-from minidiff import Mixture, cfg, dpmpp_2m, final, plot, times
-from minidiff.checkpoint import load_denoiser
+from minidiff import Mixture, cfg, dpmpp_2m, final, times
+from minidiff.course import plot
+from minidiff.app.checkpoint import load_denoiser
 from minidiff.data import load, shipped
 
 
@@ -76,7 +77,7 @@ plot.images(pictures, alt, columns=11, titles=[name.split("/")[0] for name in cl
 # We shall need this often, so it gets a function: `steer` turns labels into a denoiser.
 
 # %%
-from minidiff.metrics import label_accuracy, load_classifier
+from minidiff.app.metrics import label_accuracy, load_classifier
 
 judge, asked = load_classifier("fashion"), torch.arange(300) % 10
 test = load("fashion", "test")
@@ -256,7 +257,7 @@ print({f"t = {t:.2f}": f"{share:.0%}" for t, share in zip(levels[[0, 3, 5]], by_
 
 # %%
 from minidiff import sample_times
-from minidiff.nets.embed import Embedding
+from minidiff.nets.embed import TimeLabelEmbedding
 from minidiff.nets.unet import ResBlock
 
 
@@ -264,15 +265,15 @@ from minidiff.nets.unet import ResBlock
 class NoiseReader(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.embed = Embedding(64, 0)  # the time only: no classes go in
+        self.embed = TimeLabelEmbedding(64, 0)  # the time only: no classes go in
         self.stem = torch.nn.Conv2d(1, 16, 4, stride=2, padding=1)  # 32x32 to 16x16
         self.blocks = torch.nn.ModuleList(ResBlock(c, c, 64) for c in (16, 32, 64))
-        self.shrink = torch.nn.ModuleList(torch.nn.Conv2d(c, 2 * c, 2, stride=2) for c in (16, 32))
+        self.downsample = torch.nn.ModuleList(torch.nn.Conv2d(c, 2 * c, 2, stride=2) for c in (16, 32))
         self.head = torch.nn.Linear(64 * 4 * 4, 10)
 
     def forward(self, x, t):
         emb, h = self.embed(t), self.stem(x)
-        for block, after in zip(self.blocks, [*self.shrink, torch.nn.SiLU()], strict=True):
+        for block, after in zip(self.blocks, [*self.downsample, torch.nn.SiLU()], strict=True):
             h = after(block(h, emb))
         return self.head(h.flatten(1))  # logits (B, 10)
 
@@ -491,7 +492,7 @@ assert sizes == [8]
 # *Predict: does it matter whether one guides the guess of* $x_0$*, the noise, $v$ or the score?*
 
 # %%
-from minidiff import row, solve
+from minidiff import target_coefficients, to_x0_eps
 
 (alpha, sigma), w = schedule(0.5), 3.0
 without, given = denoiser(x_t, 0.5, torch.full((4,), null)), denoiser(x_t, 0.5, y)
@@ -499,10 +500,10 @@ guided = without + w * (given - without)
 
 # %%
 for name in ("x0", "eps", "v", "velocity", "score"):
-    a, b = (float(part) for part in row(name, 0.5, schedule))
+    a, b = (float(part) for part in target_coefficients(name, 0.5, schedule))
     in_row = [a * x0 + b * (x_t - alpha * x0) / sigma for x0 in (without, given)]  # each guess in that row
     guided_there = in_row[0] + w * (in_row[1] - in_row[0])
-    assert torch.allclose(solve(name, guided_there.float(), x_t, 0.5, schedule)[0], guided, atol=1e-4)
+    assert torch.allclose(to_x0_eps(name, guided_there.float(), x_t, 0.5, schedule)[0], guided, atol=1e-4)
 
 # %% [markdown]
 # Not at all: in chapter 05 each row is a number times $\hat x_0$ plus a number times $x_t$, and (9.4) has the
@@ -668,9 +669,9 @@ plot.images(0.7 * difference, alt, titles=[name.split("/")[0] for name in classe
 # ten of each class in a row, one seed, none picked out:
 
 # %%
-from minidiff.generate import GUIDANCE, generate
+from minidiff.app.generate import Sampling, generate
 
-hundred = generate(denoiser, torch.arange(100) // 10, (1, 32, 32), guidance=GUIDANCE, seed=2026)
+hundred = generate(denoiser, torch.arange(100) // 10, (1, 32, 32), guidance=Sampling.guidance, seed=2026)
 alt = "A hundred pictures, ten rows of ten: T-shirts, trousers, pullovers, dresses, coats, and so on to boots."
 sheet(hundred, alt, classes)
 
@@ -731,7 +732,7 @@ def as_documented(y, s=3):
     def steered(x, t):
         alpha, sigma = (float(part) for part in schedule(t))
         c, u = ((x - alpha * denoiser(x, t, label)) / sigma for label in (y, torch.full_like(y, null)))
-        return solve("eps", s * c + (s - 1) * u, x, t, schedule)[0]
+        return to_x0_eps("eps", s * c + (s - 1) * u, x, t, schedule)[0]
     return steered
 
 
@@ -1051,7 +1052,7 @@ assert spread[8] < spread[4] < spread[2] < spread[1] and clouds[8][:, 1].mean() 
 # *Predict: will the best $w$ be the same for all five?*
 
 # %%
-from minidiff.metrics import frechet, precision_recall
+from minidiff.app.metrics import frechet, precision_recall
 
 index = torch.stack([torch.nonzero(test.y == k)[:60, 0] for k in range(10)], 1)  # (60, 10)
 reference, others = (test.tensor(part.flatten()) for part in (index[:30], index[30:]))  # 300 photographs each
@@ -1126,7 +1127,7 @@ sheet(torch.cat([drawn[w][:10] for w in strengths]), alt, [f"w = {w}" for w in s
 # %%
 import ipywidgets
 
-from minidiff.widgets import explore
+from minidiff.course.widgets import explore
 
 
 def ask(label, w):
@@ -1328,7 +1329,7 @@ assert recipe["accuracy"] > code["accuracy"] + 0.04 and recipe["recall"] < code[
 # others; guided, it walks away from a guess that means nothing.
 
 # %%
-from minidiff.metrics import sliced_wasserstein
+from minidiff.app.metrics import sliced_wasserstein
 
 exact_clouds = {1: clouds[1].float(), 3: asked_in_plane(3).float()}
 
@@ -1449,7 +1450,7 @@ assert abs(m + (w - 1) * 2 * m / (1 + torch.exp(2 * m * peak)) - peak) < 1e-3
 # has its own strength, as in a program that serves many people at once.
 
 # %%
-from minidiff.exercises import check
+from minidiff.course import check
 
 
 def from_the_label(given, without, s):

@@ -18,7 +18,7 @@ from itertools import pairwise
 
 import torch
 
-from minidiff import plot
+from minidiff.course import plot
 
 
 # %%
@@ -123,8 +123,8 @@ plot.show_source(Autoencoder.encode)
 # the range from $-1$ to $1$. Six decibels more are half the error (not squared).
 
 # %%
-from minidiff.objectives import reconstruction
-from minidiff.train import TrainConfig, Training, train
+from minidiff.training.objectives import reconstruction
+from minidiff.training import TrainConfig, Training, train
 
 RECIPE = TrainConfig(batch_size=16, lr=1e-2, warmup=30, cooldown=0.3)
 
@@ -213,7 +213,7 @@ plot.strips(walk, "Two rows, from trousers to a bag: halfway one sees both at on
 # better).
 
 # %%
-from minidiff.metrics import frechet, label_accuracy, load_classifier
+from minidiff.app.metrics import frechet, label_accuracy, load_classifier
 
 judge = load_classifier("fashion")
 
@@ -407,18 +407,18 @@ for wrong_mu, wrong_v in [(mu, 4 * v), (mu + 0.1, v), (0 * mu, torch.ones(k).dou
 # variances, gives a sample if it is handed noise and the mean if it is not, and says what the code costs.
 
 # %%
-from minidiff.nets.autoencoder import KL
+from minidiff.nets.autoencoder import GaussianBottleneck
 
 h, eps = torch.randn(5, 8, 3, 3, generator=seeded(8)), torch.randn(5, 4, 3, 3, generator=seeded(9))
 mu, log_var = h.chunk(2, dim=1)
-code = KL(4)(h, eps)
+code = GaussianBottleneck(4)(h, eps)
 
 # %%
-assert torch.allclose(code.z, mu + (log_var / 2).exp() * eps) and torch.equal(KL(4)(h).z, mu)
+assert torch.allclose(code.z, mu + (log_var / 2).exp() * eps) and torch.equal(GaussianBottleneck(4)(h).z, mu)
 assert torch.allclose(code.cost, nats_of(mu, log_var), rtol=1e-5)
 
 # %%
-plot.show_source(KL)
+plot.show_source(GaussianBottleneck)
 
 # %% [markdown]
 # And (10.2), as the training of section 1 has used it:
@@ -651,9 +651,9 @@ assert nearest_entry(h, codebook).tolist() == by_loop
 # has nothing to do with the noise's.) Check each of the three by hand, for a "decoder" $g(z) = \sum \sin z$:
 
 # %%
-from minidiff.nets.autoencoder import VQ
+from minidiff.nets.autoencoder import VectorQuantizer
 
-vq = VQ(4, 7).eval()
+vq = VectorQuantizer(4, 7).eval()
 vq.codebook.weight.data = codebook.clone()
 h = torch.randn(3, 4, 5, 5, generator=seeded(13), requires_grad=True)
 z, cost = vq(h)
@@ -683,7 +683,7 @@ assert torch.allclose(pulled, 2 * (used[:, None] * codebook - sums), atol=1e-4)
 from minidiff.data import toy
 
 points, k = toy.moons(2000, seeded(14)), 24
-words = VQ(2, k).eval()
+words = VectorQuantizer(2, k).eval()
 words.codebook.weight.data = points[:k].clone()
 
 # %%
@@ -718,25 +718,25 @@ picture
 # (crosses). The package's layer:
 
 # %%
-plot.show_source(VQ)
+plot.show_source(VectorQuantizer)
 
 # %% [markdown]
 # ### Dead entries
 #
-# What is `revive` for? An entry that is never the nearest gets no gradient, so it never moves, so it is never the
+# What is `replace_dead_entries` for? An entry that is never the nearest gets no gradient, so it never moves, so it is never the
 # nearest. A widely copied implementation starts all entries close to zero. The encoder's vectors start elsewhere, a few
 # entries on the outside catch all of them, and the rest are dead from birth. *Predict: of 256 entries, how many will
-# be in use after 350 steps?* The failure first: `least = 0` revives nobody.
+# be in use after 350 steps?* The failure first: `dead_threshold = 0` revives nobody.
 
 # %% tags=["slow"]
-def small_start(least):
-    autoencoder = fresh(entries=256, weight=1.0)
+def small_start(dead_threshold):
+    autoencoder = fresh(codebook_size=256, weight=1.0)
     torch.nn.init.uniform_(autoencoder.bottleneck.codebook.weight, -1 / 256, 1 / 256)
-    autoencoder.bottleneck.least = least
+    autoencoder.bottleneck.dead_threshold = dead_threshold
     return learn(autoencoder)
 
 
-dictionaries = {"nobody revived": small_start(0.0), "revived": small_start(VQ.least)}
+dictionaries = {"nobody revived": small_start(0.0), "revived": small_start(VectorQuantizer.dead_threshold)}
 
 # %% [markdown]
 # How much does such a code say? Let $p_i$ be the share of places where entry $i$ is used. A good code spends
@@ -752,7 +752,7 @@ def usage(autoencoder):
     """(entries used, perplexity, rate in bits a pixel) on the unseen pictures."""
     h = torch.cat([autoencoder.encoder(part) for part in new.split(500)]).permute(0, 2, 3, 1).reshape(-1, 4)
     index = torch.cat([nearest_entry(part, autoencoder.bottleneck.codebook.weight) for part in h.split(32_000)])
-    p = torch.bincount(index, minlength=autoencoder.config.entries).double() / len(index)
+    p = torch.bincount(index, minlength=autoencoder.config.codebook_size).double() / len(index)
     H = -torch.xlogy(p, p).sum()
     return int((p > 0).sum()), float(H.exp()), float(64 * H / (dims * math.log(2)))
 
@@ -858,7 +858,7 @@ assert table[0.01]["psnr"] > table[0.1]["psnr"] + 1.5
 
 # %% tags=["slow"]
 from minidiff import add_noise, bits_per_dim, times, vlb_terms
-from minidiff.checkpoint import load_denoiser
+from minidiff.app.checkpoint import load_denoiser
 from minidiff.data import shipped
 
 (denoiser, _), ts = load_denoiser(shipped("fashion.safetensors")), times(50)
@@ -988,7 +988,7 @@ print(f"95 % of the accuracy at {needed:.2f} bits a pixel; {1 - needed / final_r
 # same descriptions, which is 0 on average for equal distributions and comes with an error (chapter 13):
 
 # %%
-from minidiff.metrics import kid
+from minidiff.app.metrics import kid
 
 floor = {"real, unseen": new, "there and back": mean_code}
 features = {name: in_parts(judge.features, pictures) for name, pictures in floor.items()}
@@ -1049,7 +1049,7 @@ print({f"weight {w}": f"{share:.0%}" for w, share in kept.items()})
 
 # %%
 h = torch.cat([torch.zeros(1, 4, 3, 3), torch.full((1, 4, 3, 3), -2.0)], 1)  # mean 0, log-variance -2
-samples = torch.stack([KL(4)(h, torch.randn(1, 4, 3, 3, generator=seeded(k))).z for k in range(400)])
+samples = torch.stack([GaussianBottleneck(4)(h, torch.randn(1, 4, 3, 3, generator=seeded(k))).z for k in range(400)])
 wrong = torch.randn(14_400, generator=seeded(17)) * torch.tensor(-2.0).exp()
 assert abs(samples.std() - math.exp(-1)) < 0.01 and abs(wrong.std() - math.exp(-1)) > 0.2
 print(f"right {samples.std():.2f}, wrong {wrong.std():.2f}; the variance was to be {math.exp(-2):.2f}")
@@ -1062,7 +1062,7 @@ print(f"right {samples.std():.2f}, wrong {wrong.std():.2f}; the variance was to 
 
 # %%
 far_code = torch.cat([torch.full((1, 4, 8, 8), 2.0), torch.zeros(1, 4, 8, 8)], 1)  # mean 2, variance 1
-assert KL(4)(far_code).cost.item() == 256 * 2.0**2 / 2
+assert GaussianBottleneck(4)(far_code).cost.item() == 256 * 2.0**2 / 2
 
 # %%
 error, cost = torch.tensor(6.0), torch.tensor(800.0)  # of a picture, summed
@@ -1103,13 +1103,13 @@ assert torch.isclose(stopped, free) and torch.isclose(pulls[1] / pulls[0], torch
 # Stable Diffusion's, 0.18, one does; here ours with that number:
 
 # %%
-from minidiff.latent import Latent, fit_scale
+from minidiff.latent import LatentCodec, fit_scale
 
 assert 0.7 < fit_scale(ours, new[:500]) < 1.6
 
 # %%
-latent = Latent(ours, 0.18)
-forgot = Latent(ours).decode(latent.encode(ten))  # multiplied, not divided
+latent = LatentCodec(ours, 0.18)
+forgot = LatentCodec(ours).decode(latent.encode(ten))  # multiplied, not divided
 plot.strips({"right": latent.decode(latent.encode(ten)), "not divided": forgot},
             "Above, ten pieces of clothing; below, the same as flat grey ghosts.")
 
@@ -1165,7 +1165,7 @@ print(f"from w = {audible[-1] + 1} on a linear code of the clothes is silent")
 # pictures.)
 
 # %%
-from minidiff.exercises import check
+from minidiff.course import check
 
 
 def free_bits(mean, log_var, least):
@@ -1178,7 +1178,7 @@ def free_bits(mean, log_var, least):
 
 # %%
 def one_by_one(mean, log_var, least):
-    costs = [KL(1)(torch.cat([mean[:, [c]], log_var[:, [c]]], 1)).cost.mean() for c in range(mean.shape[1])]
+    costs = [GaussianBottleneck(1)(torch.cat([mean[:, [c]], log_var[:, [c]]], 1)).cost.mean() for c in range(mean.shape[1])]
     return sum(max(least, float(cost)) for cost in costs)
 
 
@@ -1193,7 +1193,7 @@ check(free_bits, one_by_one, [(*mean_and_log_var, least) for least in (0.0, 4.0)
 # a pixel does a scene take, with a few shapes on white, and how many an emoji, at the same quality, say 23 decibels?*
 # Train with 350 steps, some ten seconds, at three or four weights for each, and read the rates off between them. You
 # have an answer when you can name both rates, and it is a good one if twice the steps leave you with the same order.
-# Or keep to clothes: with `halvings=3, latent=16` the code has as many numbers as before, in $4 \times 4$ places. Is
+# Or keep to clothes: with `num_downsamples=3, latent_channels=16` the code has as many numbers as before, in $4 \times 4$ places. Is
 # that better or worse, at the same rate?
 
 # %%

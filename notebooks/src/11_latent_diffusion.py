@@ -18,7 +18,8 @@ import copy
 
 import torch
 
-from minidiff import Cosine, add_noise, plot
+from minidiff import Cosine, add_noise
+from minidiff.course import plot
 
 FIRST = 28  # seconds of training for the autoencoder
 SECONDS = 70  # and for diffusion on its codes; 480 reaches the shipped quality
@@ -44,8 +45,8 @@ ten = new[torch.tensor([int((unseen.y == k).nonzero()[3]) for k in range(10)])] 
 
 # %% tags=["nbval-ignore-output"]
 from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
-from minidiff.objectives import reconstruction
-from minidiff.train import TrainConfig, Training, train
+from minidiff.training.objectives import reconstruction
+from minidiff.training import TrainConfig, Training, train
 
 torch.manual_seed(1)
 recipe = TrainConfig(batch_size=16, lr=1e-2, cooldown=0.3)  # chapter 10's
@@ -68,20 +69,20 @@ plot.strips({"picture": ten, "there and back": x_hat}, alt, clothes.classes)
 # $$ z = s \cdot \mathrm{enc}(x), \qquad \hat x = \mathrm{dec}(z / s) \tag{11.1} $$
 #
 # (enc is chapter 10's encoder, read at its mean, and dec its decoder.) What $s$ should be is section 2's question; any
-# number will do to see how it works. In the package the two formulas are the two methods of `Latent`:
+# number will do to see how it works. In the package the two formulas are the two methods of `LatentCodec`:
 
 # %%
-from minidiff.latent import Latent
+from minidiff.latent import LatentCodec
 
 s = 0.5
 z = s * autoencoder.encode(ten).z
 back = autoencoder.decode(z / s)
-some = Latent(autoencoder, s)
+some = LatentCodec(autoencoder, s)
 assert torch.allclose(some.encode(ten), z, atol=1e-5) and torch.allclose(some.decode(z), back, atol=1e-5)
 assert torch.allclose(back, x_hat, atol=1e-5)  # the scale leaves no trace in the picture
 
 # %%
-plot.show_source(Latent)
+plot.show_source(LatentCodec)
 
 # %% [markdown]
 # Now the whole machine. Rombach et al. draw it in their figure 3; here is ours, in the same arrangement, and what
@@ -89,7 +90,7 @@ plot.show_source(Latent)
 # with 4 channels in and out instead of 1, no folding of pixels, and two levels: 8 by 8 and 4 by 4.
 
 # %%
-from minidiff.models import new_denoiser
+from minidiff.app.models import new_denoiser
 
 about = {"size": clothes.shape, "classes": clothes.classes, "vocabulary": None}
 denoiser = new_denoiser(about, some)  # as the command line builds it
@@ -161,7 +162,7 @@ for name, tensor in journey.items():
 boot = ten[9:].expand(6, -1, -1, -1)
 levels = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.4, 0.6])
 grain, dust = torch.randn(1, 1, 32, 32, generator=seeded(1)), torch.randn(1, 4, 8, 8, generator=seeded(2))
-unit = Latent(autoencoder, 1 / autoencoder.encode(x[:2000]).z.std().item())
+unit = LatentCodec(autoencoder, 1 / autoencoder.encode(x[:2000]).z.std().item())
 noisy_pixels = add_noise(boot, grain.expand(6, -1, -1, -1), levels, schedule)
 noisy_codes = unit.decode(add_noise(unit.encode(boot), dust.expand(6, -1, -1, -1), levels, schedule))
 
@@ -197,7 +198,7 @@ print(f"errors of neighbouring pixels, correlation: noise in pixels {in_pixels:.
 # %%
 def in_other_units(autoencoder, factor):
     """The same autoencoder, with codes `factor` times as large."""
-    other, c = copy.deepcopy(autoencoder), autoencoder.config.latent
+    other, c = copy.deepcopy(autoencoder), autoencoder.config.latent_channels
     other.encoder[-1].weight[:c] *= factor  # the first c of its 2 c outputs are the mean
     other.encoder[-1].bias[:c] *= factor
     other.decoder[0].weight /= factor
@@ -218,7 +219,7 @@ levels = torch.tensor([0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98])
 boot, noise = ten[9:].expand(9, -1, -1, -1), dust.expand(9, -1, -1, -1)
 rows = {}
 for size in (0.1, 1.0, 10.0):
-    raw = Latent(in_other_units(autoencoder, size * unit.scale))  # its scale is 1: codes as they are
+    raw = LatentCodec(in_other_units(autoencoder, size * unit.scale))  # its scale is 1: codes as they are
     rows[f"std {size:g}"] = raw.decode(add_noise(raw.encode(boot), noise, levels, schedule))
 
 # %%
@@ -254,7 +255,7 @@ scale = fit_scale(autoencoder, x[:2000])
 assert abs(scale / by_hand - 1) < 1e-4
 
 # %% tags=["nbval-ignore-output"]
-latent = Latent(autoencoder, scale)
+latent = LatentCodec(autoencoder, scale)
 spread = latent.encode(new).std()
 assert abs(spread - 1) < 0.05
 print(f"scale {scale:.3f}; standard deviation of the codes of unseen pictures {spread:.3f}")
@@ -265,7 +266,7 @@ print(f"scale {scale:.3f}; standard deviation of the codes of unseen pictures {s
 # %%
 for factor in (0.1, 10.0):
     other = in_other_units(autoencoder, factor)
-    mended = Latent(other, fit_scale(other, x[:2000]))
+    mended = LatentCodec(other, fit_scale(other, x[:2000]))
     assert torch.allclose(mended.encode(ten), latent.encode(ten), rtol=1e-3, atol=1e-3)
 
 # %% [markdown]
@@ -347,13 +348,13 @@ print(f"ten times too small: the last step goes from {last_step[0.1]:.2f} to 0")
 # distance (chapter 13) from the training pictures.
 
 # %%
-from minidiff.generate import Model, every_label
-from minidiff.latent import Codes
-from minidiff.metrics import frechet, label_accuracy, load_classifier
+from minidiff.app.generate import Model, Sampling, cycle_labels
+from minidiff.latent import LatentDataset
+from minidiff.app.metrics import frechet, label_accuracy, load_classifier
 
 judge = load_classifier("fashion")
 bank = torch.cat([judge.features(part) for part in x.split(500)])  # (10000, 64), of the training pictures
-codes, wishes = latent.encode(x), every_label(200, 10)
+codes, wishes = latent.encode(x), cycle_labels(200, 10)
 
 
 def scored(pictures, asked):
@@ -366,13 +367,13 @@ def with_scale(s, steps=140):
     """A model of codes s times as large as they should be."""
     torch.manual_seed(0)
     training = Training(new_denoiser(about, latent), TrainConfig(cooldown=0.3))
-    for _ in train(training, Codes(s * codes, clothes.y), steps=steps):
+    for _ in train(training, LatentDataset(s * codes, clothes.y), steps=steps):
         pass
-    return Model(training.ema.module, clothes.classes, clothes.shape, Latent(autoencoder, s * scale))
+    return Model(training.ema.module, clothes.classes, clothes.shape, LatentCodec(autoencoder, s * scale))
 
 
 # %% tags=["slow"]
-drawn = {s: with_scale(s).draw(wishes) for s in (0.1, 1.0, 10.0)}
+drawn = {s: with_scale(s).sample(wishes) for s in (0.1, 1.0, 10.0)}
 
 # %%
 alt = "Three rows of ten clothes: torn and spotted for scale 0.1, the best for 1, smooth and without sleeves for 10."
@@ -395,7 +396,7 @@ for s, (distance, right) in verdict.items():
 #
 # ## 3. Live
 #
-# Codes are data. So everything that the course has built works on them as it is: `Codes` holds pairs of a code and its
+# Codes are data. So everything that the course has built works on them as it is: `LatentDataset` holds pairs of a code and its
 # label, of which `train` draws its batches; `Training`, the loss (7.1), the average of the weights, the sampler and
 # guidance are those of chapters 07 to 09. *Nothing is changed but the data.* (One rule had to be dropped: pictures
 # must be in $[-1, 1]$, codes need not.) The encoder has done its work already: all 10,000 pictures were encoded once,
@@ -408,11 +409,11 @@ history, looks, marks = [], {}, [SECONDS * k / 75 for k in (3, 10, 25, 50, 75)]
 
 
 def learn_until(seconds):
-    for p in train(painter, Codes(codes, clothes.y), seconds=SECONDS):
+    for p in train(painter, LatentDataset(codes, clothes.y), seconds=SECONDS):
         history.append(p.loss)
         if p.seconds >= marks[len(looks)] or p.fraction == 1:
             model = Model(painter.ema.module, clothes.classes, clothes.shape, latent)
-            looks[f"{p.seconds:.0f} s"] = model.draw(torch.arange(10), seed=1)
+            looks[f"{p.seconds:.0f} s"] = model.sample(torch.arange(10), seed=1)
             print(f"{p.seconds:4.0f} s, step {p.step:5}, loss {torch.tensor(history[-50:]).mean():.3f}")
         if p.seconds >= seconds:
             break
@@ -454,7 +455,7 @@ plot.strips(looks, alt, clothes.classes)
 
 # %%
 from minidiff import cfg, dpmpp_2m, final
-from minidiff.widgets import film
+from minidiff.course.widgets import film
 
 
 def on_the_way(noise, labels, steps=25, w=2.0, denoise=painter.ema.module):
@@ -476,7 +477,7 @@ film([plot.strips({"decoded": latent.decode(s.x), "guess": latent.decode(s.x0)},
 
 # %%
 model = Model(painter.ema.module, clothes.classes, clothes.shape, latent)
-live = model.draw(wishes, seed=2)
+live = model.sample(wishes, seed=2)
 
 # %%
 alt = "A hundred small photographs of clothes in ten columns, one for each class."
@@ -501,7 +502,7 @@ print(f"against 200 real ones, as in chapter 07: {as_in_07:.1f}")
 # beside that of real pictures which it has never seen.
 
 # %%
-from minidiff.metrics import nearest
+from minidiff.app.metrics import nearest
 
 gap, gap_real = (nearest(judge.features(pictures), bank)[0].median() for pictures in (live, new[:200]))
 assert gap > 0.7 * gap_real
@@ -521,13 +522,13 @@ assert gap > 0.7 * gap_real
 
 # %%
 from minidiff.data import shipped
-from minidiff.models import load_trained
+from minidiff.app.models import load_trained
 
 master, record = load_trained(shipped("fashion-latent.safetensors"))
 print(f"{record['steps']} steps in {record['seconds']} s, of them {record['first_stage']['steps']} for the autoencoder")
 
 # %%
-masterly = master.draw(wishes, seed=2)
+masterly = master.sample(wishes, Sampling(), seed=2)
 alt = "Three rows of ten clothes by the shipped model: clear outlines, collars, prints and soles."
 plot.strips({str(k + 1): part for k, part in enumerate(masterly[:30].split(10))}, alt, clothes.classes)
 
@@ -552,7 +553,7 @@ print(f"shipped: read right {right_master:.0%}, Fréchet distance {distance_mast
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from minidiff.checkpoint import load_denoiser
+from minidiff.app.checkpoint import load_denoiser
 from minidiff.nets.unet import UNet, UNetConfig
 
 
@@ -566,7 +567,7 @@ def flop(net, side):
 
 # %%
 pixel, pixel_record = load_denoiser(shipped("fashion.safetensors"))
-same = UNet(UNetConfig(channels=4, patch=1))  # the pixel model's U-Net, put on codes
+same = UNet(UNetConfig(channels=4, patch_size=1))  # the pixel model's U-Net, put on codes
 a_guess = {"pixels": flop(pixel.net, 32), "same": flop(same, 8), "codes": flop(master.denoiser.net, 8)}
 with FlopCounterMode(display=False) as counter:
     autoencoder.decode(z[:1])
@@ -628,7 +629,7 @@ def images_a_second(learner, data):
 
 
 speed = {"pixels": images_a_second(learners["pixels"], clothes),
-         "codes": images_a_second(learners["codes"], Codes(codes, clothes.y))}
+         "codes": images_a_second(learners["codes"], LatentDataset(codes, clothes.y))}
 
 # %% tags=["slow"]
 import time
@@ -637,7 +638,7 @@ artists = {"pixels": Model(pixel, clothes.classes, clothes.shape), "codes": mast
 sheets, took = {}, {}
 for name, artist in artists.items():
     began = time.perf_counter()
-    sheets[name] = artist.draw(wishes, seed=2)
+    sheets[name] = artist.sample(wishes, Sampling(), seed=2)
     took[name] = (time.perf_counter() - began) / len(wishes)
 
 # %% tags=["nbval-ignore-output"]
@@ -759,8 +760,8 @@ for name, d in parts.items():
 # sampler can be hurried. The same live model, asked in other ways:
 
 # %% tags=["slow"]
-asked = {f"w = 2, {n} steps": model.draw(wishes, steps=n, seed=2) for n in (3, 6, 12)}
-asked |= {"w = 2, 25 steps": live, "w = 1.5, 25 steps": model.draw(wishes, guidance=1.5, seed=2)}
+asked = {f"w = 2, {n} steps": model.sample(wishes, Sampling(steps=n), seed=2) for n in (3, 6, 12)}
+asked |= {"w = 2, 25 steps": live, "w = 1.5, 25 steps": model.sample(wishes, Sampling(guidance=1.5), seed=2)}
 marks_of = {name: scored(pictures, wishes) for name, pictures in asked.items()}
 
 # %%
@@ -801,7 +802,7 @@ plot.strips(rows, alt)
 
 # %%
 pairs = torch.randn(2, 100, 4, 8, 8, generator=seeded(5))
-kinds = every_label(100, 10)
+kinds = cycle_labels(100, 10)
 ends = [final(on_the_way(noise, kinds, w=1)) for noise in pairs]
 middle = {"pixels": (latent.decode(ends[0]) + latent.decode(ends[1])) / 2,
           "codes": latent.decode((ends[0] + ends[1]) / 2),
@@ -822,7 +823,7 @@ print("Fréchet distance half-way, 100 pairs:", {name: f"{d:.1f}" for name, d in
 # ## 6. Choices
 #
 # **The mean or a sample?** The encoder gives a Gaussian for each picture, mean $\mu$ and standard deviation $\sigma_q$
-# (10.6). `Latent` trains diffusion on the means; Stable Diffusion's code draws a sample each time. How different are
+# (10.6). `LatentCodec` trains diffusion on the means; Stable Diffusion's code draws a sample each time. How different are
 # they? Variances add up:
 #
 # $$ \mathrm{Var}(z) = \mathrm{Var}(\mu) + E\,\sigma_q^2 \tag{11.7} $$
@@ -843,7 +844,7 @@ print(f"of the variance of the samples {share:.1%} is the encoder's noise")
 # difference. With a large one it would: the decoder was trained on samples, and the scale must be fitted to them.
 #
 # **KL or VQ?** Both work. With VQ (chapter 10), diffusion runs on the vectors *before* they are replaced by their
-# nearest neighbours in the codebook, and the replacing is left to the decoder (Rombach et al. 2022). (Our `Latent` is
+# nearest neighbours in the codebook, and the replacing is left to the decoder (Rombach et al. 2022). (Our `LatentCodec` is
 # made for KL: from VQ it would take the vectors after the replacing.)
 #
 # **How small?** Rombach et al. trained equal models with $f$ from 1 to 32. Small factors learn slowly; too large ones
@@ -868,7 +869,7 @@ torch.manual_seed(0)
 colourist = Training(Autoencoder(AutoencoderConfig(channels=3, width=24)), recipe, reconstruction)
 for _ in train(colourist, emoji, seconds=5):
     pass
-colourful = Latent(colourist.ema.module, fit_scale(colourist.ema.module, emoji.tensor()))
+colourful = LatentCodec(colourist.ema.module, fit_scale(colourist.ema.module, emoji.tensor()))
 
 # %%
 faces = strange.tensor(slice(0, 120, 12))
@@ -893,7 +894,7 @@ def psnr(a, b):
 
 
 loud = in_other_units(autoencoder, 5.5 * scale)
-right_way, forgotten = Latent(loud, 1 / 5.5), Latent(loud)
+right_way, forgotten = LatentCodec(loud, 1 / 5.5), LatentCodec(loud)
 faint = forgotten.decode(right_way.encode(ten))
 alt = "Above, ten clothes there and back; below, the same codes decoded without their scale: grey shadows."
 plot.strips({"divided": right_way.decode(right_way.encode(ten)), "forgotten": faint}, alt)
@@ -930,7 +931,7 @@ print(f"in [-1, 1] {psnr(latent.decode(latent.encode(ten)), ten):.0f} dB, in [0,
 
 # %%
 torch.manual_seed(0)
-awake = Autoencoder(AutoencoderConfig(width=8, entries=64))  # a new module is in training mode
+awake = Autoencoder(AutoencoderConfig(width=8, codebook_size=64))  # a new module is in training mode
 for _ in range(200):
     before, after = awake.encode(ten).z, awake.encode(ten).z
     if not torch.equal(before, after):
@@ -1025,11 +1026,11 @@ assert abs(shift - 2 * torch.tensor(5.5).log()) < 0.01
 # decoder need to undo it?)
 
 # %%
-from minidiff.exercises import check
+from minidiff.course import check
 
 
 def standard(z, seen):
-    """Codes z (B, c, h, w), less the mean and over the standard deviation of each channel of seen (N, c, h, w)."""
+    """LatentDataset z (B, c, h, w), less the mean and over the standard deviation of each channel of seen (N, c, h, w)."""
     ### BEGIN SOLUTION
     mean, std = seen.mean((0, 2, 3), keepdim=True), seen.std((0, 2, 3), keepdim=True)  # (1, c, 1, 1) each
     return (z - mean) / std
@@ -1051,10 +1052,10 @@ check(standard, by_batch_norm, [(z, seen), (seen[:7], seen)], tolerance=1e-3,
 
 # %% [markdown]
 # **3. Open.** Is $f = 4$ with four channels a good choice for clothes? `two_stages` trains both stages with another
-# one: `halvings=1` gives codes of 16 by 16, `halvings=3` of 4 by 4, and `latent` is the number of channels. It returns
+# one: `num_downsamples=1` gives codes of 16 by 16, `num_downsamples=3` of 4 by 4, and `latent_channels` is the number of channels. It returns
 # the floor of (11.6), the distance of 200 drawn pictures, and the work of a step. *Which choice draws best after equal
 # steps, say 300 and 300 (half a minute on two cores), which for equal work, and which of its two stages limits each?*
-# Try three besides ours, `halvings=2, latent=4`. You know it when you can say of each why it lost: because its floor is
+# Try three besides ours, `num_downsamples=2, latent_channels=4`. You know it when you can say of each why it lost: because its floor is
 # high, or because its floor is low and the rest is not. (200 real pictures score 1.2.) Then train the loser for three
 # times as long, and see whether you were right.
 
@@ -1065,17 +1066,17 @@ def two_stages(first_steps, second_steps, pictures=10_000, **config):
     a = Training(Autoencoder(AutoencoderConfig(width=24, **config)), recipe, reconstruction)
     for _ in train(a, clothes, steps=first_steps):
         pass
-    coder = Latent(a.ema.module, fit_scale(a.ema.module, x[: min(pictures, 2000)]))
+    coder = LatentCodec(a.ema.module, fit_scale(a.ema.module, x[: min(pictures, 2000)]))
     b = Training(new_denoiser(about, coder), TrainConfig(cooldown=0.3))
-    for _ in train(b, Codes(coder.encode(x[:pictures]), clothes.y[:pictures]), steps=second_steps):
+    for _ in train(b, LatentDataset(coder.encode(x[:pictures]), clothes.y[:pictures]), steps=second_steps):
         pass
-    sheet = Model(b.ema.module, clothes.classes, clothes.shape, coder).draw(wishes[: pictures // 50])
+    sheet = Model(b.ema.module, clothes.classes, clothes.shape, coder).sample(wishes[: pictures // 50])
     floor, drawn = (frechet(bank, f) for f in (through(coder, new[:pictures]), judge.features(sheet)))
     return {"floor": floor, "drawn": drawn, "MFLOP": flop(b.model.net, coder.shape(clothes.shape)[1]) / 1e6}
 
 
 # %% tags=["nbval-ignore-output"]
-start = two_stages(5, 5, pictures=500, halvings=3, latent=16)  # only to see that it runs
+start = two_stages(5, 5, pictures=500, num_downsamples=3, latent_channels=16)  # only to see that it runs
 assert min(start["floor"], start["drawn"]) > 10  # nothing is learned in five steps
 print({name: f"{value:.1f}" for name, value in start.items()})
 

@@ -14,11 +14,15 @@
 # 1.3 GB of memory.
 
 # %%
+from dataclasses import replace
+
 import torch
 
-from minidiff import Cosine, Denoiser, add_noise, cfg, plot
+from minidiff import Cosine, Denoiser, add_noise, cfg
+from minidiff.course import plot
 from minidiff.data import shipped
-from minidiff.models import load_trained
+from minidiff.app.generate import Sampling
+from minidiff.app.models import load_trained
 
 # %%
 SECONDS = 125  # of live training, in section 6
@@ -30,9 +34,10 @@ def seeded(seed):
 
 # %%
 model, about = load_trained(shipped("scenes-latent-text.safetensors"))
+model = replace(model, sampling=Sampling())  # DPM-Solver++(2M) in 25 steps, w = 2
 wishes = ["a red circle left of a blue square", "a blue square left of a red circle", "a small black star",
           "a green triangle above a yellow star", "a purple square below a black circle and right of a red triangle"]
-drawn = model.draw(model.prompts(wishes), seed=1)
+drawn = model.sample(model.prompts(wishes), seed=1)
 
 # %%
 def framed(x, factor=1):
@@ -161,7 +166,7 @@ assert torch.allclose(sums, sums[:1].expand(4, 8), atol=1e-5)
 # The formula in code, with the weights of the trained model, one head and one word at a time:
 
 # %%
-encoder = model.denoiser.net.embed.words
+encoder = model.denoiser.net.embed.text_encoder
 
 
 def one_block(block, x):
@@ -173,7 +178,7 @@ def one_block(block, x):
             looks = torch.softmax(k[head] @ q[head, j] / q.shape[-1] ** 0.5, 0)  # at each of the L words
             found[j, head] = looks @ v[head]
     x = x + block.out(found.flatten(1))
-    return x + block.narrow(torch.nn.functional.gelu(block.wide(block.norm2(x))))
+    return x + block.fc2(torch.nn.functional.gelu(block.fc1(block.norm2(x))))
 
 
 # %%
@@ -403,7 +408,7 @@ assert torch.autograd.gradcheck(double, (h64, words64), atol=1e-6)
 
 # %%
 net = model.denoiser.net
-parts = {"reads words": net.embed.words, "whole": net}
+parts = {"reads words": net.embed.text_encoder, "whole": net}
 
 # %%
 sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
@@ -441,7 +446,7 @@ assert torch.allclose(double(moved(h64), words64), moved(double(h64, words64)))
 # are sixteen numbers, which a matrix brings to the pixel's length and adds to it before the two attentions of a block.
 
 # %%
-from minidiff.nets.unet import WordBlock, places
+from minidiff.nets.unet import CrossAttentionBlock, position_encoding
 
 centre = (torch.arange(8) + 0.5) / 8
 nu = torch.tensor([0.5, 1, 2, 4])
@@ -449,17 +454,17 @@ turn = torch.pi * nu[:, None, None] * torch.stack([centre.expand(8, 8), centre[:
 
 # %%
 turn = turn.flatten(0, 1)  # (8, H, W): four for x, four for y
-assert torch.allclose(places(8, 8), torch.cat([turn.cos(), turn.sin()]), atol=1e-6)
+assert torch.allclose(position_encoding(8, 8), torch.cat([turn.cos(), turn.sin()]), atol=1e-6)
 
 # %%
-places_of = places(8, 8).flatten(1)  # (16, 64)
+places_of = position_encoding(8, 8).flatten(1)  # (16, 64)
 likeness = (places_of.T @ places_of / 8).view(64, 8, 8)  # of each place to each
 assert (likeness.flatten(1).argmax(1) == torch.arange(64)).all()  # each is most like itself, and like no other
 assert likeness.flatten(1).topk(2).values[:, 1].max() < 0.85
 
 # %%
 alt = "Three rows of eight small grey maps: stripes of cosines, of sines; below, bright spots, each at another place."
-rows = {"cosines": places(8, 8)[:8], "sines": places(8, 8)[8:], "likeness": likeness[4::8]}
+rows = {"cosines": position_encoding(8, 8)[:8], "sines": position_encoding(8, 8)[8:], "likeness": likeness[4::8]}
 plot.strips({name: x[:, None] for name, x in rows.items()}, alt, [f"{nu} {xi}" for xi in "xy" for nu in ("½", 1, 2, 4)])
 
 # %% [markdown]
@@ -467,7 +472,7 @@ plot.strips({name: x[:, None] for name, x in rows.items()}, alt, [f"{nu} {xi}" f
 # picture, and how like them all the others are: nearest to themselves, and less so on all sides.
 
 # %%
-plot.show_source(WordBlock)
+plot.show_source(CrossAttentionBlock)
 
 # %% [markdown]
 # ## 4. A judge that cannot be flattered
@@ -486,7 +491,7 @@ plot.show_source(WordBlock)
 # \hat c = \arg\min_c\ |u - w - a\,(c - w)|^2 \tag{12.7} $$
 
 # %%
-from minidiff.data.reading import colours
+from minidiff.data.scene_parser import pixel_colours
 
 pixels = pictures[0].flatten(1).T  # (64 * 64, 3), white is (1, 1, 1)
 axes = torch.tensor(list(COLOURS.values())) / 127.5 - 2  # c - w, (6, 3)
@@ -495,7 +500,7 @@ rest = (pixels[:, None] - 1 - a[:, :, None] * axes).square().sum(2)
 nearest_colour = rest.argmin(1)
 
 # %%
-index, cover = colours(pictures[:1])
+index, cover = pixel_colours(pictures[:1])
 assert torch.equal(index.flatten()[cover.flatten() > 0.1], nearest_colour[cover.flatten() > 0.1])
 assert torch.allclose(cover.flatten(), a.gather(1, nearest_colour[:, None])[:, 0].clamp(0, 1), atol=1e-5)
 
@@ -508,12 +513,12 @@ assert torch.allclose(cover.flatten(), a.gather(1, nearest_colour[:, None])[:, 0
 # $$ \mathrm{fit} = \frac{|A \cap B|}{|A \cup B|} \tag{12.8} $$
 #
 # which is 1 only if they are the same. An item that fits none by 0.7 *has* no shape: this is the judge's freedom
-# which no classifier has. `read` does all that, and `mark` compares it with the scene that was asked for.
+# which no classifier has. `parse` does all that, and `grade` compares it with the scene that was asked for.
 
 # %%
-from minidiff.data.reading import mark, read, score
+from minidiff.data.scene_parser import attribute_accuracy, grade, parse
 
-for item, fit in read(pictures)[0]:
+for item, fit in parse(pictures)[0]:
     print(f"{item.size} {item.colour} {item.shape} at ({item.x:.2f}, {item.y:.2f}), fit {fit:.2f}")
 
 # %% [markdown]
@@ -522,7 +527,7 @@ for item, fit in read(pictures)[0]:
 # %%
 generator = seeded(11)
 exam = [sample_scene(generator, hold_out=()) for _ in range(200)]
-marks = score(exam, torch.stack([render(scene) for scene in exam]))
+marks = attribute_accuracy(exam, torch.stack([render(scene) for scene in exam]))
 assert set(marks.values()) == {1.0}
 print(marks)
 
@@ -553,8 +558,9 @@ handed_in["noise"] = torch.randn(3, 64, 64, generator=seeded(12)).clamp(-1, 1)
 
 # %%
 homework = torch.stack([*handed_in.values()])
-verdict = {name: mark(asked, found) for name, found in zip(handed_in, read(homework), strict=True)}
-lost = {name: [key for key, (right, of) in marks.items() if right < of] for name, marks in verdict.items()}
+verdict = {name: grade(asked, found) for name, found in zip(handed_in, parse(homework), strict=True)}
+ATTRIBUTES = "colour", "shape", "pair", "size", "relation", "number", "all"
+lost = {name: [key for key in ATTRIBUTES if marks[key][0] < marks[key][1]] for name, marks in verdict.items()}
 
 # %%
 alt = "Ten pictures: a red circle and a blue square, then versions with one thing wrong, a blurred one, and noise."
@@ -604,8 +610,8 @@ assert set(dropped.sum(1).tolist()) == {0, 5} and abs((dropped.sum(1) == 0).floa
 # *Predict: what does the model draw if it is told nothing? And a prompt that asks for something, with $w = 0$?*
 
 # %%
-nothing = model.draw(model.prompts([""] * 8), guidance=1.0, seed=2)
-assert torch.equal(nothing, model.draw(model.prompts(["a red star"] * 8), guidance=0.0, seed=2))
+nothing = model.sample(model.prompts([""] * 8), Sampling(guidance=1.0), seed=2)
+assert torch.equal(nothing, model.sample(model.prompts(["a red star"] * 8), Sampling(guidance=0.0), seed=2))
 alt = "Eight pictures of one to three coloured shapes each, all different."
 plot.strips({"": framed(nothing)}, alt)
 
@@ -621,30 +627,30 @@ plot.strips({"": framed(nothing)}, alt)
 # detail.)
 
 # %%
-from minidiff.latent import Codes
+from minidiff.latent import LatentDataset
 from minidiff.nets.text import Vocabulary
 
 lone = [scene for scene in learned if len(scene.items) == 1 and scene.items[0].size == "large"][:3000]
 parts = (torch.stack([render(scene) for scene in lone[k : k + 100]]) for k in range(0, 3000, 100))  # one at a time
 codes = torch.cat([model.latent.encode(part) for part in parts])
-few_words = Vocabulary.of([caption(scene) for scene in lone])
-lessons = Codes(codes, few_words.encode([caption(scene) for scene in lone]))
+few_words = Vocabulary.from_captions([caption(scene) for scene in lone])
+lessons = LatentDataset(codes, few_words.encode([caption(scene) for scene in lone]))
 
 # %%
 print(len(lone), "scenes, codes of", tuple(codes.shape[1:]), "  words:", *few_words.words)
 
 # %%
-from minidiff.generate import Model
+from minidiff.app.generate import Model
 from minidiff.nets.unet import UNet, UNetConfig
-from minidiff.train import TrainConfig, Training, train
+from minidiff.training import TrainConfig, Training, train
 
 
 # %%
 def new_painter():
     torch.manual_seed(0)
-    config = UNetConfig(channels=codes.shape[1], classes=0, width=48, multipliers=(1, 2), patch=1,
+    config = UNetConfig(channels=codes.shape[1], classes=0, width=48, multipliers=(1, 2), patch_size=1,
                         text=TextConfig(len(few_words), few_words.length))
-    return Training(Denoiser(UNet(config), Cosine()), TrainConfig(lr=5e-3, head_start=0.6, cooldown=0.35))
+    return Training(Denoiser(UNet(config), Cosine()), TrainConfig(lr=5e-3, shift_warmup=0.6, cooldown=0.35))
 
 
 # %%
@@ -652,7 +658,7 @@ painter = new_painter()
 student = Model(painter.ema.module, (), model.size, model.latent, few_words)  # draws with the average of the weights
 
 # %% [markdown]
-# (What the `head_start` is good for, section 8 shows.) Eight sentences will tell what it can do; the last two ask for
+# (What the `shift_warmup` is good for, section 8 shows.) Eight sentences will tell what it can do; the last two ask for
 # pairs that it never sees. And fifty pictures go to the judge at each look. *Predict: what will it learn first, that
 # `red` is red, or that a `star` is a star?*
 
@@ -668,9 +674,9 @@ def learn_until(seconds):
     for p in train(painter, lessons, seconds=SECONDS):
         if p.seconds >= seconds or p.fraction == 1:
             break
-    looks[round(p.seconds)] = student.draw(few_words.encode(eight), seed=4)
-    answers = student.draw(few_words.encode([caption(s) for s in questions]), steps=15, seed=5)
-    school[p.seconds] = score(questions, answers)
+    looks[round(p.seconds)] = student.sample(few_words.encode(eight), seed=4)
+    answers = student.sample(few_words.encode([caption(s) for s in questions]), Sampling(steps=15), seed=5)
+    school[p.seconds] = attribute_accuracy(questions, answers)
     print(f"{p.seconds:.0f} s, step {p.step}, loss {p.loss:.2f}, "
           f"colour {school[p.seconds]['colour']:.0%}, shape {school[p.seconds]['shape']:.0%}")
 
@@ -743,7 +749,7 @@ assert abs(trials.std() / (p * (1 - p) / n) ** 0.5 - 1) < 0.02
 # %%
 def counted(marks):
     """(share, its error, trials) of each attribute over many pictures' marks."""
-    totals = {key: torch.tensor([mark_[key] for mark_ in marks]).sum(0).tolist() for key in marks[0]}
+    totals = {key: torch.tensor([mark_[key] for mark_ in marks]).sum(0).tolist() for key in ATTRIBUTES}
     return {key: (right / n, (right * (n - right) / n**3) ** 0.5, n) for key, (right, n) in totals.items() if n}
 
 
@@ -756,11 +762,11 @@ tests = {"seen": [sample_scene(generator) for _ in range(100)], "held out": load
 
 # %%
 def paint(scenes, w=2.0):
-    return model.draw(model.prompts([caption(scene) for scene in scenes]), guidance=w, seed=6)
+    return model.sample(model.prompts([caption(scene) for scene in scenes]), Sampling(guidance=w), seed=6)
 
 
 def graded(scenes, x):
-    return [mark(scene, found) for scene, found in zip(scenes, read(x), strict=True)]
+    return [grade(scene, found) for scene, found in zip(scenes, parse(x), strict=True)]
 
 
 # %% tags=["slow"]
@@ -885,7 +891,7 @@ for key in ("pair", "relation", "number", "all"):
 
 # %%
 def misses(mark_):
-    return ", ".join(key for key, (right, of) in mark_.items() if right < of and key != "all")
+    return ", ".join(key for key in ATTRIBUTES if mark_[key][0] < mark_[key][1] and key != "all")
 
 
 everything = [answer for name in tests for answer in zip(tests[name], painted[name], grades[name], strict=True)]
@@ -908,8 +914,8 @@ print(f"of {len(wrong)} wrong pictures lose the mark for", dict(blamed.most_comm
 # %%
 mistaken = Counter()
 for name in tests:
-    for scene, found in zip(tests[name], read(painted[name]), strict=True):
-        got = {f.item.colour: f.item.shape if f.fit > 0.7 else "no shape" for f in found}
+    for scene, found in zip(tests[name], parse(painted[name]), strict=True):
+        got = {f.item.colour: f.item.shape if f.iou > 0.7 else "no shape" for f in found}
         mistaken.update((item.shape, got.get(item.colour, "nothing")) for item in scene.items
                         if sum(other.colour == item.colour for other in scene.items) == 1)
 
@@ -945,7 +951,7 @@ def beside(one, two):
 # %%
 duets = [beside(one, two) for one, two in couples]
 asking = model.prompts([caption(scene) for scene in duets])
-answers = model.draw(asking, seed=7)
+answers = model.sample(asking, seed=7)
 places_in = ["a", "colour 1", "shape 1", "left", "of", "a", "colour 2", "shape 2", "blank"]
 print(caption(duets[0]))
 
@@ -995,7 +1001,7 @@ plot.strips({", ".join(map(" ".join, couples[k])): strip_of(k) for k in range(4)
 # %%
 def covers(x, scene):
     """How far each of the 8 x 8 places is covered by each item of a scene, by colour: (2, 8, 8)."""
-    index, cover = colours(x[None])
+    index, cover = pixel_colours(x[None])
     named = [list(COLOURS).index(item.colour) for item in scene.items]
     return torch.nn.functional.avg_pool2d(torch.stack([(index == k) * cover for k in named]), 8)[:, 0]
 
@@ -1093,7 +1099,7 @@ assert (delta["colours"][early] > 5 * delta["nothing"][early]).all()
 # the first steps of drawing, in the fog near $t = 1$, and there is little time in which to *learn* them: few of the
 # uniform times of a batch are foggy, and the price is small among all the noise. That is why the shipped model was
 # trained with a *head start*: in the first part of its training the times lean to noise, less and less, until they
-# are uniform (`TrainConfig.head_start`). And our student in section 6 had one as well.
+# are uniform (`TrainConfig.shift_warmup`). And our student in section 6 had one as well.
 #
 # What is a relation worth at the very start, $t = 1$, where the input is noise and the sentence is all there is? The
 # best guess is then the mean of all codes with this sentence, and that can be had without any network: sort the scenes
@@ -1156,10 +1162,10 @@ def deafened(ear):
     """The 24 pictures, drawn while the gist, or the words, are those of the empty prompt."""
     def swap(module, args, output):
         (t, cond), (emb, words) = args, output
-        empty = module.words(torch.zeros_like(cond))
-        return (module.time(t) + module.gist(empty.mean(1)), words) if ear == "gist" else (emb, empty)
+        empty = module.text_encoder(torch.zeros_like(cond))
+        return (module.time(t) + module.pooled_proj(empty.mean(1)), words) if ear == "gist" else (emb, empty)
     hook = net.embed.register_forward_hook(swap)
-    x = model.draw(asking, seed=7)
+    x = model.sample(asking, seed=7)
     hook.remove()
     return x
 
@@ -1196,7 +1202,7 @@ base = "a red circle left of a blue square"
 edits = {"as it was": base, "red: green": base.replace("red", "green"), "circle: star": base.replace("circle", "star"),
          "left: right": base.replace("left", "right"), "blue: black": base.replace("blue", "black"),
          "a: a small": base.replace("a blue", "a small blue")}
-edited = {name: model.draw(model.prompts([sentence] * 6), seed=9) for name, sentence in edits.items()}
+edited = {name: model.sample(model.prompts([sentence] * 6), seed=9) for name, sentence in edits.items()}
 
 # %%
 alt = "Six rows of six pictures: a red circle left of a blue square, and below one word changed in each row."
@@ -1205,7 +1211,7 @@ plot.strips({name: framed(x) for name, x in edited.items()}, alt)
 # %%
 def centre_of(x, colour):
     """The centre (B, 2) of all pixels of a colour, in parts of the picture; nan where there are none."""
-    index, cover = colours(x)
+    index, cover = pixel_colours(x)
     ink = ((index == list(COLOURS).index(colour)) & (cover > 0.5)).float()  # (B, 64, 64)
     across, down = ink.sum(1), ink.sum(2)  # (B, 64) each
     return torch.stack([across, down], 1) @ ((torch.arange(64) + 0.5) / 64) / ink.sum((1, 2))[:, None]
@@ -1275,7 +1281,7 @@ assert lack[0, 0] < lack[1, 0] < lack[2, 0] and lack[0, 2] > lack[1, 2] > lack[2
 # %%
 def right_pairs(name, new):
     """(right, of) items whose pair is new to the model, or is not."""
-    found = [{(f.item.colour, f.item.shape) for f in seen_ if f.fit >= 0.7} for seen_ in read(painted[name])]
+    found = [{(f.item.colour, f.item.shape) for f in seen_ if f.iou >= 0.7} for seen_ in parse(painted[name])]
     hits = [(item.colour, item.shape) in got for scene, got in zip(tests[name], found, strict=True)
             for item in scene.items if ((item.colour, item.shape) in HELD_OUT) == new]
     return sum(hits), len(hits)
@@ -1292,7 +1298,7 @@ for name, (right, of) in composed.items():
 
 # %%
 never = [" ".join(pair) for pair in HELD_OUT]
-single = {pair: model.draw(model.prompts([f"a {pair}"] * 8), seed=12) for pair in never}
+single = {pair: model.sample(model.prompts([f"a {pair}"] * 8), seed=12) for pair in never}
 alt = "Four rows of eight: red stars, green squares, blue triangles, yellow circles, which no training picture showed."
 plot.strips({name: framed(x) for name, x in single.items()}, alt)
 
@@ -1302,7 +1308,7 @@ assert new > 0.75 and new > beside_them - 0.1
 
 # %%
 wish = {pair: Scene((Item(*pair.split()[::-1], "large", 0.5, 0.5),)) for pair in never}
-alone = {pair: score([wish[pair]] * 8, x)["pair"] for pair, x in single.items()}
+alone = {pair: attribute_accuracy([wish[pair]] * 8, x)["pair"] for pair, x in single.items()}
 assert sum(alone.values()) / 4 > 0.7
 
 # %% [markdown]
@@ -1317,9 +1323,10 @@ assert sum(alone.values()) / 4 > 0.7
 
 # %%
 from minidiff.data import load
-from minidiff.metrics import load_classifier, nearest
+from minidiff.app.metrics import load_classifier, nearest
 
 jester, about_jester = load_trained(shipped("emoji-latent-text.safetensors"))
+jester = replace(jester, sampling=Sampling())
 emoji, unseen, eye = load("emoji"), load("emoji", "test"), load_classifier("emoji")
 print(len(jester.vocabulary.words), "words; trained for", about_jester["seconds"], "s,", about_jester["steps"], "steps")
 
@@ -1327,7 +1334,7 @@ print(len(jester.vocabulary.words), "words; trained for", about_jester["seconds"
 names = ["smiling cat face with open mouth", "face with cowboy hat", "red apple", "tulip", "sun with face", "octopus",
          "slice of pizza", "yellow heart", "police car", "full moon symbol"]
 assert set(names) <= set(emoji.captions)
-famous = jester.draw(jester.prompts(names), seed=1)
+famous = jester.sample(jester.prompts(names), seed=1)
 
 # %%
 alt = "Ten drawn emoji under their names, a cat, a hat, an apple and so on."
@@ -1378,7 +1385,7 @@ print(f"{once} of {len(count)} words stand in one name only; 'cat' in {count['ca
 # %%
 def named_right(names):
     """Share of drawn names whose nearest picture, of training and test, has that name."""
-    x = jester.draw(jester.prompts(names), seed=31)
+    x = jester.sample(jester.prompts(names), seed=31)
     captions = emoji.captions + unseen.captions
     found = nearest(described(x), torch.cat([bank, described(unseen.tensor())]))[1]
     return x, sum(captions[k] == name for k, name in zip(found.tolist(), names, strict=True)) / len(names)
@@ -1410,7 +1417,7 @@ plot.strips({key: framed(x, 2) for key, x in rows.items()}, alt, [broken(name, 1
 mixed = ["blue cat face", "green sun with face", "black apple", "red moon", "purple star", "crying dog face",
          "heart with face", "pink octopus", "white tulip", "smiling pizza"]
 assert not set(mixed) & set(emoji.captions + unseen.captions)
-fantasy = jester.draw(jester.prompts(mixed), seed=32)
+fantasy = jester.sample(jester.prompts(mixed), seed=32)
 
 # %%
 alt = "Above ten pictures of names that do not exist, below the nearest training emoji."
@@ -1448,7 +1455,7 @@ except ValueError as error:
 # And what we measured here goes wrong there too. Feng et al. (2022) and Chefer et al. (2023) describe colours that go
 # to the wrong thing and things that are left out, in Stable Diffusion; the latter push the attention maps while
 # drawing, so that no noun is overlooked. **GenEval** (Ghosh et al. 2023) measures with an object detector as we did
-# with `read`: one object, two, their number, colours, places, and which colour belongs to which. SDXL, a large model
+# with `parse`: one object, two, their number, colours, places, and which colour belongs to which. SDXL, a large model
 # of its time, has one object right nearly always, but places in 15 % and two colours on two things in 23 % of cases.
 # T2I-CompBench (Huang et al. 2023) asks for more kinds of relations. Okawa et al. (2023) study composition in a world
 # much like ours, with shapes, colours and sizes, and find that new combinations come late and suddenly, since they
@@ -1569,7 +1576,7 @@ plot.strips({"": framed(model.latent.decode(z))}, alt)
 # e)$.
 
 # %%
-from minidiff.exercises import check
+from minidiff.course import check
 
 
 def heeding(q, k, v, heed):
@@ -1611,7 +1618,7 @@ def paired(artist, pairs, each):
     """Share of pairs (colour, shape) that an artist paints right, each so many times."""
     wishes_ = [Scene((Item(shape, colour, "large", 0.5, 0.5),)) for colour, shape in sorted(pairs) * each]
     tokens = few_words.encode([caption(scene) for scene in wishes_])
-    return score(wishes_, artist.draw(tokens, steps=15, seed=5))["pair"]
+    return attribute_accuracy(wishes_, artist.sample(tokens, Sampling(steps=15), seed=5))["pair"]
 
 
 # %%
@@ -1619,7 +1626,7 @@ def learn_some(pairs, steps, each=4):
     """Trains on scenes of these pairs alone: how many they are, and its shares of old and of new pairs right."""
     keep = torch.tensor([(scene.items[0].colour, scene.items[0].shape) in pairs for scene in lone])
     learner = new_painter()
-    for _ in train(learner, Codes(codes[keep], lessons.cond[keep]), steps=steps):
+    for _ in train(learner, LatentDataset(codes[keep], lessons.cond[keep]), steps=steps):
         pass
     artist = Model(learner.ema.module, (), model.size, model.latent, few_words)
     new_ones = {(colour, shape) for colour in COLOURS for shape in SHAPES} - pairs

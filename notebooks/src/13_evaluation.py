@@ -16,9 +16,9 @@
 # %%
 import torch
 
-from minidiff import plot
+from minidiff.course import plot
 from minidiff.data import load, shipped
-from minidiff.metrics import load_classifier
+from minidiff.app.metrics import load_classifier
 
 clothes, unseen = load("fashion"), load("fashion", "test")
 
@@ -64,7 +64,7 @@ print({name: f"{error:.3f}" for name, error in squared.items()})
 # among the 10,000 training pictures that is nearer, in pixels, than the garment's own copy, moved by one pixel?
 
 # %%
-from minidiff.metrics import nearest
+from minidiff.app.metrics import nearest
 
 own = (some - some.roll(1, 3)).flatten(1).norm(dim=1)  # distance to the moved copy
 closer = (nearest(some, clothes.tensor())[0] < own).double().mean()
@@ -151,7 +151,7 @@ print({f"width {std}": f"{b:.3g} bits" for std, b in cost.items()})
 # three small classifiers. A judge has to be examined first:
 
 # %%
-from minidiff.metrics import label_accuracy
+from minidiff.app.metrics import label_accuracy
 
 judges = {name: load_classifier(name) for name in ("fashion", "digits", "emoji")}
 judge = judges["fashion"]
@@ -381,7 +381,7 @@ picture
 # axis. That, and the package:
 
 # %%
-from minidiff.metrics import frechet, frechet_gaussians
+from minidiff.app.metrics import frechet, frechet_gaussians
 
 turn = torch.linalg.qr(B1).Q
 s1, s2 = B1[0].abs(), B2[0].abs()
@@ -440,11 +440,11 @@ else:
 # *Predict: does the order by bits agree with the order by distance?*
 
 # %% tags=["slow"]
-from minidiff.checkpoint import load_denoiser
-from minidiff.generate import every_label, generate
+from minidiff.app.checkpoint import load_denoiser
+from minidiff.app.generate import cycle_labels, generate
 
 denoiser, about = load_denoiser(shipped("fashion.safetensors"))
-wanted, numbers = every_label(200, 10), {1.0: 100, 2.0: 200, 4.0: 100}
+wanted, numbers = cycle_labels(200, 10), {1.0: 100, 2.0: 200, 4.0: 100}
 drawn = {w: generate(denoiser, wanted[:n], (1, 32, 32), guidance=w, seed=1) for w, n in numbers.items()}
 
 # %%
@@ -531,7 +531,7 @@ def slow_mmd2(a, b):
 
 
 # %%
-from minidiff.metrics import mmd2
+from minidiff.app.metrics import mmd2
 
 a, b = F_test[:40].double(), F_train[:30].double()
 assert abs(slow_mmd2(a, b) - mmd2(a, b)) < 1e-9
@@ -601,7 +601,7 @@ picture
 # standard error. And torchmetrics again, on two sets of real pictures:
 
 # %%
-from minidiff.metrics import kid
+from minidiff.app.metrics import kid
 
 estimate = kid(F_test, F_train, generator=seeded(15))
 assert abs(estimate.mean) < 4 * estimate.error
@@ -767,7 +767,7 @@ def share_inside(centres, points, k):
 
 
 # %%
-from minidiff.metrics import precision_recall
+from minidiff.app.metrics import precision_recall
 
 posts = torch.tensor([[-2.0, -2], [-2, 2], [2, -2], [2, 2]])
 
@@ -1010,7 +1010,7 @@ from torch.utils.data import TensorDataset
 
 from minidiff import Denoiser
 from minidiff.nets.unet import UNet, UNetConfig
-from minidiff.train import TrainConfig, Training, train
+from minidiff.training import TrainConfig, Training, train
 
 torch.manual_seed(0)
 recipe = TrainConfig(batch_size=32, cooldown=0.3, label_dropout=0.0, precision="fp32")
@@ -1020,7 +1020,7 @@ looks = {}
 # %% tags=["nbval-ignore-output", "slow"]
 for p in train(control, TensorDataset(few, few_labels), steps=1400):
     if p.step in (300, 600, 1000, 1400):
-        looks[p.step] = generate(control.ema.module, few_labels, (1, 32, 32), steps=15, guidance=1.0, seed=3)
+        looks[p.step] = generate(control.ema.module, few_labels, (1, 32, 32), ts=times(15), guidance=1.0, seed=3)
         print(f"step {p.step}: {p.seconds:.0f} s, median ratio {ratio(looks[p.step], few).median():.2f}")
 
 # %%
@@ -1140,7 +1140,7 @@ print(f"ratio: {missed:.0%} found among doubled pictures; distance: {by_distance
 # were asked for, both splits of the data and the judge.
 
 # %%
-from minidiff.metrics import report
+from minidiff.app.metrics import report
 
 result = report(drawn[2.0], wanted, clothes, unseen, judge)
 
@@ -1202,7 +1202,7 @@ assert mine["nearest_training_distance"] < 0.5 * theirs["nearest_training_distan
 # %%
 painter, its_data = load_denoiser(shipped("emoji.safetensors"))
 emoji, unseen_emoji = load("emoji"), load("emoji", "test")
-categories = every_label(100, len(its_data["classes"]))
+categories = cycle_labels(100, len(its_data["classes"]))
 faces = generate(painter, categories, emoji.shape, seed=4)
 
 # %% tags=["nbval-ignore-output"]
@@ -1367,7 +1367,7 @@ print(f"(c) {bias:.2f}")
 # pictures `bank` $(N, D)$, each a row of $D$ numbers. (`torch.cdist(a, b)` gives all distances between rows.)
 
 # %%
-from minidiff.exercises import check
+from minidiff.course import check
 
 
 def too_close(x, bank):

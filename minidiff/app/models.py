@@ -1,0 +1,123 @@
+"""The models that learn a given set of pictures: built fresh, or read back from a run or a checkpoint."""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from minidiff.app import checkpoint
+from minidiff.app.checkpoint import CheckpointError
+from minidiff.app.generate import Model, Sampling
+from minidiff.app.metadata import need
+from minidiff.data import ImageSet
+from minidiff.denoiser import Denoiser
+from minidiff.latent import LatentCodec
+from minidiff.nets import NETS, DataSpec, config_for
+from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
+from minidiff.nets.text import TextConfig, Vocabulary
+from minidiff.schedule import SCHEDULES
+
+CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"  # in the folder of a run
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a run learns to draw: pictures or their codes, asked for by a label or by words."""
+
+    latent: bool = False
+    text: bool = False
+
+    def __str__(self) -> str:
+        return " ".join(f"--{name}" for name, chosen in asdict(self).items() if chosen) or "neither --latent nor --text"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a run makes its denoiser of: registered names of a network and a schedule, and what the network predicts."""
+
+    net: str = "UNet"
+    schedule: str = "Cosine"
+    prediction: str = "v"
+
+    def __post_init__(self):
+        for kind, name, known in ("net", self.net, NETS), ("schedule", self.schedule, SCHEDULES):
+            if name not in known:
+                raise ValueError(f"expected a {kind} among {', '.join(known)}, got {name!r}")
+
+
+class CaptionedImages:
+    """Pictures with their captions' tokens in place of labels, as training draws them."""
+
+    def __init__(self, images: ImageSet, tokens: Tensor):
+        self.images, self.tokens = images, tokens
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index) -> tuple[Tensor, Tensor]:
+        return self.images.tensor(index), self.tokens[index]
+
+
+def new_autoencoder(images: ImageSet) -> Autoencoder:
+    """Return a fresh autoencoder: codes 8 pixels wide, of 4 (from 32 pixels) or 8 (from 64 pixels) channels."""
+    channels, height, width = images.shape
+    num_downsamples = max(1, min(height, width).bit_length() - 4)
+    while (height % 2**num_downsamples or width % 2**num_downsamples) and num_downsamples > 1:
+        num_downsamples -= 1
+    config = AutoencoderConfig(channels, latent_channels=2**num_downsamples, width=24, num_downsamples=num_downsamples)
+    if height % config.factor or width % config.factor:
+        raise ValueError(f"expected pictures of even height and width for --latent, got {height} x {width}")
+    return Autoencoder(config)
+
+
+def new_denoiser(metadata: dict[str, Any], latent: LatentCodec | None, recipe: Recipe = Recipe()) -> Denoiser:  # noqa: B008
+    """Return a fresh denoiser for the pictures or codes and for the labels or words that a run's metadata tell."""
+    size = tuple(metadata["size"])
+    text = metadata["vocabulary"] and Vocabulary(**metadata["vocabulary"])
+    classes = 0 if text else len(metadata["classes"])
+    words = TextConfig(len(text), text.length) if text else None
+    spec = DataSpec(*(size if latent is None else latent.shape(size)), classes, words, latent is not None)
+    Net, _ = NETS[recipe.net]
+    return Denoiser(Net(config_for(recipe.net, spec)), SCHEDULES[recipe.schedule](), recipe.prediction, null=classes)
+
+
+def load_trained(path: str | Path) -> tuple[Model, dict[str, Any]]:
+    """Return (model with the averaged weights, metadata) of a run's folder or of a checkpoint file."""
+    path = Path(path) / CHECKPOINT if Path(path).is_dir() else Path(path)
+    tensors, metadata = checkpoint.load(path)
+    if metadata["kind"] == "classifier":
+        raise CheckpointError(f"{path}: a classifier, expected a run or a denoiser to sample from")
+    if "denoiser" not in metadata:
+        if "autoencoder" in metadata:
+            raise CheckpointError(f"{path}: only the autoencoder is there so far; go on with `train --resume`")
+        raise CheckpointError(
+            f"{path}: expected a run or a denoiser to sample from, got a file of kind {metadata['kind']}"
+        )
+    try:
+        need(metadata, "classes", "size")
+        prefix = "ema." if any(name.startswith("ema.") for name in tensors) else ""
+        denoiser = checkpoint.restore(checkpoint.build(metadata["denoiser"]), tensors, prefix, path)
+        return as_model(denoiser, metadata, load_codec(tensors, metadata, path)), metadata
+    except CheckpointError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def as_model(denoiser: Denoiser, metadata: dict[str, Any], latent: LatentCodec | None) -> Model:
+    """Return a denoiser with all that a run or checkpoint says about it."""
+    vocabulary = Vocabulary(**metadata["vocabulary"]) if metadata.get("vocabulary") else None
+    known = {key: value for key, value in metadata.get("sampling", {}).items() if key in SAMPLING}
+    return Model(denoiser, tuple(metadata["classes"]), tuple(metadata["size"]), latent, vocabulary, Sampling(**known))
+
+
+SAMPLING = tuple(field.name for field in fields(Sampling))
+
+
+def load_codec(tensors: dict[str, Tensor], metadata: dict[str, Any], path: Path) -> LatentCodec | None:
+    """Return the finished autoencoder of a checkpoint with its scale; None if there is none."""
+    if not metadata.get("first_stage"):
+        return None
+    autoencoder = Autoencoder(AutoencoderConfig(**metadata["autoencoder"]))
+    return LatentCodec(checkpoint.restore(autoencoder, tensors, "autoencoder.", path), metadata["first_stage"]["scale"])

@@ -1,0 +1,362 @@
+"""A training in its folder: one checkpoint (all that is needed to go on, and the averaged weights to sample from), the
+one before it, a JSON log and a picture of samples.
+
+The checkpoint is written before the first step, once a minute and at the end, whatever ends the training. A run on
+codes first trains their autoencoder, for a fifth of its budget but no more than two minutes, and keeps it in the same
+file.
+"""
+
+import copy
+import json
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout  # comes with torch
+
+from minidiff.app import checkpoint
+from minidiff.app.checkpoint import CheckpointError
+from minidiff.app.files import remove_stale_parts, write_atomically
+from minidiff.app.generate import Model, Sampling
+from minidiff.app.metadata import need
+from minidiff.app.models import (
+    CHECKPOINT,
+    PREVIOUS,
+    CaptionedImages,
+    Recipe,
+    Task,
+    as_model,
+    load_codec,
+    new_autoencoder,
+    new_denoiser,
+)
+from minidiff.data import ImageSet
+from minidiff.latent import LatentCodec, LatentDataset, fit_scale
+from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
+from minidiff.nets.text import Vocabulary
+from minidiff.training import Progress, TrainConfig, Training, train
+from minidiff.training.interrupts import Interrupts
+from minidiff.training.objectives import reconstruction
+
+LOG, SAMPLES, LOCK = "log.json", "samples.png", ".lock"
+SAVE_EVERY, LOG_EVERY = 60.0, 1.0  # seconds
+AE_FRACTION, AE_MAX_SECONDS = 0.2, 120.0  # the autoencoder's share of a budget, and at most so long
+
+
+class Run:
+    """A training in its folder. `start` makes a new one, `resume` goes on with one."""
+
+    def __init__(
+        self, folder: Path, training: Training, metadata: dict, history: list[dict], latent: LatentCodec | None
+    ):
+        self.folder, self.training, self.metadata, self.history = folder, training, metadata, history
+        self.latent = latent  # None without codes, and while their autoencoder is being trained
+        self.saved_at: int | None = None  # the step of the checkpoint on disk
+        self.stamp: tuple[int, ...] | None = None  # which file that is
+        self.lock = FileLock(folder / LOCK)
+
+    @classmethod
+    def start(
+        cls,
+        folder: Path,
+        images: ImageSet,
+        config: TrainConfig,
+        device: torch.device,
+        task: Task = Task(),  # noqa: B008 (frozen)
+        recipe: Recipe = Recipe(),  # noqa: B008 (frozen)
+    ) -> "Run":
+        """Make a new run with fresh weights from the config's seed. ValueError if the folder holds one already, or
+        files that a run would replace."""
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"expected --out to be a folder, got the file {folder}")
+        if (folder / CHECKPOINT).exists() or (folder / PREVIOUS).exists():
+            raise ValueError(f"{folder} holds a run already: go on with it by --resume, or choose another --out")
+        for name in LOG, SAMPLES:
+            if (folder / name).exists():
+                raise ValueError(f"{folder} holds {name}, which is not of a run: choose another --out, or move it away")
+        if task.text and not images.captions:
+            raise ValueError(f"expected --text with data that have captions, emoji or scenes; {images.name} has none")
+        metadata = {
+            "kind": "run",
+            **describe_data(images),
+            "config": asdict(config),
+            "task": asdict(task),
+            "recipe": asdict(recipe),
+            "vocabulary": asdict(Vocabulary.from_captions(images.captions)) if task.text else None,
+            "first_stage": None,  # what the autoencoder took, once it is done
+            "sampling": asdict(TEXT_SAMPLING if task.text else Sampling()),
+        }
+        with seeded(config.seed):
+            if task.latent:
+                training = first_training(new_autoencoder(images).to(device), config)
+            else:
+                training = Training(new_denoiser(metadata, None, recipe).to(device), config)
+        run = cls(folder, training, metadata, [], None)
+        folder.mkdir(parents=True, exist_ok=True)
+        run.claim()
+        run.save()
+        run.lock.release()
+        return run
+
+    @classmethod
+    def resume(
+        cls,
+        folder: Path,
+        images: ImageSet,
+        device: torch.device,
+        task: Task = Task(),  # noqa: B008 (frozen)
+        given: dict[str, Any] | None = None,
+    ) -> "Run":
+        """Return the run in the folder, as it was saved.
+
+        CheckpointError if there is none, if it learned something else from other data, or if a setting in `given`
+        (fields of TrainConfig and Recipe) is not the one that it began with.
+        """
+        tensors, metadata = load_newest(folder)
+        try:
+            need(metadata, "data", "classes", "size", "config", "task", "step", "seconds")
+            if metadata["kind"] != "run":
+                raise ValueError(f"expected a run that can go on, got a file of kind {metadata['kind']}")
+            check_unchanged(metadata, images, task, given or {})
+            config, latent = TrainConfig(**metadata["config"]), load_codec(tensors, metadata, folder)
+            if task.latent and latent is None:
+                training = first_training(Autoencoder(AutoencoderConfig(**metadata["autoencoder"])).to(device), config)
+            else:
+                training = Training(checkpoint.build(metadata["denoiser"]).to(device), config)
+            training.load_state_dict(tensors, metadata["step"], metadata["seconds"])
+        except CheckpointError:
+            raise
+        except (ValueError, TypeError, KeyError) as error:
+            raise CheckpointError(f"{folder}: {error}") from None
+        metadata = {"recipe": asdict(Recipe()), "vocabulary": None, "first_stage": None, "sampling": {}} | metadata
+        run = cls(folder, training, metadata, [], latent and LatentCodec(latent.autoencoder.to(device), latent.scale))
+        run.history = [entry for entry in read_history(folder / LOG) if entry["step"] <= run.step]
+        run.saved_at, run.stamp = run.step, stamp(folder / CHECKPOINT)
+        return run
+
+    @property
+    def first_stage(self) -> dict[str, Any]:
+        """Steps and seconds that the finished autoencoder took, and the scale of its codes."""
+        return self.metadata["first_stage"] or {"steps": 0, "seconds": 0.0}
+
+    @property
+    def step(self) -> int:
+        """Steps so far, those of the autoencoder among them."""
+        return self.first_stage["steps"] + self.training.step
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, those of the autoencoder among them."""
+        return self.first_stage["seconds"] + self.training.seconds
+
+    def model(self) -> Model:
+        """Return a copy of the averaged weights, ready to sample."""
+        return as_model(copy.deepcopy(self.training.ema.module), self.metadata, copy.deepcopy(self.latent))
+
+    def train(self, images: ImageSet, steps: int | None = None, seconds: float | None = None) -> Iterator[Progress]:
+        """Train as `minidiff.training.train` does, and write it down: whatever ends it, the last whole step is saved.
+
+        ValueError while another training goes on in the folder.
+        """
+        saved, logged = time.monotonic(), 0.0
+        with Interrupts(self.stop) as interrupts, closing(self.stages(images, steps, seconds)) as stages:
+            try:
+                while True:
+                    with interrupts.held():
+                        self.claim()
+                        progress = next(stages, None)
+                        if progress is None:
+                            break
+                        if progress.seconds - logged >= LOG_EVERY or progress.fraction == 1:
+                            self.history.append({k: v for k, v in asdict(progress).items() if k != "fraction"})
+                            logged = progress.seconds
+                        if time.monotonic() - saved >= SAVE_EVERY:
+                            self.save()
+                            saved = time.monotonic()
+                    yield progress
+            finally:
+                with interrupts.held():
+                    self.stop()
+
+    def stop(self) -> None:
+        """Save what is not saved yet, and let others train in the folder."""
+        try:
+            if self.lock.is_locked and self.saved_at != self.step:
+                self.save()
+        finally:
+            self.lock.release()
+
+    def claim(self) -> None:
+        """Keep others from training in the folder. ValueError if another training does."""
+        if self.lock.is_locked:
+            return
+        try:
+            self.lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(
+                f"another training goes on in {self.folder}: wait for its end, or choose another --out"
+            ) from None
+        if stamp(self.folder / CHECKPOINT) not in (None, self.stamp):
+            self.lock.release()
+            raise ValueError(
+                f"the checkpoint of {self.folder} has changed since this run was loaded: resume it once more"
+            )
+        remove_stale_parts(self.folder)
+
+    def stages(self, images: ImageSet, steps: int | None, seconds: float | None) -> Iterator[Progress]:
+        """Train the autoencoder, if there is one to train, then the denoiser, within one budget."""
+        done = 0.0
+        if self.metadata["task"]["latent"]:
+            first_steps = steps and max(1, round(AE_FRACTION * steps))
+            first_seconds = seconds and min(AE_FRACTION * seconds, AE_MAX_SECONDS)
+            done = first_seconds / seconds if seconds else AE_FRACTION
+            if self.latent is None:
+                for progress in train(self.training, images, first_steps, first_seconds):
+                    yield replace(progress, fraction=done * progress.fraction)
+                self.freeze(images)
+            steps = steps and max(1, steps - self.first_stage["steps"])
+            seconds = seconds and max(1e-9, seconds - self.first_stage["seconds"])
+        before = self.first_stage
+        for p in train(self.training, self.data(images), steps, seconds):
+            step, spent = p.step + before["steps"], p.seconds + before["seconds"]
+            yield replace(p, step=step, seconds=spent, fraction=done + (1 - done) * p.fraction)
+
+    def freeze(self, images: ImageSet) -> None:
+        """End the first stage: the averaged autoencoder makes the codes on which a new denoiser is trained."""
+        training, config = self.training, TrainConfig(**self.metadata["config"])
+        scale = fit_scale(training.ema.module, images.tensor(slice(0, 2000)).to(training.device))
+        latent = LatentCodec(training.ema.module, scale)
+        with seeded(config.seed):
+            denoiser = new_denoiser(self.metadata, latent, Recipe(**self.metadata["recipe"]))
+        second = Training(denoiser.to(training.device), config)
+        done = {"steps": training.step, "seconds": training.seconds, "scale": scale}
+        self.latent, self.training, self.metadata["first_stage"] = (
+            latent,
+            second,
+            done,
+        )  # all three or, if stopped, none
+
+    def data(self, images: ImageSet):
+        """Return what the denoiser learns from: pictures or codes, with labels or tokens."""
+        words = self.metadata["vocabulary"]
+        if self.latent is None and not words:
+            return images
+        cond = Vocabulary(**words).encode(images.captions) if words else images.y
+        if self.latent is None:
+            return CaptionedImages(images, cond)
+        parts = torch.arange(len(images)).split(500)
+        device = next(self.latent.autoencoder.parameters()).device
+        return LatentDataset(torch.cat([self.latent.encode(images.tensor(k).to(device)).cpu() for k in parts]), cond)
+
+    def save(self) -> None:
+        """Write the checkpoint, beside which the one before it stays, and the log, each in one piece."""
+        first = self.training.model if isinstance(self.training.model, Autoencoder) else None
+        metadata = {**self.metadata, "step": self.training.step, "seconds": self.training.seconds}
+        tensors = self.training.state_dict()
+        if first is None:
+            metadata["denoiser"] = checkpoint.describe(self.training.model)
+        if self.latent is not None:
+            first = self.latent.autoencoder
+            tensors |= {f"autoencoder.{name}": tensor for name, tensor in first.state_dict().items()}
+        if first is not None:
+            metadata["autoencoder"] = asdict(first.config)
+        checkpoint.save(self.folder / CHECKPOINT, tensors, metadata, previous=self.folder / PREVIOUS)
+        self.saved_at, self.stamp = self.step, stamp(self.folder / CHECKPOINT)
+        log = json.dumps({**self.metadata, "history": self.history}, indent=1)
+        write_atomically(self.folder / LOG, log.encode())
+
+
+TEXT_SAMPLING = Sampling("ddpm", 50, 3.0)  # relations come out right more often with noise on the way
+
+
+def first_training(autoencoder: Autoencoder, config: TrainConfig) -> Training:
+    """Return the training of an autoencoder: the same recipe, but for the learning rate, which is the denoiser's."""
+    return Training(autoencoder, replace(config, lr=TrainConfig().lr), reconstruction)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed what networks draw their first weights from, and put the caller's random state back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def describe_data(images: ImageSet) -> dict[str, Any]:
+    """Return what identifies the data of a run."""
+    return {
+        "data": images.name,
+        "classes": list(images.classes),
+        "size": list(images.shape),
+        "fingerprint": getattr(images, "fingerprint", None),
+    }
+
+
+def check_unchanged(metadata: dict[str, Any], images: ImageSet, task: Task, given: dict[str, Any]) -> None:
+    """Raise a ValueError that names both values where a run would go on with other data or settings than it began."""
+    began = Task(**metadata["task"])
+    if began != task:
+        raise ValueError(f"expected {began}, as the run began, got {task}")
+    now = describe_data(images)
+    if metadata["data"] != now["data"]:
+        raise ValueError(f"expected --data {metadata['data']}, which the run began with, got {now['data']}")
+    for key in "classes", "size":
+        if list(metadata[key]) != now[key]:
+            before, after = (", ".join(map(str, value))[:200] for value in (metadata[key], now[key]))
+            raise ValueError(f"expected data of {key} {before}, as the run began, got {after}")
+    if metadata.get("fingerprint") not in (None, now["fingerprint"]):
+        raise ValueError(
+            f"expected the pictures of {metadata['data']} that the run began with (fingerprint "
+            f"{metadata['fingerprint']}), got other ones ({now['fingerprint']})"
+        )
+    settings = {**asdict(Recipe()), **metadata.get("recipe", {}), **asdict(TrainConfig(**metadata["config"]))}
+    for key, value in given.items():
+        if settings[key] != value:
+            flag = "--" + key.replace("_", "-")
+            raise ValueError(
+                f"expected {flag} {settings[key]}, as the run began, got {value}: leave it out to go on, or choose "
+                "another --out"
+            )
+
+
+def stamp(file: Path) -> tuple[int, ...] | None:
+    """Return what tells a file from another one under the same name; None if there is none."""
+    if not file.exists():
+        return None
+    found = file.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def load_newest(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return what the checkpoint of a run holds; where it is damaged, with a warning, the one before it."""
+    newest, previous = folder / CHECKPOINT, folder / PREVIOUS
+    try:
+        return checkpoint.load(newest)
+    except CheckpointError as error:
+        if not previous.is_file():
+            raise
+        found = checkpoint.load(previous)
+        warnings.warn(f"{error}; going on from the one before it, step {found[1].get('step')}", stacklevel=2)
+    if newest.exists():  # out of the way, or the next save would keep the damaged one as the previous
+        os.replace(newest, newest.with_name("checkpoint.damaged.safetensors"))
+    return found
+
+
+def read_history(log: Path) -> list[dict[str, Any]]:
+    """Return the entries of a log; none, with a warning, if it cannot be read: a run goes on without its log."""
+    if not log.exists():
+        return []
+    try:
+        history = json.loads(log.read_text(encoding="utf-8"))["history"]
+        if not all(isinstance(entry["step"], int) for entry in history):
+            raise ValueError("an entry without its step")
+        return list(history)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        warnings.warn(f"{log}: not a log of minidiff ({error}); the log begins anew", stacklevel=2)
+        return []

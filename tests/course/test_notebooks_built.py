@@ -1,0 +1,171 @@
+"""The committed notebooks: built from their sources, executed in order, safe to show, easy to read."""
+
+import ast
+import re
+import statistics
+from pathlib import Path
+
+import build_notebooks as builder
+import course
+import nbformat
+import pytest
+from slices import names_read, names_written
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+STUDENT = sorted((ROOT / "notebooks/student").glob("*.ipynb"))
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def read(path: Path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(path: Path):
+    return [cell for cell in read(path).cells if cell.cell_type == "code" and cell.source]
+
+
+def outputs(path: Path):
+    return [(cell, output) for cell in code_cells(path) for output in cell.outputs]
+
+
+def public_names() -> set[str]:
+    """Every public function and class of the package."""
+    names = set()
+    for path in (ROOT / "minidiff").rglob("*.py"):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        names |= {n.name for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name[0] != "_"}
+    return names
+
+
+def without_magics(source: str) -> str:
+    return re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", source)
+
+
+def test_the_course_opens_where_make_lab_opens_it():
+    assert ROOT / "notebooks/00_start_here.ipynb" in NOTEBOOKS
+
+
+def test_every_notebook_has_a_source_and_every_source_a_notebook():
+    assert NOTEBOOKS == [course.built(source) for source in course.sources()]
+    assert STUDENT == [course.built(source, course.STUDENT) for source in course.sources()]
+
+
+@each_notebook
+def test_it_and_its_students_copy_match_their_source(path):
+    assert not builder.stale(ROOT / f"notebooks/src/{path.stem}.py")
+
+
+@each_notebook
+def test_is_valid_small_and_opens_anywhere(path):
+    notebook = read(path)
+    nbformat.validate(notebook)
+    assert path.stat().st_size <= 2e6
+    assert notebook.metadata == course.METADATA  # the kernel is python3; no widget state, no author's Python
+
+
+@each_notebook
+def test_was_executed_once_from_top_to_bottom(path):
+    counts = [cell.execution_count for cell in code_cells(path)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+@each_notebook
+def test_shows_no_errors_but_those_it_means(path):
+    failed = {cell.id for cell, output in outputs(path) if output.output_type == "error"}
+    meant = {cell.id for cell in code_cells(path) if "raises-exception" in cell.metadata.get("tags", [])}
+    assert failed <= meant
+
+
+@each_notebook
+def test_outputs_are_pictures_and_text(path):
+    """HTML and scripts can attack the reader, and widgets without a kernel are error messages."""
+    kinds = {kind for _, output in outputs(path) for kind in output.get("data", {})}
+    assert kinds <= {"image/png", "text/plain", "text/latex", "text/markdown"}
+
+
+@each_notebook
+def test_names_no_place_on_the_authors_machine(path):
+    for _, output in outputs(path):
+        text = output.get("text", "") + output.get("data", {}).get("text/plain", "")
+        assert not re.search(r"(?<!\S)(/[\w.-]+){2}|[A-Z]:\\", text)
+
+
+@each_notebook
+def test_code_cells_are_short(path):
+    lengths = [len([line for line in cell.source.splitlines() if line.strip()]) for cell in code_cells(path)]
+    assert max(lengths) <= 15 and statistics.median(lengths) <= 4
+
+
+@each_notebook
+def test_redefines_no_name_of_the_package(path):
+    trees = [ast.parse(without_magics(cell.source)) for cell in code_cells(path)]
+    defined = {n.name for t in trees for n in t.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    assert not defined & public_names()
+
+
+def without_outputs(path: Path) -> str:
+    """All that a notebook says, outputs left out."""
+    return "\n\n".join(cell.source for cell in read(path).cells)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS + STUDENT, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_opens_with_a_badge_that_leads_to_itself_then_the_title_then_the_setup(path):
+    badge, title, setup, *_ = read(path).cells
+    owner, branch = course.setting()["repository"], course.setting()["branch"]
+    link = f"https://colab.research.google.com/github/{owner}/blob/{branch}/"
+    assert link in badge.source and (ROOT / badge.source.split(link)[1].removesuffix(")")) == path
+    assert title.source.startswith("# ")
+    assert setup.metadata == {"cellView": "form", "tags": ["setup", "nbval-ignore-output"]}
+    assert f"git+https://github.com/{owner}@{branch}" in setup.source
+
+
+@each_notebook
+def test_pip_installs_the_course_and_nothing_else(path):
+    installs = re.findall(r"pip install (.*)", "\n".join(cell.source for cell in code_cells(path)))
+    assert len(installs) == 1 and installs[0].startswith('-q "minidiff @ ')
+
+
+@pytest.mark.parametrize("path", STUDENT, ids=lambda path: path.stem)
+def test_a_students_copy_gives_no_answer_away(path):
+    solved, copy = without_outputs(course.NOTEBOOKS / path.name), without_outputs(path)
+    taken = re.findall(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", solved, re.DOTALL)
+    returned = [line for text in taken for line in text.splitlines() if line.strip().startswith("return")]
+    assert len(returned) >= len(taken) and not any(line in copy for line in returned)
+    assert copy.count('raise NotImplementedError("your turn")') == len(taken)
+    assert "<details>" not in copy.partition("## Exercises")[2]
+    assert not any(cell.outputs or cell.execution_count for cell in code_cells(path))
+    assert path.stat().st_size < 2e5
+
+
+def missing_names(path: Path) -> set[str]:
+    """Names that code cells read and that no cell before them binds, the built-in ones among them."""
+    missing, bound = set(), set()
+    for cell in code_cells(path):
+        missing |= names_read(cell.source) - bound
+        bound |= names_written(cell.source)
+    return missing
+
+
+@each_notebook
+def test_nothing_that_was_left_out_for_students_is_needed_later(path):
+    assert missing_names(course.STUDENT / path.name) <= missing_names(path) | {"NotImplementedError"}
+
+
+def torn_formulas(text: str) -> list[str]:
+    """Lines on which a formula begun with $ goes on with what Markdown takes for a list, a quotation or a heading."""
+    torn, inside = [], False
+    for line in text.splitlines():
+        if inside and re.match(r"\s*([-+*>#]|\d+[.)])\s", line):
+            torn.append(line)
+        inside = bool(line.strip()) and inside ^ bool(line.replace("$$", "").count("$") % 2)
+    return torn
+
+
+@each_notebook
+def test_no_formula_is_torn_into_a_list(path):
+    assert torn_formulas("from $k$ to $k\n- 1$, and on") == ["- 1$, and on"] and not torn_formulas("$k$\n- 1$ one")
+    assert not [
+        line for cell in read(path).cells if cell.cell_type == "markdown" for line in torn_formulas(cell.source)
+    ]
