@@ -5,7 +5,7 @@ minidiff.data, the training loop from minidiff.training, checkpoints, sampling a
 only the notebooks need from minidiff.course.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 from minidiff.denoiser import Denoiser
 from minidiff.guidance import cfg, classifier_guidance, drop_labels

@@ -7,7 +7,7 @@ guidance work on them. The scale gives them unit variance, for which the noise s
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -24,6 +24,8 @@ class AutoencoderLike(Protocol):
     def encode(self, x: Tensor) -> Any: ...
 
     def decode(self, z: Tensor) -> Tensor: ...
+
+    def to(self, device: torch.device) -> Any: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +48,10 @@ class LatentCodec:
     def decode(self, z: Tensor) -> Tensor:
         """Return the pictures of scaled codes as the decoder gives them, unclipped (eq. 11.1)."""
         return torch.cat([self.autoencoder.decode(part / self.scale) for part in z.split(BATCH)])
+
+    def to(self, device: torch.device) -> "LatentCodec":
+        """Return the codec with its autoencoder on a device."""
+        return replace(self, autoencoder=self.autoencoder.to(device))
 
     def shape(self, size: tuple[int, int, int]) -> tuple[int, int, int]:
         """Return the shape (c, H/f, W/f) of the code of a picture of size (C, H, W)."""

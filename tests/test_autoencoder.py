@@ -65,13 +65,13 @@ def test_each_picture_keeps_its_own_code():
     assert torch.allclose(before[[0, 2]], after[[0, 2]], atol=1e-5) and not torch.allclose(before[1], after[1])
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 1, 10, 8), (2, 1, 8, 6), (1, 8, 8)])
+@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 1, 10, 8), (2, 1, 8, 6), (1, 8, 8), (0, 1, 8, 8), (1, 1, 0, 8)])
 def test_encode_refuses_other_pictures(shape):
-    with pytest.raises(ValueError, match=r"expected pictures \(B, 1, H, W\), H and W divisible by 4, got"):
+    with pytest.raises(ValueError, match=r"expected pictures \(B, 1, H, W\), B > 0, H and W divisible by 4, got"):
         small().encode(torch.zeros(shape))
 
 
-@pytest.mark.parametrize("shape", [(2, 4, 2, 2), (3, 2, 2)])
+@pytest.mark.parametrize("shape", [(2, 4, 2, 2), (3, 2, 2), (0, 3, 2, 2)])
 def test_decode_refuses_other_codes(shape):
     with pytest.raises(ValueError, match=r"expected codes \(B, 3, H, W\), got"):
         small().decode(torch.zeros(shape))

@@ -412,6 +412,34 @@ def test_workers_leave_signals_to_the_main_process(photos, lazy):
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
 
 
+INTERRUPTED = """
+import os, sys, torch
+from minidiff.data import folder as folders
+folders.IN_MEMORY = 0
+found = folders.load_folder(sys.argv[1])
+batches = found.batches((torch.tensor([k % 19] * 4) for k in range(10**9)), 2)
+try:
+    for x0, _ in batches:
+        print("ready", flush=True)
+except KeyboardInterrupt:
+    batches.close()
+    with open(f"/proc/{os.getpid()}/task/{os.getpid()}/children") as stream:
+        print("stopped", stream.read(), flush=True)
+"""
+
+
+def test_ctrl_c_is_answered_by_the_main_process_alone(photos):
+    """A terminal sends SIGINT to the whole group."""
+    code = [sys.executable, "-c", INTERRUPTED, photos]
+    with subprocess.Popen(
+        code, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (out.splitlines()[-1].strip(), err, process.returncode) == ("stopped", "", 0)
+
+
 def test_a_terminated_worker_does_not_break_a_step(photos, lazy):
     """SIGTERM to a whole group reaches workers too. A worker that failed would raise anywhere in the main process."""
     batches = data.load(photos).batches((torch.tensor([k % 19]) for k in range(40)), 1)
@@ -439,14 +467,14 @@ def test_the_fingerprint_of_a_folder(photos, lazy):
 
     big = old + bytes(100_000)
     assert after(old) == first
-    for content in old + b"\0", big, big[:-1] + b"\1", big[:80] + b"\1" + big[81:]:
+    for content in old + b"\0", big, big + b"\0", big[:-1] + b"\1", big[:80] + b"\1" + big[81:]:
         prints.add(after(content))
     path.write_bytes(old)
     path.rename(photos / "a" / "000.png")
     prints.add(data.load(photos).fingerprint)
     (photos / "a").rename(photos / "A")
     prints.add(data.load(photos).fingerprint)
-    assert len(prints) == 4 + 4 + 2
+    assert len(prints) == 4 + 5 + 2
 
 
 BOUNDED = """
@@ -455,21 +483,21 @@ from minidiff.data import folder as folders
 folders.IN_MEMORY = 0
 found = folders.load_folder(sys.argv[1], size=256)
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # MB
-for _ in found.batches(torch.arange(16).split(8), 0): pass
+for _ in found.batches(torch.arange(64).split(8), 0): pass
 before = peak()
 for _ in found.batches(torch.arange(len(found)).split(8), 0): pass
-assert len(found) * 3 * 256 * 256 > 180e6
+assert len(found) * 3 * 256 * 256 > 150e6
 print(peak() - before)
 """
 
 
 def test_no_pixels_are_kept(tmp_path, lazy):
-    """All pictures decoded are 196 MB, as floats 787 MB; a run through them must not add a tenth of that."""
+    """All pictures decoded are 157 MB, as floats 629 MB; a run through them must not add half of that."""
     Image.new("RGB", (16, 16), "red").save(tmp_path / "0000.png")
-    for k in range(1, 1200):
+    for k in range(1, 800):
         os.link(tmp_path / "0000.png", tmp_path / f"{k:04}.png")
     done = subprocess.run([sys.executable, "-c", BOUNDED, tmp_path], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 20
+    assert int(done.stdout) < 50
     found = data.load(tmp_path)
     found.tensor(slice(0, 100))
     assert len(pickle.dumps(found)) < 100 * len(found)

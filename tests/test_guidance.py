@@ -97,3 +97,69 @@ def test_dropping_a_sequence_drops_it_whole():
     tokens = torch.arange(1, 13).reshape(4, 3)
     dropped = drop_labels(tokens, torch.zeros(3, dtype=torch.long), 0.5, torch.Generator().manual_seed(0))
     assert {bool((row == 0).all()) or bool((row > 0).all()) for row in dropped} == {True}
+
+
+WORDS = {"tokens": torch.arange(1, 13).reshape(4, 3), "label": torch.tensor([0, 1, 2, 3])}
+NOTHING = {"tokens": torch.zeros(3, dtype=torch.long), "label": 9}
+
+
+def test_a_dict_is_dropped_jointly():
+    """A sample loses all of its condition or none."""
+    cond = {"tokens": torch.ones(2000, 3, dtype=torch.long), "label": torch.ones(2000), "x": torch.ones(2000, 2, 2)}
+    dropped = drop_labels(
+        cond, {"tokens": 0, "label": 0, "x": torch.zeros(2, 2)}, 0.3, torch.Generator().manual_seed(0)
+    )
+    gone = dropped["label"] == 0
+    assert gone.double().mean().item() == pytest.approx(0.3, abs=0.04)
+    assert torch.equal((dropped["tokens"] == 0).all(1), gone) and torch.equal((dropped["tokens"] == 0).any(1), gone)
+    assert torch.equal((dropped["x"] == 0).all((1, 2)), gone) and dropped["x"].dtype == torch.float32
+    same = drop_labels(cond["label"].long(), 0, 0.3, torch.Generator().manual_seed(0))
+    assert torch.equal(same == 0, gone)  # the same samples as with a tensor
+
+
+def test_guidance_by_a_dict_is_guidance_by_its_parts():
+    def denoise(x, t, cond):
+        return x * cond["label"][:, None] + cond["tokens"].double()
+
+    x, w = torch.randn(4, 3, **f64), 2.5
+    empty = {"tokens": torch.zeros(4, 3, dtype=torch.long), "label": torch.full((4,), 9)}
+    expected = w * denoise(x, 0.5, WORDS) + (1 - w) * denoise(x, 0.5, empty)
+    torch.testing.assert_close(cfg(denoise, WORDS, NOTHING, w)(x, 0.5), expected)
+    torch.testing.assert_close(cfg(denoise, WORDS, NOTHING, 0)(x, 0.5), denoise(x, 0.5, empty))
+    torch.testing.assert_close(cfg(denoise, WORDS, None, 1)(x, 0.5), denoise(x, 0.5, WORDS))  # needs no null
+
+
+@pytest.mark.parametrize("cond, null, message", [
+    (WORDS, 9, "expected a null condition for each of tokens, label, got 9"),
+    (WORDS, {"tokens": 0}, "expected a null condition for each of tokens, label, got a dict of tokens"),
+    (WORDS, NOTHING | {"more": 0}, "got a dict of tokens, label, more"),
+    (WORDS["label"], NOTHING, "expected a null condition, a number or a tensor, got dict"),
+    (WORDS["label"], None, "expected a null condition, a number or a tensor, got NoneType"),
+    (WORDS["tokens"], torch.zeros(4), r"expected a null condition of shape \(3,\), got \(4,\)"),
+    (WORDS["label"], torch.zeros(4), r"expected a null condition of shape \(\), got \(4,\)"),
+])  # fmt: skip
+def test_a_null_that_does_not_fit_is_refused(cond, null, message):
+    for call in (lambda: cfg(denoise, cond, null, 2.0), lambda: drop_labels(cond, null, 0.5)):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_impossible_drops_are_refused():
+    with pytest.raises(ValueError, match=r"entries of one batch size, got p = 0.5 and \[3, 4\]"):
+        drop_labels({"a": torch.zeros(3), "b": torch.zeros(4)}, {"a": 0, "b": 0}, 0.5)
+    for p in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="expected a probability p"):
+            drop_labels(WORDS["label"], 9, p)
+    assert torch.equal(drop_labels(WORDS["label"], None, 0.0), WORDS["label"])  # nothing dropped, no null needed
+
+
+@pytest.mark.parametrize(
+    "w", [float("nan"), float("inf"), -float("inf"), torch.tensor([1.0, 2.0]), torch.tensor([2.0])]
+)
+def test_guidance_is_one_finite_number(w):
+    with pytest.raises(ValueError, match="expected one finite number for the guidance w, got"):
+        cfg(denoise, torch.zeros(2, dtype=torch.long), 2, w)
+    with pytest.raises(ValueError, match="expected one finite number for the guidance w, got"):
+        classifier_guidance(denoise, denoise, w, Cosine())
+    x, cond = torch.randn(6, 2, **f64), torch.tensor([0, 1, 0, 1, 0, 1])
+    assert torch.equal(cfg(denoise, cond, 2, torch.tensor(3.0))(x, 0.5), cfg(denoise, cond, 2, 3.0)(x, 0.5))

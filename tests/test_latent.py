@@ -23,7 +23,7 @@ X = torch.rand(300, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 def tiny(**config) -> Autoencoder:
     torch.manual_seed(0)
-    return Autoencoder(AutoencoderConfig(latent=2, width=8, **config)).eval()
+    return Autoencoder(AutoencoderConfig(latent_channels=2, width=8, **config)).eval()
 
 
 def shaken(net: torch.nn.Module) -> torch.nn.Module:
@@ -49,7 +49,7 @@ def test_the_scale_multiplies_codes_and_divides_before_the_decoder():
 @pytest.mark.parametrize("config, size, shape", [
     ({}, (1, 32, 32), (2, 8, 8)),
     ({"num_downsamples": 3, "channels": 3}, (3, 64, 32), (2, 8, 4)),
-    ({"num_downsamples": 1, "entries": 4}, (1, 8, 8), (2, 4, 4)),
+    ({"num_downsamples": 1, "codebook_size": 4}, (1, 8, 8), (2, 4, 4)),
 ])  # fmt: skip
 def test_shape_is_that_of_a_code(config, size, shape):
     latent = LatentCodec(tiny(**config))
@@ -78,14 +78,14 @@ def test_codes_are_pairs_and_may_leave_the_range_of_pictures():
     codes = LatentDataset(torch.randn(40, 2, 4, 4) * 3, torch.arange(40) % 10)
     z, cond = codes[torch.tensor([3, 17])]
     assert len(codes) == 40 and torch.equal(z, codes.z[[3, 17]]) and cond.tolist() == [3, 7]
-    denoiser = Denoiser(UNet(UNetConfig(channels=2, width=8, multipliers=(1, 2), patch=1)), Cosine())
+    denoiser = Denoiser(UNet(UNetConfig(channels=2, width=8, multipliers=(1, 2), patch_size=1)), Cosine())
     assert len(list(train(Training(denoiser, RECIPE), codes, steps=2))) == 2
 
 
 @pytest.mark.parametrize("scale", [1.0, 4.0])
 def test_drawing_is_decoding_what_generate_makes_of_codes(scale):
     ae = shaken(tiny(num_downsamples=1))
-    denoiser = Denoiser(shaken(UNet(UNetConfig(channels=2, width=8, multipliers=(1, 2), patch=1))), Cosine())
+    denoiser = Denoiser(shaken(UNet(UNetConfig(channels=2, width=8, multipliers=(1, 2), patch_size=1))), Cosine())
     model, labels = Model(denoiser, tuple("0123456789"), (1, 8, 8), LatentCodec(ae, scale)), torch.arange(105) % 10
     drawn = model.draw(labels, steps=3, guidance=1.5, seed=4)
     noise = torch.randn(105, 2, 4, 4, generator=torch.Generator().manual_seed(4))  # two parts of 100 and 5
@@ -99,7 +99,7 @@ def test_drawing_is_decoding_what_generate_makes_of_codes(scale):
 
 
 def test_moving_a_model_keeps_its_codes():
-    model = Model(Denoiser(UNet(UNetConfig(channels=2, width=8, patch=1)), Cosine()), (), (1, 8, 8), LatentCodec(tiny(), 3))
+    model = Model(Denoiser(UNet(UNetConfig(channels=2, width=8, patch_size=1)), Cosine()), (), (1, 8, 8), LatentCodec(tiny(), 3))
     assert model.to(CPU).latent.scale == 3
 
 
@@ -111,7 +111,7 @@ def test_the_networks_of_a_run_fit_its_pictures(name, code):
     denoiser = new_denoiser(about, latent)
     z = latent.encode(images.tensor(slice(0, 2)))
     assert latent.shape(images.shape) == code == z.shape[1:]
-    assert denoiser.net.config.classes == len(images.classes) and denoiser.net.config.patch == 1
+    assert denoiser.net.config.classes == len(images.classes) and denoiser.net.config.patch_size == 1
     assert denoiser(z, torch.tensor(0.5), images.y[:2]).shape == z.shape
 
 

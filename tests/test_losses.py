@@ -6,11 +6,19 @@ from functools import partial
 import pytest
 import torch
 
-from minidiff.losses import bits_per_dim, denoising_loss, discretized_log_likelihood, sample_times, vlb, vlb_terms, weight
+from minidiff.losses import (
+    bits_per_dim,
+    denoising_loss,
+    discretized_log_likelihood,
+    sample_times,
+    vlb,
+    vlb_terms,
+    weight,
+)
 from minidiff.oracle import Mixture
 from minidiff.process import Gaussian, add_noise, posterior, target, transition
 from minidiff.samplers import times
-from minidiff.schedule import Cosine, Flow, FromBetas, LinearBeta, linear_betas
+from minidiff.schedule import Cosine, Flow, FromBetas, LinearBeta, VarianceExploding, linear_betas
 
 f64 = {"dtype": torch.float64}
 
@@ -172,7 +180,8 @@ def test_bin_is_the_integral_of_the_density():
 def test_bins_far_in_either_tail_stay_finite():
     level = torch.tensor([[0.0]], **f64)
     left, right = (
-        discretized_log_likelihood(Gaussian(torch.tensor([[m]], **f64), torch.tensor(0.01, **f64)), level, 256).item() for m in (-0.9, 0.9)
+        discretized_log_likelihood(Gaussian(torch.tensor([[m]], **f64), torch.tensor(0.01, **f64)), level, 256).item()
+        for m in (-0.9, 0.9)
     )
     assert math.isfinite(left) and left == pytest.approx(right, rel=1e-9) and left < -3000
 
@@ -191,3 +200,31 @@ def test_a_shift_leans_the_times_to_noise():
     even, bent = (sample_times(1000, torch.Generator().manual_seed(0), shift=shift) for shift in (1.0, 60.0))
     torch.testing.assert_close(bent, 60 * even / (1 + 59 * even))  # Esser et al. 2024, eq. 23
     assert bent.max() <= 1 and (bent > even).all() and abs(bent.median() - 60 * 0.5 / (1 + 59 * 0.5)) < 1e-3
+
+
+def test_times_begin_a_thousandth_after_the_data():
+    """The first of n parts of [0.001, 1]: a later start would leave the finest noise untrained."""
+    assert 0.001 <= sample_times(1000, torch.Generator().manual_seed(0))[0] < 0.002
+    assert sample_times(1, torch.Generator().manual_seed(0)).shape == (1,)
+    first = torch.stack([sample_times(4, torch.Generator().manual_seed(seed))[0] for seed in range(400)])
+    assert first.min() < 0.003 and first.max() > 0.24
+
+
+@pytest.mark.parametrize("arguments", [(0,), (4, None, 1.0), (4, None, -0.1), (4, None, 1e-3, 0.0)])
+def test_impossible_times_are_refused(arguments):
+    with pytest.raises(ValueError, match="^expected "):
+        sample_times(*arguments)
+
+
+def test_the_edm_weight_is_karras():
+    """lambda = (sigma^2 + sigma_data^2) / (sigma sigma_data)^2 with sigma_data = 1 (Karras et al. 2022, table 1)."""
+    t = torch.linspace(0.1, 1, 7, dtype=torch.float64)
+    sigma = VarianceExploding()(t)[1]
+    torch.testing.assert_close(weight("edm", t, VarianceExploding()), (sigma**2 + 1) / sigma**2)
+    torch.testing.assert_close(weight("edm", t[:-1], Cosine()), weight("v", t[:-1], Cosine()))
+
+
+def test_a_weight_refuses_times_outside():
+    for name in ("v", "velocity", "vlb"):
+        with pytest.raises(ValueError, match=r"expected times in \[0, 1\]"):
+            weight(name, torch.tensor([0.5, 1.5]), Cosine())

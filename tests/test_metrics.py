@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from minidiff.app import checkpoint, metrics
-from minidiff.nets.classifier import Block, Classifier, ClassifierConfig
+from minidiff.nets.classifier import Classifier, ClassifierBlock, ClassifierConfig
 
 NAN = float("nan")
 
@@ -229,14 +229,14 @@ def test_classifier_scores_a_picture_alone_as_in_a_batch_and_in_either_mode():
 
 def test_block_starts_as_the_identity():
     x = normal(2, 8, 4, 4).float()
-    assert torch.equal(Block(8)(x), x)
+    assert torch.equal(ClassifierBlock(8)(x), x)
 
 
 def test_classifier_names_what_it_expected():
     net = Classifier(ClassifierConfig(width=8))
     with pytest.raises(ValueError, match=r"expected pictures \(B, 1, 32, 32\), got \(2, 3, 32, 32\)"):
         net(torch.zeros(2, 3, 32, 32))
-    with pytest.raises(ValueError, match="size >= 8"):
+    with pytest.raises(ValueError, match="expected size an integer from 8 to 8192, got 7"):
         ClassifierConfig(size=7)
     assert ClassifierConfig(**asdict(net.config)) == net.config
 

@@ -208,16 +208,16 @@ def test_other_sizes_are_refused_by_name(h, w):
         net(torch.zeros(2, 1, h, w), torch.zeros(2))
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 16, 16), (2, 16, 16), (3, 1, 16, 16)])
+@pytest.mark.parametrize("shape", [(2, 3, 16, 16), (2, 16, 16), (3, 1, 16, 16), (0, 1, 16, 16)])
 def test_wrong_image_shapes_are_refused(shape):
-    with pytest.raises(ValueError, match=r"images \(B, 1, H, W\) and times \(B,\), got"):
-        UNet(SMALL)(torch.zeros(shape), torch.zeros(2))
+    with pytest.raises(ValueError, match=r"images \(B, 1, H, W\) and times \(B,\), B > 0, got"):
+        UNet(SMALL)(torch.zeros(shape), torch.zeros(2 if shape[0] else 0))
 
 
-@pytest.mark.parametrize("shape", [(2, 3), (2,), (3, 2)])
+@pytest.mark.parametrize("shape", [(2, 3), (2,), (3, 2), (0, 2)])
 def test_wrong_point_shapes_are_refused(shape):
-    with pytest.raises(ValueError, match=r"points \(B, 2\) and times \(B,\), got"):
-        MLP(MLPConfig())(torch.zeros(shape), torch.zeros(2))
+    with pytest.raises(ValueError, match=r"points \(B, 2\) and times \(B,\), B > 0, got"):
+        MLP(MLPConfig())(torch.zeros(shape), torch.zeros(2 if shape[0] else 0))
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,10 @@ def test_stds_per_axis():
 def test_bad_mixtures_and_points_are_refused(three):
     with pytest.raises(ValueError, match=r"weights >= 0 that sum to 1, got \[0.5, 0.6\]"):
         Mixture(torch.tensor([0.5, 0.6], **f64), torch.zeros(2, 2), torch.ones(2))
+    with pytest.raises(ValueError, match=r"weights >= 0 that sum to 1, got \[1.5, -0.5\]"):
+        Mixture(torch.tensor([1.5, -0.5], **f64), torch.zeros(2, 2), torch.ones(2))
+    with pytest.raises(ValueError, match="weights >= 0 that sum to 1, got"):
+        Mixture(torch.tensor([0.5, float("nan")], **f64), torch.zeros(2, 2), torch.ones(2))
     with pytest.raises(ValueError, match=r"expected weights \(K,\), means \(K, D\)"):
         Mixture(torch.ones(1), torch.zeros(2, 2), torch.ones(2))
     with pytest.raises(ValueError, match="stds > 0"):
@@ -134,3 +138,40 @@ def test_empirical_takes_images_and_refuses_others():
         Empirical(data).denoise(data, 0.0, Cosine())
     with pytest.raises(ValueError, match=r"expected data of shape \(B, 1, 4, 4\)"):
         Empirical(data).denoise(torch.zeros(2, 1, 5, 5), 0.5, Cosine())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_empirical_tells_near_neighbours_apart(dtype):
+    """Two pictures that differ in one pixel of 3,072 and little noise: in float32 the squared distances cancel."""
+    g = torch.Generator().manual_seed(0)
+    first = torch.rand(3072, generator=g, dtype=dtype) * 2 - 1
+    second = first.clone()
+    second[0] += 0.02
+    data, t = torch.stack([first, second]), torch.tensor(0.01, dtype=torch.float64)
+    x = add_noise(data[:1], noise_like(data[:1], g), t, VarianceExploding(0.005, 10.0))
+    sigma = VarianceExploding(0.005, 10.0)(t)[1]
+    distances = (x.double() - data.double()).square().sum(1)
+    weights = (-distances / (2 * sigma**2)).softmax(0)  # by distances that nothing cancels in
+    expected = weights[0] * data[0].double() + weights[1] * data[1].double()
+    found = Empirical(data).denoise(x, t, VarianceExploding(0.005, 10.0))
+    assert found.dtype == dtype and 0.01 < weights[0] < 0.99
+    torch.testing.assert_close(found[0].double(), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_mixture_on_a_gpu_draws_the_same_points(three):
+    away = Mixture(three.weights.cuda(), three.means.cuda(), three.stds.cuda())
+    here, there = (m.sample(50, torch.Generator().manual_seed(0)) for m in (three, away))
+    assert there.is_cuda
+    torch.testing.assert_close(there.cpu(), here)
+
+
+def test_a_mixtures_random_numbers_are_drawn_on_the_host(three, monkeypatch):
+    """The generator is the CPU's wherever the parameters are: shown with a device that has no values."""
+    real = torch.multinomial
+    monkeypatch.setattr(torch, "multinomial", lambda weights, *rest, **more: real(three.weights, *rest, **more))
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: tensor)
+    away = object.__new__(Mixture)  # its checks would read the values
+    for name in ("weights", "means", "stds"):
+        object.__setattr__(away, name, getattr(three, name).to("meta"))
+    assert away.sample(50, torch.Generator().manual_seed(0)).device.type == "meta"

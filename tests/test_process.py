@@ -3,11 +3,23 @@
 import pytest
 import torch
 
-from minidiff.process import Gaussian, add_noise, match_dims, noise_like, posterior, target_coefficients, to_x0_eps, target, transition
-from minidiff.schedule import Cosine, Flow, FromBetas, linear_betas
+from minidiff.losses import weight
+from minidiff.process import (
+    Gaussian,
+    add_noise,
+    match_dims,
+    noise_like,
+    posterior,
+    posterior_std,
+    target,
+    target_coefficients,
+    to_x0_eps,
+    transition,
+)
+from minidiff.schedule import Cosine, Flow, FromBetas, LinearBeta, VarianceExploding, linear_betas
 
 
-def test_expand_aligns_times_with_the_batch():
+def test_match_dims_aligns_times_with_the_batch():
     x = torch.zeros(3, 2, 4, 4)
     assert match_dims(torch.arange(3.0), x).shape == (3, 1, 1, 1)
     assert torch.equal(match_dims(torch.tensor(2.0), x) * x, 2 * x)
@@ -137,7 +149,9 @@ def test_unsolvable_and_unknown_predictions_are_refused():
         to_x0_eps("score", x, x, torch.tensor([0.5, 0.0]), Cosine())  # at the data the score has no limit
     with pytest.raises(ValueError, match="expected a prediction among x0, eps, v, velocity, score, edm, got 'noise'"):
         target_coefficients("noise", 0.5, Cosine())
-    torch.testing.assert_close(to_x0_eps("v", -torch.ones(2, 3), x, 1.0, Cosine())[0], torch.ones(2, 3))  # v is fine there
+    torch.testing.assert_close(
+        to_x0_eps("v", -torch.ones(2, 3), x, 1.0, Cosine())[0], torch.ones(2, 3)
+    )  # v is fine there
 
 
 def test_gaussian_agrees_with_torch_distributions():
@@ -175,3 +189,76 @@ def test_score_target_is_the_slope_of_the_log_density_of_the_noise(schedule):
     x_t = add_noise(x0, eps, 0.3, schedule).requires_grad_()
     (slope,) = torch.autograd.grad(Gaussian(alpha * x0, sigma).log_prob(x_t).sum(), x_t)
     torch.testing.assert_close(target("score", x0, eps, 0.3, schedule), slope)
+
+
+def test_edm_is_karras_network_target_and_minus_v():
+    """F = (x0 - c_skip x) / c_out with sigma_data = 1 (Karras et al. 2022, table 1), in their own symbols."""
+    schedule, t = VarianceExploding(), torch.linspace(0.05, 1, 6, dtype=torch.float64)
+    x0, eps = torch.randn(2, 6, 3, dtype=torch.float64)
+    sigma = schedule(t)[1][:, None]
+    c_skip, c_out = 1 / (sigma**2 + 1), sigma / (sigma**2 + 1).sqrt()
+    F = (x0 - c_skip * (x0 + sigma * eps)) / c_out
+    torch.testing.assert_close(target("edm", x0, eps, t, schedule), F)
+    torch.testing.assert_close(target("edm", x0, eps, t, Cosine()), -target("v", x0, eps, t, Cosine()))
+    torch.testing.assert_close(to_x0_eps("edm", F, add_noise(x0, eps, t, schedule), t, schedule)[0], x0)
+
+
+def test_posterior_std_is_the_posteriors(schedule):
+    t = torch.linspace(0.1, 1, 6, dtype=torch.float64)
+    s, x = 0.7 * t, torch.randn(6, 3, dtype=torch.float64)
+    std = posterior_std(s, t, schedule)
+    assert std.shape == (6,) and torch.equal(std[:, None], posterior(x, x, s, t, schedule).std)
+    assert posterior_std(0.3, 0.4, schedule).shape == () and posterior_std(0.0, 0.4, schedule) == 0
+    with pytest.raises(ValueError, match="expected s < t"):
+        posterior_std(0.4, 0.3, schedule)
+
+
+def test_the_velocity_near_the_data_is_not_held_back():
+    """On LinearBeta sigma starts as sqrt(beta_min t): its slope grows without bound."""
+    zero, one = torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+    for t in (1e-10, 1e-6, 1e-4):
+        slope = target("velocity", zero, one, t, LinearBeta()).item()
+        assert slope == pytest.approx((0.1 / t) ** 0.5 / 2, rel=0.1)
+    assert target("velocity", zero, one, 1e-9, Cosine()).item() == pytest.approx(torch.pi / 2)
+
+
+def test_nothing_is_read_from_a_device_that_would_have_to_wait(schedule, prediction):
+    """The meta device stands for a GPU: each read of a value raises. Times may come from there or from the host."""
+    x, away = torch.empty(5, 3, device="meta"), torch.empty(5, device="meta")
+    for t in (away, 0.5, torch.tensor(0.5, dtype=torch.float64)):
+        x_t = add_noise(x, x, t, schedule)
+        results = [x_t, target(prediction, x, x, t, schedule), *to_x0_eps(prediction, x, x_t, t, schedule)]
+        results.append(posterior(x_t, x, t / 2, t, schedule).mean)
+        assert all(r.device.type == "meta" and r.shape == x.shape and r.dtype == x.dtype for r in results)
+        assert weight(prediction, t, schedule).shape == torch.as_tensor(t).shape
+
+
+def test_checks_stay_out_of_a_graph(schedule, prediction):
+    def everything(x, t):
+        x_t = add_noise(x, x, t, schedule)
+        return x_t, *to_x0_eps(prediction, x, x_t, t, schedule), posterior(x_t, x, t / 2, t, schedule).mean
+
+    x, t = torch.randn(5, 3), torch.linspace(0.1, 0.9, 5)
+    torch._dynamo.reset()
+    torch.testing.assert_close(
+        torch.compile(everything, fullgraph=True, backend="eager")(x, t), everything(x, t), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_single_coefficient_stays_on_the_host():
+    """A GPU would have to wait for its copy."""
+    x = torch.empty(5, 3, device="meta")
+    c = match_dims(torch.tensor(2.0, dtype=torch.float64), x)
+    assert c.device.type == "cpu" and c.dtype == x.dtype and (c * x).device.type == "meta"
+    assert match_dims(torch.ones(5, dtype=torch.float64), x).device.type == "meta"
+
+
+def test_data_keep_their_dtype(schedule, prediction):
+    t = torch.linspace(0.2, 0.8, 4)
+    for dtype in (torch.bfloat16, torch.float32, torch.float64):
+        x0, eps = torch.randn(2, 4, 3).to(dtype)
+        for time in (t, 0.5):
+            x_t = add_noise(x0, eps, time, schedule)
+            found = [x_t, target(prediction, x0, eps, time, schedule), posterior(x_t, x0, 0.1, time, schedule).mean]
+            found += to_x0_eps(prediction, x0, x_t, time, schedule)
+            assert all(f.dtype == dtype for f in found)

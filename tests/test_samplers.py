@@ -7,7 +7,16 @@ import torch
 
 from minidiff.oracle import Mixture
 from minidiff.samplers import State, ddim, ddpm, dpmpp_2m, euler, final, heun, langevin, times
-from minidiff.schedule import Cosine, Flow, FromBetas, LinearBeta, VarianceExploding, linear_betas
+from minidiff.schedule import (
+    Cosine,
+    Flow,
+    FromBetas,
+    LinearBeta,
+    Schedule,
+    VarianceExploding,
+    linear_betas,
+    shift_times,
+)
 
 f64 = {"dtype": torch.float64}
 SAMPLERS = [ddpm, ddim, euler, heun, dpmpp_2m, langevin]
@@ -24,7 +33,8 @@ def test_times():
     torch.testing.assert_close(
         times(1000), torch.arange(1000, -1, -1, dtype=torch.float64) / 1000, rtol=1e-15, atol=0
     )  # DDPM's k / T
-    for arguments in [(0,), (4, 0.2, 0.5), (4, 1.2), (4, 1.0, -0.1)]:
+    too_many = [(10**6 + 1,), (10**12,), (10**30,)]
+    for arguments in [(0,), (4, 0.2, 0.5), (4, 1.2), (4, 1.0, -0.1), (2.5,), (4, float("nan")), *too_many]:
         with pytest.raises(ValueError, match="expected a whole number n of 1 to 1000000 steps and"):
             times(*arguments)
 
@@ -233,3 +243,59 @@ def test_bad_grids_are_refused():
         list(ddim(lambda x, t: x, x, torch.tensor([1.5, 0.0]), Cosine()))
     with pytest.raises(ValueError, match="at least one step"):
         final(iter([]))
+
+
+def test_shifted_times_are_those_of_training():
+    """One formula for both (Esser et al. 2024, eq. 23)."""
+    t = times(10, 0.9, 0.1)
+    torch.testing.assert_close(times(10, 0.9, 0.1, 3.0), 3 * t / (1 + 2 * t))
+    torch.testing.assert_close(times(10, 0.9, 0.1, 3.0), shift_times(t, 3.0))
+    assert (
+        times(10, shift=5.0)[0] == 1 and times(10, shift=5.0)[-1] == 0 and torch.equal(times(10, shift=1.0), times(10))
+    )
+    with pytest.raises(ValueError, match="expected a finite shift > 0"):
+        times(10, shift=float("nan"))
+
+
+@every_sampler
+def test_no_gradients_are_kept(sampler):
+    """A denoiser with weights would otherwise hold the graphs of all steps."""
+    scale = torch.tensor(0.5, requires_grad=True)
+    x = start(4, 2, Cosine()).requires_grad_()
+    for state in sampler(lambda x, t: scale * x, x, times(3), Cosine()):
+        assert not state.x.requires_grad and not state.x0.requires_grad
+    with torch.enable_grad():  # nor is the caller's mode changed
+        walk = sampler(lambda x, t: scale * x, x, times(3), Cosine())
+        next(walk)
+        assert torch.is_grad_enabled()
+
+
+@every_sampler
+def test_coefficients_are_float64_on_the_host(sampler):
+    """Wherever the data are: here on the meta device, which has no values to read, as a stand-in for a GPU."""
+    asked = []
+
+    class Watched(Schedule):
+        def __call__(self, t):
+            asked.append(t)
+            return Cosine()(t)
+
+        def rates(self, t):
+            asked.append(t)
+            return Cosine().rates(t)
+
+    def denoise(x, t):
+        asked.append(t)
+        return 0.5 * x
+
+    for x in (torch.randn(3, 2), torch.empty(3, 2, device="meta")):
+        states = list(sampler(denoise, x, times(4, 0.9).to("cpu"), Watched()))
+        assert all(s.x.device == x.device and s.x.dtype == x.dtype for s in states)
+    assert all(t.shape == () and t.dtype == torch.float64 and t.device.type == "cpu" for t in asked)
+
+
+def test_a_sampler_of_any_grid_takes_float32_times_too():
+    x, ts = start(5, 2, Cosine()), torch.tensor([0.875, 0.5, 0.125])
+    torch.testing.assert_close(
+        final(ddim(lambda x, t: 0.5 * x, x, ts, Cosine())), final(ddim(lambda x, t: 0.5 * x, x, ts.double(), Cosine()))
+    )

@@ -4,8 +4,8 @@ python tools/colab.py            every cell of every student's notebook (a quart
 python tools/colab.py --quick    without the cells tagged "slow", and without what needs them (for make test)
 python tools/colab.py --only 03  one chapter
 
-build/colab gets the versions of tests/course/colab_versions.json. Only torch is borrowed from this environment: it is larger
-than all else together. The notebooks run in a folder that holds nothing else, with a stand-in for google.colab.
+build/colab gets the versions of tests/course/colab_versions.json. Only torch is borrowed from this environment: it is
+larger than all else together. The notebooks run in a folder that holds nothing else, with a stand-in for google.colab.
 """
 
 import argparse

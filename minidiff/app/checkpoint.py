@@ -7,9 +7,11 @@ registered. Files of older formats are migrated when they are read.
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError
@@ -26,11 +28,22 @@ from minidiff.process import PREDICTIONS
 from minidiff.schedule import SCHEDULES
 
 VERSION = 2
+M = TypeVar("M", bound=nn.Module)
 MAX_PARAMETERS = 2 * 10**9  # of a network that a description may ask for
 
 
 class CheckpointError(FileError):
     """A checkpoint that cannot be written or read; the message is one line that names the file and the remedy."""
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Turn errors in the block into a CheckpointError of one line that begins with the path."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(reason if reason.startswith(str(path)) else f"{path}: {reason}") from None
 
 
 def save(path: str | Path, tensors: dict[str, Tensor], metadata: dict, previous: Path | None = None) -> None:
@@ -112,9 +125,9 @@ def describe(denoiser: Denoiser) -> dict[str, Any]:
         raise ValueError(f"expected one of {known}, got a {type(kind).__name__}: register its class by {register}")
     return {
         "net": nets[0],
-        "net_config": asdict(net.config),
+        "net_config": asdict(cast(Any, net.config)),
         "schedule": schedules[0],
-        "schedule_config": asdict(schedule),
+        "schedule_config": asdict(cast(Any, schedule)),
         "prediction": denoiser.prediction,
         "null": _to_json(denoiser.null),
         "scale_input": denoiser.scale_input,
@@ -175,10 +188,11 @@ def load_denoiser(path: str | Path, prefix: str = "") -> tuple[Denoiser, dict]:
     tensors, metadata = load(path)
     if "denoiser" not in metadata:
         raise CheckpointError(f"{path}: expected a denoiser, got a file of kind {metadata['kind']}")
-    return restore(build(metadata["denoiser"]), tensors, prefix, path), metadata
+    with naming(path):
+        return restore(build(metadata["denoiser"]), tensors, prefix, path), metadata
 
 
-def restore(module: nn.Module, tensors: dict[str, Tensor], prefix: str, path: str | Path) -> nn.Module:
+def restore(module: M, tensors: dict[str, Tensor], prefix: str, path: str | Path) -> M:
     """Return the module with the weights named prefix..., in float32, frozen. CheckpointError if they do not fit."""
     weights = {name.removeprefix(prefix): tensor.float() for name, tensor in tensors.items() if name.startswith(prefix)}
     own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
@@ -201,5 +215,5 @@ def _digest(tensors: dict[str, Tensor], text: str) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -131,8 +131,7 @@ class Model:
 
     def to(self, device: torch.device) -> "Model":
         """Return the model on a device."""
-        latent = self.latent and LatentCodec(self.latent.autoencoder.to(device), self.latent.scale)
-        return replace(self, denoiser=self.denoiser.to(device), latent=latent)
+        return replace(self, denoiser=self.denoiser.to(device), latent=self.latent and self.latent.to(device))
 
     def prompts(self, texts: Sequence[str]) -> Tensor:
         """Return the tokens (B, L) of B prompts. ValueError if the model has no words, or not these."""

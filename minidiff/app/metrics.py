@@ -1,4 +1,4 @@
-"""How far are generated pictures from real ones, and are they merely copies?
+"""Distances between generated and real pictures, and a test for copies.
 
 A small classifier that ships with the data describes each picture by a vector (D,); sets are then compared:
     Frechet distance   |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))   of Gaussians fitted to both sets
@@ -25,12 +25,14 @@ SUBSETS = 10
 
 
 class Estimate(NamedTuple):
+    """A value and its standard error."""
+
     mean: float
     error: float
 
 
 def _features(least: int, **sets: Tensor) -> list[Tensor]:
-    """The sets in float64, if each is at least `least` finite vectors, all of one length."""
+    """Return the sets in float64 if each is at least `least` finite vectors, all of one length."""
     for name, x in sets.items():
         if x.ndim != 2 or len(x) < least:
             raise ValueError(f"{name}: expected features (N, D) with N >= {least}, got {tuple(x.shape)}")
@@ -44,7 +46,7 @@ def _features(least: int, **sets: Tensor) -> list[Tensor]:
 
 
 def _matrix_sqrt(cov: Tensor) -> Tensor:
-    """The symmetric square root of a covariance (D, D)."""
+    """Return the symmetric square root of a covariance (D, D)."""
     values, vectors = torch.linalg.eigh(cov)
     if values[0] < -1e-8 * values.abs().max():
         raise ValueError(f"expected a covariance, got a matrix with the eigenvalue {values[0].item():.3g}")
@@ -52,7 +54,7 @@ def _matrix_sqrt(cov: Tensor) -> Tensor:
 
 
 def frechet_gaussians(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> float:
-    """Squared Frechet distance of two Gaussians with means (D,), covariances (D, D) (Dowson & Landau 1982; eq. 13.3).
+    """Return the squared Frechet distance of two Gaussians with means (D,), covariances (D, D) (Dowson & Landau 1982; eq. 13.3).
 
     tr (S1 S2)^(1/2) is the sum of the singular values of S1^(1/2) S2^(1/2), which needs symmetric roots only.
     """
@@ -65,7 +67,7 @@ def frechet_gaussians(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) 
 
 
 def frechet(a: Tensor, b: Tensor) -> float:
-    """Frechet distance of Gaussians fitted to features (N, D), (M, D), in float64 (Heusel et al. 2017).
+    """Return the Frechet distance of Gaussians fitted to features (N, D), (M, D), in float64 (Heusel et al. 2017).
 
     Biased upwards, the more the fewer the samples: compare only at equal N.
     """
@@ -76,7 +78,7 @@ def frechet(a: Tensor, b: Tensor) -> float:
 
 
 def mmd2(a: Tensor, b: Tensor) -> float:
-    """Unbiased squared maximum mean discrepancy of features (N, D), (M, D), in float64; may be negative.
+    """Return the unbiased squared maximum mean discrepancy of features (N, D), (M, D), in float64; may be negative.
 
     Kernel (u.v / D + 1)^3 (Binkowski et al. 2018, section 4; Gretton et al. 2012, Lemma 6; eq. 13.6).
     """
@@ -93,7 +95,7 @@ def mmd2(a: Tensor, b: Tensor) -> float:
 
 
 def kid(a: Tensor, b: Tensor, subsets: int = SUBSETS, generator: torch.Generator | None = None) -> Estimate:
-    """Kernel distance of features (N, D), (M, D): mean of `mmd2` over random subsets, and its standard error.
+    """Return the kernel distance of features (N, D), (M, D): mean of `mmd2` over random subsets, and its standard error.
 
     The subsets are disjoint, so their scatter is an honest error; overlapping ones would make it too small.
     """
@@ -111,7 +113,7 @@ def _distances(x: Tensor, y: Tensor) -> Tensor:
 
 
 def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, float]:
-    """(precision, recall) of features (N, D), (M, D) (Kynkaanniemi et al. 2019; eq. 13.8).
+    """Return (precision, recall) of features (N, D), (M, D) (Kynkaanniemi et al. 2019; eq. 13.8).
 
     Precision: share of fakes no farther from some real vector than its k-th neighbour; recall: the reverse.
     """
@@ -130,7 +132,7 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, flo
 
 
 def nearest(x: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
-    """(distance, index), each (N,): for each of x (N, ...) the closest of bank (M, ...), Euclidean: d1 of eq. 13.9."""
+    """Return (distance, index), each (N,): for each of x (N, ...) the closest of bank (M, ...), Euclidean: d1 of eq. 13.9."""
     if x.ndim < 2 or x.shape[1:] != bank.shape[1:] or not len(x) or not len(bank):
         raise ValueError(f"expected (N, ...), (M, ...) alike, got {tuple(x.shape)}, {tuple(bank.shape)}")
     x, bank = x.flatten(1), bank.flatten(1)  # (N, D), (M, D)
@@ -139,7 +141,7 @@ def nearest(x: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, sides: int = 64) -> float:
-    """Distance of point clouds (N, 2), (N, 2), in their own units (Bonneel et al. 2015; eq. 1.6).
+    """Return the distance of point clouds (N, 2), (N, 2), in their own units (Bonneel et al. 2015; eq. 1.6).
 
     Seen from one side, it is the mean distance of points of equal rank (Wasserstein-1); averaged over `sides` sides.
     """
@@ -151,21 +153,21 @@ def sliced_wasserstein(a: Tensor, b: Tensor, sides: int = 64) -> float:
 
 
 def label_accuracy(logits: Tensor, y: Tensor) -> float:
-    """Share of logits (B, K) whose largest entry is the label y (B,)."""
+    """Return the share of logits (B, K) whose largest entry is the label y (B,)."""
     if logits.ndim != 2 or y.shape != logits.shape[:1]:
         raise ValueError(f"expected logits (B, K), labels (B,), got {tuple(logits.shape)}, {tuple(y.shape)}")
     return (logits.argmax(1) == y).double().mean().item()
 
 
 def pixel_features(x: Tensor) -> Tensor:
-    """Pictures (B, C, H, W) as 8x8 averaged pixels (B, 64 C): for sets without a classifier."""
+    """Return pictures (B, C, H, W) as 8x8 averaged pixels (B, 64 C): for sets without a classifier."""
     if x.ndim != 4:
         raise ValueError(f"expected pictures (B, C, H, W), got {tuple(x.shape)}")
     return F.adaptive_avg_pool2d(x, 8).flatten(1)
 
 
 def load_classifier(name: str) -> Classifier | None:
-    """The classifier that ships for a data set, ready to judge; None for a set without one."""
+    """Return the classifier that ships for a data set, ready to judge; None for a set without one."""
     filename = f"classifier-{name.removesuffix('-full')}.safetensors"
     if filename not in checksums():
         return None
@@ -183,7 +185,7 @@ def _batched(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 def report(
     x: Tensor, y: Tensor | None, real_train: ImageSet, real_test: ImageSet, classifier: Classifier | None
 ) -> dict:
-    """Scores pictures x (N, C, H, W), asked for as labels y (N,), and as many real held-out ones.
+    """Return the scores of pictures x (N, C, H, W), asked for as labels y (N,), and as many real held-out ones.
 
     At most len(real_test) of x, at random, are judged: both scores must have the same sample-size bias.
     """

@@ -16,6 +16,7 @@ from minidiff.latent import LatentCodec
 from minidiff.nets import NETS, DataSpec, config_for
 from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.nets.text import TextConfig, Vocabulary
+from minidiff.process import target_coefficients
 from minidiff.schedule import SCHEDULES
 
 CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"  # in the folder of a run
@@ -77,9 +78,14 @@ def new_denoiser(metadata: dict[str, Any], latent: LatentCodec | None, recipe: R
     text = metadata["vocabulary"] and Vocabulary(**metadata["vocabulary"])
     classes = 0 if text else len(metadata["classes"])
     words = TextConfig(len(text), text.length) if text else None
-    spec = DataSpec(*(size if latent is None else latent.shape(size)), classes, words, latent is not None)
+    channels, height, width = size if latent is None else latent.shape(size)
+    spec = DataSpec(channels, height, width, classes, words, latent is not None)
+    schedule = SCHEDULES[recipe.schedule]()
+    (alpha, sigma), (a, b) = schedule(1.0), target_coefficients(recipe.prediction, 1.0, schedule)
+    if alpha * b == sigma * a:
+        raise ValueError(f"a prediction of {recipe.prediction} does not determine x0 at t = 1 with {schedule}: take v")
     Net, _ = NETS[recipe.net]
-    return Denoiser(Net(config_for(recipe.net, spec)), SCHEDULES[recipe.schedule](), recipe.prediction, null=classes)
+    return Denoiser(Net(config_for(recipe.net, spec)), schedule, recipe.prediction, null=classes)
 
 
 def load_trained(path: str | Path) -> tuple[Model, dict[str, Any]]:
@@ -94,15 +100,11 @@ def load_trained(path: str | Path) -> tuple[Model, dict[str, Any]]:
         raise CheckpointError(
             f"{path}: expected a run or a denoiser to sample from, got a file of kind {metadata['kind']}"
         )
-    try:
+    with checkpoint.naming(path):
         need(metadata, "classes", "size")
         prefix = "ema." if any(name.startswith("ema.") for name in tensors) else ""
         denoiser = checkpoint.restore(checkpoint.build(metadata["denoiser"]), tensors, prefix, path)
         return as_model(denoiser, metadata, load_codec(tensors, metadata, path)), metadata
-    except CheckpointError:
-        raise
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: {error}") from None
 
 
 def as_model(denoiser: Denoiser, metadata: dict[str, Any], latent: LatentCodec | None) -> Model:
@@ -119,5 +121,6 @@ def load_codec(tensors: dict[str, Tensor], metadata: dict[str, Any], path: Path)
     """Return the finished autoencoder of a checkpoint with its scale; None if there is none."""
     if not metadata.get("first_stage"):
         return None
+    need(metadata, "autoencoder")
     autoencoder = Autoencoder(AutoencoderConfig(**metadata["autoencoder"]))
     return LatentCodec(checkpoint.restore(autoencoder, tensors, "autoencoder.", path), metadata["first_stage"]["scale"])

@@ -11,7 +11,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -53,7 +53,7 @@ class Run:
     """A training in its folder. `start` makes a new one, `resume` goes on with one."""
 
     def __init__(
-        self, folder: Path, training: Training, metadata: dict, history: list[dict], latent: LatentCodec | None
+        self, folder: Path, training: Training[Any], metadata: dict, history: list[dict], latent: LatentCodec | None
     ):
         self.folder, self.training, self.metadata, self.history = folder, training, metadata, history
         self.latent = latent  # None without codes, and while their autoencoder is being trained
@@ -92,7 +92,7 @@ class Run:
             "first_stage": None,  # what the autoencoder took, once it is done
             "sampling": asdict(TEXT_SAMPLING if task.text else Sampling()),
         }
-        with seeded(config.seed):
+        with _seeded(config.seed):
             if task.latent:
                 training = first_training(new_autoencoder(images).to(device), config)
             else:
@@ -119,8 +119,9 @@ class Run:
         (fields of TrainConfig and Recipe) is not the one that it began with.
         """
         tensors, metadata = load_newest(folder)
-        try:
+        with checkpoint.naming(folder):
             need(metadata, "data", "classes", "size", "config", "task", "step", "seconds")
+            need(metadata, "autoencoder" if task.latent else "denoiser")
             if metadata["kind"] != "run":
                 raise ValueError(f"expected a run that can go on, got a file of kind {metadata['kind']}")
             check_unchanged(metadata, images, task, given or {})
@@ -130,12 +131,8 @@ class Run:
             else:
                 training = Training(checkpoint.build(metadata["denoiser"]).to(device), config)
             training.load_state_dict(tensors, metadata["step"], metadata["seconds"])
-        except CheckpointError:
-            raise
-        except (ValueError, TypeError, KeyError) as error:
-            raise CheckpointError(f"{folder}: {error}") from None
         metadata = {"recipe": asdict(Recipe()), "vocabulary": None, "first_stage": None, "sampling": {}} | metadata
-        run = cls(folder, training, metadata, [], latent and LatentCodec(latent.autoencoder.to(device), latent.scale))
+        run = cls(folder, training, metadata, [], latent and latent.to(device))
         run.history = [entry for entry in read_history(folder / LOG) if entry["step"] <= run.step]
         run.saved_at, run.stamp = run.step, stamp(folder / CHECKPOINT)
         return run
@@ -159,7 +156,9 @@ class Run:
         """Return a copy of the averaged weights, ready to sample."""
         return as_model(copy.deepcopy(self.training.ema.module), self.metadata, copy.deepcopy(self.latent))
 
-    def train(self, images: ImageSet, steps: int | None = None, seconds: float | None = None) -> Iterator[Progress]:
+    def train(
+        self, images: ImageSet, steps: int | None = None, seconds: float | None = None
+    ) -> Generator[Progress, None, None]:
         """Train as `minidiff.training.train` does, and write it down: whatever ends it, the last whole step is saved.
 
         ValueError while another training goes on in the folder.
@@ -209,13 +208,13 @@ class Run:
             )
         remove_stale_parts(self.folder)
 
-    def stages(self, images: ImageSet, steps: int | None, seconds: float | None) -> Iterator[Progress]:
+    def stages(self, images: ImageSet, steps: int | None, seconds: float | None) -> Generator[Progress, None, None]:
         """Train the autoencoder, if there is one to train, then the denoiser, within one budget."""
         done = 0.0
         if self.metadata["task"]["latent"]:
             first_steps = steps and max(1, round(AE_FRACTION * steps))
             first_seconds = seconds and min(AE_FRACTION * seconds, AE_MAX_SECONDS)
-            done = first_seconds / seconds if seconds else AE_FRACTION
+            done = first_seconds / seconds if seconds and first_seconds else AE_FRACTION
             if self.latent is None:
                 for progress in train(self.training, images, first_steps, first_seconds):
                     yield replace(progress, fraction=done * progress.fraction)
@@ -232,7 +231,7 @@ class Run:
         training, config = self.training, TrainConfig(**self.metadata["config"])
         scale = fit_scale(training.ema.module, images.tensor(slice(0, 2000)).to(training.device))
         latent = LatentCodec(training.ema.module, scale)
-        with seeded(config.seed):
+        with _seeded(config.seed):
             denoiser = new_denoiser(self.metadata, latent, Recipe(**self.metadata["recipe"]))
         second = Training(denoiser.to(training.device), config)
         done = {"steps": training.step, "seconds": training.seconds, "scale": scale}
@@ -251,12 +250,12 @@ class Run:
         if self.latent is None:
             return CaptionedImages(images, cond)
         parts = torch.arange(len(images)).split(500)
-        device = next(self.latent.autoencoder.parameters()).device
+        device = self.training.device
         return LatentDataset(torch.cat([self.latent.encode(images.tensor(k).to(device)).cpu() for k in parts]), cond)
 
     def save(self) -> None:
         """Write the checkpoint, beside which the one before it stays, and the log, each in one piece."""
-        first = self.training.model if isinstance(self.training.model, Autoencoder) else None
+        first: Any = self.training.model if isinstance(self.training.model, Autoencoder) else None
         metadata = {**self.metadata, "step": self.training.step, "seconds": self.training.seconds}
         tensors = self.training.state_dict()
         if first is None:
@@ -281,7 +280,7 @@ def first_training(autoencoder: Autoencoder, config: TrainConfig) -> Training:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def _seeded(seed: int) -> Iterator[None]:
     """Seed what networks draw their first weights from, and put the caller's random state back."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -24,7 +24,7 @@ from minidiff.data.images import TEST_EVERY, Images, check_size, fingerprint, sp
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 SIZE, CHANNELS = 32, 3  # unless others are asked for
-IN_MEMORY = 256 * 2**20  # bytes of decoded pictures up to which a folder is kept in memory
+IN_MEMORY = 128 * 2**20  # bytes of decoded pictures up to which a folder is kept in memory
 SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP} if os.name == "posix" else set()
 ENDS = 32 * 2**10  # bytes at either end of a file that enter the fingerprint
 
@@ -197,11 +197,10 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
 def _summary(root: Path, file: str) -> bytes:
     """A file's name, length, and both ends."""
     with (root / file).open("rb") as stream:
-        length = stream.seek(0, os.SEEK_END)
-        stream.seek(max(0, length - ENDS))
-        tail = stream.read()
-        stream.seek(0)
-        return f"{file}\0{length}\0".encode() + stream.read(ENDS) + tail
+        length = os.fstat(stream.fileno()).st_size
+        head = stream.read(ENDS)
+        stream.seek(max(ENDS, length - ENDS))
+        return f"{file}\0{length}\0".encode() + head + stream.read(ENDS)
 
 
 def _cores() -> int:

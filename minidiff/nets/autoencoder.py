@@ -33,6 +33,8 @@ class Code(NamedTuple):
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
+    """What an autoencoder is made of: its sizes, its bottleneck and the weight of the code's cost."""
+
     channels: int = 1  # of the picture
     latent_channels: int = 4  # c, of the code
     width: int = 32  # channels of the first level; each further level has twice as many
@@ -161,15 +163,15 @@ class Autoencoder(nn.Module):
     def encode(self, x: Tensor, eps: Tensor | None = None) -> Code:
         """Return the code of pictures (B, C, H, W): the mean, or with noise eps (B, c, H/f, W/f) a sample of it."""
         channels, factor = self.config.channels, self.config.factor
-        if x.ndim != 4 or x.shape[1] != channels or x.shape[2] % factor or x.shape[3] % factor:
+        if x.ndim != 4 or 0 in x.shape or x.shape[1] != channels or x.shape[2] % factor or x.shape[3] % factor:
             raise ValueError(
-                f"expected pictures (B, {channels}, H, W), H and W divisible by {factor}, got {tuple(x.shape)}"
+                f"expected pictures (B, {channels}, H, W), B > 0, H and W divisible by {factor}, got {tuple(x.shape)}"
             )
         return self.bottleneck(self.encoder(x), eps)
 
     def decode(self, z: Tensor) -> Tensor:
         """Return pictures (B, C, fH, fW) of codes (B, c, H, W)."""
-        if z.ndim != 4 or z.shape[1] != self.config.latent_channels:
+        if z.ndim != 4 or 0 in z.shape or z.shape[1] != self.config.latent_channels:
             raise ValueError(f"expected codes (B, {self.config.latent_channels}, H, W), got {tuple(z.shape)}")
         return self.decoder(z)
 

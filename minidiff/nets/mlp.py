@@ -19,6 +19,8 @@ from .registry import DataSpec, register_net
 
 @dataclass(frozen=True)
 class MLPConfig:
+    """What an MLP is made of."""
+
     dim: int = 2  # coordinates of a point
     classes: int = 0  # labels 0..classes-1; label `classes` means none
     width: int = 128
@@ -67,9 +69,10 @@ class MLP(nn.Module):
         self.head = zero_init(nn.Linear(config.width, config.dim))
 
     def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
-        if x.ndim != 2 or x.shape[1] != self.config.dim or t.shape != x.shape[:1]:
+        dim = self.config.dim
+        if x.ndim != 2 or x.shape[0] == 0 or x.shape[1] != dim or t.shape != x.shape[:1]:
             raise ValueError(
-                f"expected points (B, {self.config.dim}) and times (B,), got {tuple(x.shape)} and {tuple(t.shape)}"
+                f"expected points (B, {dim}) and times (B,), B > 0, got {tuple(x.shape)} and {tuple(t.shape)}"
             )
         emb = self.embed(t, cond)  # (B, width)
         h = self.stem(x)  # (B, width)

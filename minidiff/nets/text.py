@@ -87,6 +87,8 @@ def split(caption: str) -> list[str]:
 
 @dataclass(frozen=True)
 class TextConfig:
+    """What a text encoder is made of."""
+
     tokens: int  # of the vocabulary, the padding token among them
     length: int  # L, the most words in a prompt
     width: int = 64

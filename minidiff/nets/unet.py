@@ -30,6 +30,8 @@ HEADS = 4  # of each attention
 
 @dataclass(frozen=True)
 class UNetConfig:
+    """What a U-Net is made of."""
+
     channels: int = 1  # of the image
     classes: int = 10  # labels 0..classes-1; label `classes` means none
     width: int = 24  # channels of the first level
@@ -196,9 +198,9 @@ class UNet(nn.Module):
     def check(self, x: Tensor, t: Tensor) -> None:
         """Raise ValueError for images or times of a shape that the network cannot take."""
         c, stride = self.config.channels, self.config.stride
-        if x.ndim != 4 or x.shape[1] != c or t.shape != x.shape[:1]:
+        if x.ndim != 4 or x.shape[0] == 0 or x.shape[1] != c or t.shape != x.shape[:1]:
             raise ValueError(
-                f"expected images (B, {c}, H, W) and times (B,), got {tuple(x.shape)} and {tuple(t.shape)}"
+                f"expected images (B, {c}, H, W) and times (B,), B > 0, got {tuple(x.shape)} and {tuple(t.shape)}"
             )
         if 0 in x.shape[2:] or x.shape[2] % stride or x.shape[3] % stride:
             raise ValueError(f"expected height and width divisible by {stride}, got {x.shape[2]} x {x.shape[3]}")

@@ -6,16 +6,19 @@ At step 1 it is the weights themselves; gamma = 6.94 averages over about the las
 """
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
+M = TypeVar("M", bound=nn.Module)
 
-class Ema:
+
+class Ema(Generic[M]):
     """A frozen copy of a module, in eval mode, that follows its weights."""
 
-    def __init__(self, module: nn.Module, gamma: float):
-        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+    def __init__(self, module: M, gamma: float):
+        self.module: M = copy.deepcopy(module).eval().requires_grad_(False)
         self.gamma = gamma
 
     @torch.no_grad()

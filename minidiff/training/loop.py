@@ -10,17 +10,18 @@ that never stopped.
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Generic
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from minidiff.latent import LatentDataset
 from minidiff.training.device import PRECISIONS, autocast_dtype
-from minidiff.training.ema import Ema
+from minidiff.training.ema import Ema, M
 from minidiff.training.interrupts import Interrupts
 from minidiff.training.muon import Muon, hidden_weights
 from minidiff.training.objectives import denoising
@@ -65,17 +66,17 @@ class TrainConfig:
             raise ValueError(f"expected a precision among {', '.join(PRECISIONS)}, got {self.precision!r:.40}")
 
 
-class Training:
+class Training(Generic[M]):
     """What a run must remember to go on: the weights, their average, the optimisers, the step, the seconds spent."""
 
     def __init__(
         self,
-        model: nn.Module,
+        model: M,
         config: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
         objective: Callable = denoising,
     ):
         self.config, self.objective = config, objective
-        self.model = model.to(memory_format=torch.channels_last)
+        self.model: M = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = Ema(model, config.ema_gamma)
         hidden = hidden_weights(model)
         rest = [p for p in model.parameters() if not any(p is weight for weight in hidden)]
@@ -128,7 +129,9 @@ class Training:
         self.step, self.seconds = step, seconds
 
 
-def train(training: Training, data, steps: int | None = None, seconds: float | None = None) -> Iterator[Progress]:
+def train(
+    training: Training, data, steps: int | None = None, seconds: float | None = None
+) -> Generator[Progress, None, None]:
     """Train until `steps` steps or `seconds` seconds in all (earlier ones of the run count), whichever comes first.
 
     data[index] with index (B,) int64 gives (x0,) or (x0, cond), as a TensorDataset does. Time spent by the caller
@@ -181,7 +184,7 @@ def train_step(training: Training, batch: tuple[Tensor, ...], fraction: float = 
     return loss.item(), lr
 
 
-def batches(data, config: TrainConfig, step: int) -> Iterator[tuple[Tensor, ...]]:
+def batches(data, config: TrainConfig, step: int) -> Generator[tuple[Tensor, ...], None, None]:
     """Yield the batches of step, step + 1, ... A data set that reads ahead does so by its own `batches(indices)`."""
     indices = (batch_indices(k, len(data), config.batch_size, config.seed) for k in itertools.count(step))
     drawn = data.batches(indices) if hasattr(data, "batches") else (data[index] for index in indices)

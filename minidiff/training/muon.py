@@ -1,4 +1,4 @@
-"""How can each step of training count for more?
+"""Muon, an optimiser that steps equally far along all directions of a weight matrix.
 
 A gradient of a weight matrix is mostly a few strong directions; Muon (Jordan et al. 2024) steps equally far along
 all of them. With the momentum M = U S V^T (a singular value decomposition) the step is U V^T:
@@ -8,6 +8,7 @@ AdamW, so that both share a learning rate (Liu et al. 2025, eq. 4). A convolutio
 """
 
 from collections import defaultdict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ MOMENTUM = 0.95
 
 
 def orthogonalize(matrices: list[Tensor]) -> list[Tensor]:
-    """U V^T for each matrix (rows, columns), roughly: singular values land in 0.7 to 1.2 (Newton-Schulz, 5
+    """Return U V^T for each matrix (rows, columns), roughly: singular values land in 0.7 to 1.2 (Newton-Schulz, 5
     steps; eq. 7.7)."""
     wide = [m.mT if m.shape[0] > m.shape[1] else m for m in matrices]
     wide = [m / (m.norm() + 1e-7) for m in wide]  # singular values at most 1
@@ -33,8 +34,10 @@ def orthogonalize(matrices: list[Tensor]) -> list[Tensor]:
 
 
 def polynomial(gram: Tensor) -> Tensor:
-    """The matrices P (N, r, r) for which P X is roughly orthogonal, from X X^T (N, r, r): all that the five steps need,
-    since each multiplies X from the left."""
+    """Return the matrices P (N, r, r) for which P X is roughly orthogonal, from X X^T (N, r, r).
+
+    That is all the five steps need, since each multiplies X from the left.
+    """
     one = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
     product = one
     for _ in range(5):
@@ -44,8 +47,8 @@ def polynomial(gram: Tensor) -> Tensor:
 
 
 def hidden_weights(module: nn.Module) -> list[nn.Parameter]:
-    """The weights that Muon is for: linear and convolution kernels with at least 16 rows and 16 columns."""
-    layers = (m for m in module.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d))
+    """Return the weights that Muon is for: linear and convolution kernels with at least 16 rows and 16 columns."""
+    layers: Any = (m for m in module.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d))
     return [m.weight for m in layers if min(len(m.weight), m.weight[0].numel()) >= 16]
 
 
@@ -56,8 +59,8 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
-        """One update of every weight that has a gradient."""
+    def step(self, closure=None) -> None:  # type: ignore[override]  # never given a closure
+        """Update every weight that has a gradient."""
         for group in self.param_groups:
             weights = [p for p in group["params"] if p.grad is not None]
             if not weights:

@@ -31,8 +31,8 @@ import torch
 
 from minidiff import Cosine, cfg, dpmpp_2m, final, times
 from minidiff.app.checkpoint import load_denoiser
-from minidiff.data import load, shipped
 from minidiff.course.plot import images
+from minidiff.data import load, shipped
 
 # %%
 denoiser, about = load_denoiser(shipped("fashion.safetensors"))

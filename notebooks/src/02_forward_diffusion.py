@@ -431,7 +431,7 @@ for k in [1, 250, 1000]:
 plot.show_source(add_noise)
 
 # %% [markdown]
-# (`check_same_shape` refuses pictures and noise that do not match; `expand` lets a batch of times multiply a batch
+# (`check_same_shape` refuses pictures and noise that do not match; `match_dims` lets a batch of times multiply a batch
 # of pictures.)
 #
 # *Predict: one boot, one noise, eight times from 0 to 1. At which time does the last trace vanish?*

@@ -581,7 +581,7 @@ for name, x in samples.items():
 # \epsilon = \frac{\alpha\, y - a\, x_t}{\alpha b - \sigma a} \tag{5.10} $$
 
 # %%
-from minidiff import Cosine, Flow, LinearBeta, target_coefficients, to_x0_eps, target
+from minidiff import Cosine, Flow, LinearBeta, target, target_coefficients, to_x0_eps
 
 names = ["x0", "eps", "v", "velocity", "score"]
 x_0, eps = torch.randn(2, 6, 3, generator=seeded(20), dtype=torch.float64)
@@ -801,8 +801,8 @@ picture
 import ipywidgets
 
 from minidiff.app.checkpoint import load_denoiser
-from minidiff.data import shipped
 from minidiff.course.widgets import explore
+from minidiff.data import shipped
 
 clothes, (denoiser, _) = load("fashion", "test"), load_denoiser(shipped("fashion.safetensors"))
 photo, grain = clothes.tensor(slice(4, 5)), torch.randn(1, 1, 32, 32, generator=seeded(24))

@@ -200,8 +200,8 @@ def loss_of_v(denoiser, x0, y, t, eps):
 # of the weights (section 3).
 
 # %%
-from minidiff.training.muon import Muon, hidden_weights
 from minidiff.training import Ema
+from minidiff.training.muon import Muon, hidden_weights
 
 
 def two_optimizers(net):

@@ -19,8 +19,8 @@ from itertools import pairwise
 import torch
 
 from minidiff import Mixture, ddpm, final, posterior, times, transition
-from minidiff.course import plot
 from minidiff.app.checkpoint import load_denoiser
+from minidiff.course import plot
 from minidiff.data import load, shipped, toy
 
 

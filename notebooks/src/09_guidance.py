@@ -17,8 +17,8 @@
 import torch
 
 from minidiff import Mixture, cfg, dpmpp_2m, final, times
-from minidiff.course import plot
 from minidiff.app.checkpoint import load_denoiser
+from minidiff.course import plot
 from minidiff.data import load, shipped
 
 

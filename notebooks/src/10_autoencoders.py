@@ -123,8 +123,8 @@ plot.show_source(Autoencoder.encode)
 # the range from $-1$ to $1$. Six decibels more are half the error (not squared).
 
 # %%
-from minidiff.training.objectives import reconstruction
 from minidiff.training import TrainConfig, Training, train
+from minidiff.training.objectives import reconstruction
 
 RECIPE = TrainConfig(batch_size=16, lr=1e-2, warmup=30, cooldown=0.3)
 
@@ -403,7 +403,7 @@ for wrong_mu, wrong_v in [(mu, 4 * v), (mu + 0.1, v), (0 * mu, torch.ones(k).dou
 # %% [markdown]
 # The last wrong $q$ is the prior itself: a code that does not look at the picture. It costs nothing, and tells nothing.
 #
-# The package's `KL` is a layer between encoder and decoder. It reads the encoder's channels as means and logarithms of
+# The package's `GaussianBottleneck` is a layer between encoder and decoder. It reads the encoder's channels as means and logarithms of
 # variances, gives a sample if it is handed noise and the mean if it is not, and says what the code costs.
 
 # %%

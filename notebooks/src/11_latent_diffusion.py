@@ -45,8 +45,8 @@ ten = new[torch.tensor([int((unseen.y == k).nonzero()[3]) for k in range(10)])] 
 
 # %% tags=["nbval-ignore-output"]
 from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
-from minidiff.training.objectives import reconstruction
 from minidiff.training import TrainConfig, Training, train
+from minidiff.training.objectives import reconstruction
 
 torch.manual_seed(1)
 recipe = TrainConfig(batch_size=16, lr=1e-2, cooldown=0.3)  # chapter 10's
@@ -349,8 +349,8 @@ print(f"ten times too small: the last step goes from {last_step[0.1]:.2f} to 0")
 
 # %%
 from minidiff.app.generate import Model, Sampling, cycle_labels
-from minidiff.latent import LatentDataset
 from minidiff.app.metrics import frechet, label_accuracy, load_classifier
+from minidiff.latent import LatentDataset
 
 judge = load_classifier("fashion")
 bank = torch.cat([judge.features(part) for part in x.split(500)])  # (10000, 64), of the training pictures
@@ -521,8 +521,8 @@ assert gap > 0.7 * gap_real
 # That is how the model that ships with the course was trained, on one core:
 
 # %%
-from minidiff.data import shipped
 from minidiff.app.models import load_trained
+from minidiff.data import shipped
 
 master, record = load_trained(shipped("fashion-latent.safetensors"))
 print(f"{record['steps']} steps in {record['seconds']} s, of them {record['first_stage']['steps']} for the autoencoder")
@@ -1030,7 +1030,7 @@ from minidiff.course import check
 
 
 def standard(z, seen):
-    """LatentDataset z (B, c, h, w), less the mean and over the standard deviation of each channel of seen (N, c, h, w)."""
+    """Codes z (B, c, h, w), less the mean and over the standard deviation of each channel of seen (N, c, h, w)."""
     ### BEGIN SOLUTION
     mean, std = seen.mean((0, 2, 3), keepdim=True), seen.std((0, 2, 3), keepdim=True)  # (1, c, 1, 1) each
     return (z - mean) / std

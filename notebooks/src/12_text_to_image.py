@@ -19,10 +19,10 @@ from dataclasses import replace
 import torch
 
 from minidiff import Cosine, Denoiser, add_noise, cfg
-from minidiff.course import plot
-from minidiff.data import shipped
 from minidiff.app.generate import Sampling
 from minidiff.app.models import load_trained
+from minidiff.course import plot
+from minidiff.data import shipped
 
 # %%
 SECONDS = 125  # of live training, in section 6
@@ -1322,8 +1322,8 @@ assert sum(alone.values()) / 4 > 0.7
 # from them: `python -m minidiff train --data emoji --latent --text`. The result ships, too.
 
 # %%
-from minidiff.data import load
 from minidiff.app.metrics import load_classifier, nearest
+from minidiff.data import load
 
 jester, about_jester = load_trained(shipped("emoji-latent-text.safetensors"))
 jester = replace(jester, sampling=Sampling())

@@ -16,9 +16,9 @@
 # %%
 import torch
 
+from minidiff.app.metrics import load_classifier
 from minidiff.course import plot
 from minidiff.data import load, shipped
-from minidiff.app.metrics import load_classifier
 
 clothes, unseen = load("fashion"), load("fashion", "test")
 

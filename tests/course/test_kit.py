@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 import kit_install
 import make_kit
@@ -78,7 +79,9 @@ def run_in(home, *arguments):
 
 def test_the_kit_is_complete_and_made_once(kit, monkeypatch, capsys):
     assert {path.name for path in kit.iterdir()} >= {"wheels", "repo", "install.py", "README.txt", "SHA256SUMS"}
-    assert len(list(kit.glob("wheels/minidiff-*.whl"))) == 1 and (kit / "repo/notebooks/00_start_here.ipynb").is_file()
+    (wheel,) = kit.glob("wheels/minidiff-*.whl")
+    assert "minidiff/py.typed" in ZipFile(wheel).namelist()
+    assert (kit / "repo/notebooks/00_start_here.ipynb").is_file()
     assert str(ROOT) not in (kit / "README.txt").read_text() + (kit / "kit.json").read_text()
     monkeypatch.setattr(make_kit, "pip", lambda *arguments: pytest.fail("pip ran again"))
     make_kit.make(kit)
