@@ -39,6 +39,14 @@ def null_like(cond: Condition, null: Null | None) -> Condition:
     return value.to(cond).expand_as(cond)
 
 
+def check_labels(cond: Condition, null: Null | None) -> None:
+    """Raise a ValueError for labels (B,) beyond 0..null; other conditions are their network's concern."""
+    if isinstance(cond, Tensor) and cond.ndim == 1 and isinstance(null, int) and len(cond) and validating(cond):
+        low, high = cond.aminmax()
+        if low < 0 or high > null:
+            raise ValueError(f"expected labels 0..{null - 1}, or {null} for none, got {low}..{high}")
+
+
 def drop_labels(cond: Condition, null: Null | None, p: float, generator: Generator | None = None) -> Condition:
     """Return cond (B, ...) with the whole condition of a sample replaced by null with probability p.
 

@@ -118,6 +118,13 @@ def test_vq_takes_the_nearest_entry():
     assert torch.allclose((vectors(z) - vectors(h)).square().sum(1), distances.min(1).values, atol=1e-5)
 
 
+def test_vq_chooses_in_full_precision_inside_autocast():
+    layer, h = vq(64).eval(), rand(4, 3, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer(h).z
+    assert torch.equal(found, layer(h).z)
+
+
 def test_vq_at_an_entry_costs_nothing():
     layer = vq().eval()
     h = layer.codebook.weight.detach().view(6, 3, 1, 1)

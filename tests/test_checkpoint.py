@@ -178,3 +178,16 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
 def test_unknown_kinds_are_refused():
     with pytest.raises(CheckpointError, match="expected a net among MLP, UNet"):
         build({**describe(DENOISERS[0]), "net": "os.system"})
+
+
+def test_all_that_a_denoiser_is_comes_back():
+    net = MLP(MLPConfig(classes=3, width=16))
+    for prediction, null, scale_input in ("eps", 3, True), ("x0", 1, False), ("edm", {"a": 2}, False):
+        denoiser = Denoiser(net, VarianceExploding(), prediction, null, scale_input)
+        again = build(json.loads(json.dumps(describe(denoiser))))
+        assert (again.prediction, again.null, again.scale_input) == (prediction, null, scale_input)
+
+
+def test_a_denoiser_is_stored_in_half_precision(tmp_path):
+    save_denoiser(tmp_path / "d.safetensors", DENOISERS[0], {})
+    assert {tensor.dtype for tensor in load(tmp_path / "d.safetensors")[0].values()} == {torch.float16}

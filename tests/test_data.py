@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from minidiff import data
-from minidiff.data import files, vision
+from minidiff.data import files, scenes, vision
 from minidiff.data.images import SHEETS, Images, pack_sheet, split_indices, unpack_sheet
 
 REPOSITORY = Path(__file__).parents[1]
@@ -284,9 +284,11 @@ def test_only_scenes_and_folders_come_in_any_size(monkeypatch):
     ]:
         with pytest.raises(ValueError, match=message):
             data.load(name, "train", size, channels)
-    monkeypatch.undo()
-    with pytest.raises(ValueError, match="of 4 GB at most, got 20000 of 4096 x 4096"):
-        data.load("scenes", size=4096)
+    assert scenes.MAX_BYTES == 4e9
+    monkeypatch.setattr(scenes, "MAX_BYTES", 3 * 3 * 24 * 24)
+    assert len(data.load("scenes", size=24)) == 3
+    with pytest.raises(ValueError, match="GB at most, got 3 of 25 x 25"):
+        data.load("scenes", size=25)
 
 
 def test_a_fingerprint_tells_data_sets_apart():

@@ -448,7 +448,8 @@ def test_a_terminated_worker_does_not_break_a_step(photos, lazy):
     os.kill(worker, signal.SIGTERM)
     deadline = time.monotonic() + 20
     while open(f"/proc/{worker}/stat").read().split()[2] != "Z" and time.monotonic() < deadline:
-        time.sleep(0.01)  # here the main process would be in its step
+        time.sleep(0.01)
+    time.sleep(0.1)  # here the main process would be in its step
     with pytest.raises(ValueError, match="processes that read .*photos failed: .*exited unexpectedly"):
         list(batches)
 
@@ -486,13 +487,13 @@ peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # MB
 for _ in found.batches(torch.arange(64).split(8), 0): pass
 before = peak()
 for _ in found.batches(torch.arange(len(found)).split(8), 0): pass
-assert len(found) * 3 * 256 * 256 > 150e6
+assert len(found) * 3 * 256 * 256 > 130e6
 print(peak() - before)
 """
 
 
 def test_no_pixels_are_kept(tmp_path, lazy):
-    """All pictures decoded are 157 MB, as floats 629 MB; a run through them must not add half of that."""
+    """All pictures decoded are 131 MB, as floats 524 MB; a run through them must not add half of that."""
     Image.new("RGB", (16, 16), "red").save(tmp_path / "0000.png")
     for k in range(1, 800):
         os.link(tmp_path / "0000.png", tmp_path / f"{k:04}.png")

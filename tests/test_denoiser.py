@@ -94,6 +94,13 @@ def test_a_bfloat16_model_is_as_exact_as_autocast():
     assert errors[0] < 1.6 * errors[1]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_solve_is_rounded_once(dtype, schedule):
+    x, y, t = torch.randn(400, 3).to(dtype), torch.randn(400, 3).to(dtype), torch.linspace(0.05, 0.95, 400)
+    low, high = (Denoiser(Constant(to(y)), schedule, "edm")(to(x), t) for to in (torch.clone, torch.Tensor.float))
+    assert low.dtype == dtype and torch.equal(low, high.to(dtype))
+
+
 def test_half_precision_answers_come_back_in_the_datas_dtype():
     net = Constant(torch.zeros(3, 2, dtype=torch.bfloat16))
     assert Denoiser(net, Cosine())(torch.zeros(3, 2), 0.5).dtype == torch.float32
@@ -200,6 +207,8 @@ def test_unknown_predictions_and_schedules_are_refused_at_once():
 def test_the_null_condition_belongs_to_the_denoiser():
     """It is no weight: a checkpoint does not hold it, a copy does."""
     assert Denoiser(Small(), Cosine()).null is None and Denoiser(Small(), Cosine(), null=3).null == 3
+    assert Denoiser(MLP(MLPConfig(classes=4)), Cosine()).null == 4  # the network's, unless another is given
+    assert Denoiser(MLP(MLPConfig(classes=4)), Cosine(), null=0).null == 0
     denoiser = Denoiser(Small(), Cosine(), null={"tokens": torch.zeros(5), "label": 7})
     assert set(denoiser.state_dict()) == {"net.layer.weight", "net.layer.bias"}
     assert copy.deepcopy(denoiser).null["label"] == 7

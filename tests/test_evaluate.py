@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from minidiff.app.evaluate import attributes, eval_conditions, held_out_bits, known_captions
+from minidiff.app.generate import Model
 from minidiff.data import load
 from minidiff.data.scenes import COLOURS, Item, Scene, caption, load_scenes, render
 from minidiff.denoiser import Denoiser
-from minidiff.app.evaluate import attributes, eval_conditions, held_out_bits, known_captions
-from minidiff.app.generate import Model, Sampling
 from minidiff.nets.text import Vocabulary
 from minidiff.nets.unet import UNet, UNetConfig
 from minidiff.schedule import Cosine

@@ -1,5 +1,6 @@
 """Every network is one graph: it compiles whole and goes through both exporters to ONNX, whatever the batch."""
 
+import copy
 import io
 import warnings
 
@@ -7,7 +8,7 @@ import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 
 from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.nets.classifier import Classifier, ClassifierConfig
@@ -69,14 +70,15 @@ def fresh_compiler():
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
-@pytest.mark.parametrize("name", NETS)
-def test_no_value_is_read(name, training):
+def test_no_value_is_read(net, training):
     """On tensors that have shapes and no values, a check of a value or a shape that depends on values fails."""
-    with FakeTensorMode():
-        net = NETS[name]().train(training)
-        example = inputs(net, 3)
-        shape = (3, net.config.classes) if isinstance(net, Classifier) else example[0].shape
-        assert outputs(net(*example))[0].shape == shape
+    shape = (3, net.config.classes) if isinstance(net, Classifier) else inputs(net, 3)[0].shape
+    fake = FakeTensorMode()
+    with FakeCopyMode(fake):
+        shapes_only = copy.deepcopy(net).train(training)
+    example = [fake.from_tensor(value) for value in inputs(net, 3)]
+    with fake:
+        assert outputs(shapes_only(*example))[0].shape == shape
 
 
 def test_compiles_as_one_graph(net):

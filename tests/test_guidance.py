@@ -106,9 +106,8 @@ NOTHING = {"tokens": torch.zeros(3, dtype=torch.long), "label": 9}
 def test_a_dict_is_dropped_jointly():
     """A sample loses all of its condition or none."""
     cond = {"tokens": torch.ones(2000, 3, dtype=torch.long), "label": torch.ones(2000), "x": torch.ones(2000, 2, 2)}
-    dropped = drop_labels(
-        cond, {"tokens": 0, "label": 0, "x": torch.zeros(2, 2)}, 0.3, torch.Generator().manual_seed(0)
-    )
+    null = {"tokens": 0, "label": 0, "x": torch.zeros(2, 2)}
+    dropped = drop_labels(cond, null, 0.3, torch.Generator().manual_seed(0))
     gone = dropped["label"] == 0
     assert gone.double().mean().item() == pytest.approx(0.3, abs=0.04)
     assert torch.equal((dropped["tokens"] == 0).all(1), gone) and torch.equal((dropped["tokens"] == 0).any(1), gone)

@@ -1,19 +1,21 @@
 """Diffusion on codes: the scale, the data, drawing, and runs of two stages that stop and go on."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from minidiff.app import checkpoint
 from minidiff.app.checkpoint import CheckpointError
+from minidiff.app.generate import Model, Sampling, generate
+from minidiff.app.models import Task, load_trained, new_autoencoder, new_denoiser
+from minidiff.app.runs import Run
 from minidiff.cli import main
 from minidiff.data import load
 from minidiff.denoiser import Denoiser
-from minidiff.app.generate import Model, generate
-from minidiff.latent import LatentDataset, LatentCodec, fit_scale
-from minidiff.app.models import Task, load_trained, new_autoencoder, new_denoiser
+from minidiff.latent import LatentCodec, LatentDataset, fit_scale
 from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.nets.unet import UNet, UNetConfig
-from minidiff.app.runs import Run
 from minidiff.schedule import Cosine
 from minidiff.training import TrainConfig, Training, train
 
@@ -74,6 +76,37 @@ def test_codes_that_do_not_vary_are_refused(value):
         fit_scale(ae, X)
 
 
+def test_coding_keeps_no_gradients():
+    """Neither of the frozen weights nor of what goes in."""
+    codec = LatentCodec(tiny(), 2.0)
+    z = codec.encode(X[:2].clone().requires_grad_())
+    assert not z.requires_grad and not codec.decode(z.clone().requires_grad_()).requires_grad
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf"), "1", None])
+def test_a_scale_that_is_no_positive_number_is_refused(scale):
+    with pytest.raises(ValueError, match="expected a finite scale > 0 of the codes, got"):
+        LatentCodec(tiny(), scale)
+
+
+def test_any_autoencoder_makes_codes():
+    """A stranger's: every other row and column, for pictures that are not square."""
+
+    class Halving:
+        config = SimpleNamespace(latent_channels=3, factor=2)
+
+        def encode(self, x):
+            return SimpleNamespace(z=x[:, :, ::2, ::2])
+
+        def decode(self, z):
+            return z.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+    codec, x = LatentCodec(Halving(), 4.0), torch.randn(1, 3, 6, 10)
+    assert codec.shape((3, 6, 10)) == codec.encode(x).shape[1:] == (3, 3, 5)
+    torch.testing.assert_close(codec.decode(codec.encode(x))[:, :, ::2, ::2], x[:, :, ::2, ::2])
+    assert fit_scale(Halving(), x) == pytest.approx(1 / x[:, :, ::2, ::2].std().item())
+
+
 def test_codes_are_pairs_and_may_leave_the_range_of_pictures():
     codes = LatentDataset(torch.randn(40, 2, 4, 4) * 3, torch.arange(40) % 10)
     z, cond = codes[torch.tensor([3, 17])]
@@ -87,7 +120,7 @@ def test_drawing_is_decoding_what_generate_makes_of_codes(scale):
     ae = shaken(tiny(num_downsamples=1))
     denoiser = Denoiser(shaken(UNet(UNetConfig(channels=2, width=8, multipliers=(1, 2), patch_size=1))), Cosine())
     model, labels = Model(denoiser, tuple("0123456789"), (1, 8, 8), LatentCodec(ae, scale)), torch.arange(105) % 10
-    drawn = model.draw(labels, steps=3, guidance=1.5, seed=4)
+    drawn = model.sample(labels, Sampling(steps=3, guidance=1.5), seed=4)
     noise = torch.randn(105, 2, 4, 4, generator=torch.Generator().manual_seed(4))  # two parts of 100 and 5
     from minidiff.guidance import cfg
     from minidiff.samplers import dpmpp_2m, final, times
@@ -95,11 +128,14 @@ def test_drawing_is_decoding_what_generate_makes_of_codes(scale):
     z = final(dpmpp_2m(cfg(denoiser, labels, 10, 1.5), noise, times(3), Cosine()))
     torch.testing.assert_close(drawn, ae.decode(z / scale).detach().clamp(-1, 1), rtol=1e-3, atol=1e-3)
     assert drawn.shape == (105, 1, 8, 8) and z.abs().max() > 1  # codes beyond 1 are not cut off
-    assert not torch.allclose(ae.decode(generate(denoiser, labels, (2, 4, 4), 3, 1.5, 4) / scale), drawn, atol=1e-2)
+    assert not torch.allclose(
+        ae.decode(generate(denoiser, labels, (2, 4, 4), ts=times(3), guidance=1.5, seed=4) / scale), drawn, atol=1e-2
+    )
 
 
 def test_moving_a_model_keeps_its_codes():
-    model = Model(Denoiser(UNet(UNetConfig(channels=2, width=8, patch_size=1)), Cosine()), (), (1, 8, 8), LatentCodec(tiny(), 3))
+    denoiser = Denoiser(UNet(UNetConfig(channels=2, width=8, patch_size=1)), Cosine())
+    model = Model(denoiser, (), (1, 8, 8), LatentCodec(tiny(), 3))
     assert model.to(CPU).latent.scale == 3
 
 
@@ -142,7 +178,7 @@ def test_the_saved_scale_is_that_of_the_averaged_autoencoder(whole, digits):
     latent = model.latent
     assert latent.scale == meta["first_stage"]["scale"] == fit_scale(latent.autoencoder, digits.tensor())
     assert latent.encode(digits.tensor()).std().item() == pytest.approx(1, abs=1e-3)
-    assert model.draw(torch.arange(3), steps=2).shape == (3, 1, 8, 8)
+    assert model.sample(torch.arange(3), Sampling(steps=2)).shape == (3, 1, 8, 8)
 
 
 @pytest.mark.parametrize("stop", [1, 2, 7])  # in the first stage, at its very end, in the second

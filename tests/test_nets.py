@@ -358,3 +358,16 @@ def test_mlp_learns_a_function_of_point_time_and_label():
         loss.backward()
         optimizer.step()
     assert loss < 0.01 * 0.5
+
+
+@pytest.mark.parametrize("net", [
+    MLP(MLPConfig(classes=3, width=8)), UNet(EVERYTHING), UNet(UNetConfig(width=8, text=TextConfig(5, 3, width=8))),
+], ids=["MLP", "UNet", "words"])  # fmt: skip
+def test_the_null_condition_of_a_network_is_what_it_takes_for_none(net):
+    net = perturbed(net)
+    x, t, cond = batch(net)
+    words = isinstance(net, UNet) and net.config.text
+    null = torch.full((len(x), 3) if words else (len(x),), net.null)
+    told = torch.ones_like(null) if words else cond
+    torch.testing.assert_close(net(x, t), net(x, t, null))
+    assert not torch.allclose(net(x, t), net(x, t, told))

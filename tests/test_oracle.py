@@ -144,16 +144,16 @@ def test_empirical_takes_images_and_refuses_others():
 def test_empirical_tells_near_neighbours_apart(dtype):
     """Two pictures that differ in one pixel of 3,072 and little noise: in float32 the squared distances cancel."""
     g = torch.Generator().manual_seed(0)
-    first = torch.rand(3072, generator=g, dtype=dtype) * 2 - 1
-    second = first.clone()
-    second[0] += 0.02
-    data, t = torch.stack([first, second]), torch.tensor(0.01, dtype=torch.float64)
-    x = add_noise(data[:1], noise_like(data[:1], g), t, VarianceExploding(0.005, 10.0))
-    sigma = VarianceExploding(0.005, 10.0)(t)[1]
+    data = (torch.rand(1, 3072, generator=g).expand(2, -1) * 2 - 1).to(dtype).clone()
+    data[1, 0] += 0.02
+    t, schedule = 0.1, VarianceExploding(0.005, 10.0)
+    sigma = schedule(t)[1]  # 0.009
+    x = data.mean(0, keepdim=True) + sigma.to(dtype) * torch.randn(1, 3072, generator=g)
+    x[0, 0] = data[:, 0].mean() + 0.003
     distances = (x.double() - data.double()).square().sum(1)
     weights = (-distances / (2 * sigma**2)).softmax(0)  # by distances that nothing cancels in
     expected = weights[0] * data[0].double() + weights[1] * data[1].double()
-    found = Empirical(data).denoise(x, t, VarianceExploding(0.005, 10.0))
+    found = Empirical(data).denoise(x, t, schedule)
     assert found.dtype == dtype and 0.01 < weights[0] < 0.99
     torch.testing.assert_close(found[0].double(), expected, rtol=1e-6, atol=1e-6)
 

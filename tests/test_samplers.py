@@ -250,9 +250,7 @@ def test_shifted_times_are_those_of_training():
     t = times(10, 0.9, 0.1)
     torch.testing.assert_close(times(10, 0.9, 0.1, 3.0), 3 * t / (1 + 2 * t))
     torch.testing.assert_close(times(10, 0.9, 0.1, 3.0), shift_times(t, 3.0))
-    assert (
-        times(10, shift=5.0)[0] == 1 and times(10, shift=5.0)[-1] == 0 and torch.equal(times(10, shift=1.0), times(10))
-    )
+    assert torch.equal(times(10, shift=5.0)[[0, -1]], times(1)) and torch.equal(times(10, shift=1.0), times(10))
     with pytest.raises(ValueError, match="expected a finite shift > 0"):
         times(10, shift=float("nan"))
 
@@ -289,13 +287,6 @@ def test_coefficients_are_float64_on_the_host(sampler):
         return 0.5 * x
 
     for x in (torch.randn(3, 2), torch.empty(3, 2, device="meta")):
-        states = list(sampler(denoise, x, times(4, 0.9).to("cpu"), Watched()))
+        states = list(sampler(denoise, x, times(4, 0.9).float(), Watched()))
         assert all(s.x.device == x.device and s.x.dtype == x.dtype for s in states)
     assert all(t.shape == () and t.dtype == torch.float64 and t.device.type == "cpu" for t in asked)
-
-
-def test_a_sampler_of_any_grid_takes_float32_times_too():
-    x, ts = start(5, 2, Cosine()), torch.tensor([0.875, 0.5, 0.125])
-    torch.testing.assert_close(
-        final(ddim(lambda x, t: 0.5 * x, x, ts, Cosine())), final(ddim(lambda x, t: 0.5 * x, x, ts.double(), Cosine()))
-    )

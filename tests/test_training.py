@@ -201,6 +201,15 @@ def test_a_budget_is_needed():
         next(train(tiny(), IMAGES))
 
 
+def test_labels_that_the_network_does_not_have_are_refused():
+    x0 = IMAGES.tensors[0]
+    for wrong in 11, -1:
+        labels = IMAGES.tensors[1].clone()
+        labels[17] = wrong
+        with pytest.raises(ValueError, match=f"expected labels 0..9, or 10 for none, got .*{wrong}"):
+            list(train(tiny(), TensorDataset(x0, labels), steps=7))
+
+
 def test_images_outside_the_range_are_refused():
     with pytest.raises(ValueError, match=r"expected images in \[-1, 1\], got values from 0 to 255"):
         next(

@@ -7,7 +7,7 @@ registered. Files of older formats are migrated when they are read.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -151,18 +151,19 @@ def build(description: dict[str, Any]) -> Denoiser:
     try:
         config = Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in description["net_config"].items()})
         schedule = SCHEDULES[description["schedule"]](**description["schedule_config"])
-        if (parameters := _parameters_of(Net, config)) > MAX_PARAMETERS:
-            raise ValueError(f"a network of {parameters:.3g} parameters, expected at most {MAX_PARAMETERS:.3g}")
+        check_parameters(Net, config)
         null = _from_json(description.get("null"))
         return Denoiser(Net(config), schedule, description["prediction"], null, description.get("scale_input", True))
     except (TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"the description of the network does not fit: {error}") from None
 
 
-def _parameters_of(Net: type[nn.Module], config) -> int:
-    """Count the parameters without taking memory for them."""
+def check_parameters(Net: Callable[[Any], nn.Module], config: Any) -> None:
+    """Raise a ValueError for a network of too many parameters, before memory is taken for them."""
     with torch.device("meta"):
-        return sum(p.numel() for p in Net(config).parameters())
+        parameters = sum(p.numel() for p in Net(config).parameters())
+    if parameters > MAX_PARAMETERS:
+        raise ValueError(f"a network of {parameters:.3g} parameters, expected at most {MAX_PARAMETERS:.3g}")
 
 
 def _to_json(null):

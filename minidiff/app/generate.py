@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from minidiff.denoiser import Denoiser
-from minidiff.guidance import cfg
+from minidiff.guidance import cfg, check_labels
 from minidiff.latent import LatentCodec
 from minidiff.nets.text import Vocabulary
 from minidiff.samplers import State, ddim, ddpm, dpmpp_2m, euler, final, heun, times
@@ -57,8 +57,8 @@ class Sampling:
     def with_noise_of(self, seed: int) -> Callable[..., Iterator[State]]:
         """Return the sampler; one that draws noise on its way draws it from the seed."""
         sampler = SAMPLERS[self.sampler]
-        # another stream than the noise that the sampler starts from
-        return partial(ddpm, generator=torch.Generator().manual_seed(seed + 2**62)) if sampler is ddpm else sampler
+        # another stream than the noise that the sampler starts from; torch reads the lower 32 bits of a seed
+        return partial(ddpm, generator=torch.Generator().manual_seed(seed + 2**31)) if sampler is ddpm else sampler
 
 
 def cycle_labels(n: int, classes: int) -> Tensor:
@@ -93,6 +93,7 @@ def _solve(
     guidance: float | Callable,
     seed: int,
 ) -> Iterator[Tensor]:
+    check_labels(cond, denoiser.null)
     ts = times(Sampling.steps) if ts is None else ts
     device, schedule = next(denoiser.parameters()).device, denoiser.schedule
     noise = torch.randn((len(cond), *size), generator=torch.Generator().manual_seed(seed))

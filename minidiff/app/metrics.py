@@ -54,9 +54,10 @@ def _matrix_sqrt(cov: Tensor) -> Tensor:
 
 
 def frechet_gaussians(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> float:
-    """Return the squared Frechet distance of two Gaussians with means (D,), covariances (D, D) (Dowson & Landau 1982; eq. 13.3).
+    """Return the squared Frechet distance of two Gaussians with means (D,), covariances (D, D).
 
-    tr (S1 S2)^(1/2) is the sum of the singular values of S1^(1/2) S2^(1/2), which needs symmetric roots only.
+    Dowson & Landau (1982; eq. 13.3). tr (S1 S2)^(1/2) is the sum of the singular values of S1^(1/2) S2^(1/2), which
+    needs symmetric roots only.
     """
     mean1, cov1, mean2, cov2 = given = [x.double() for x in (mean1, cov1, mean2, cov2)]
     d, shapes = mean1.numel(), [tuple(x.shape) for x in given]
@@ -95,7 +96,7 @@ def mmd2(a: Tensor, b: Tensor) -> float:
 
 
 def kid(a: Tensor, b: Tensor, subsets: int = SUBSETS, generator: torch.Generator | None = None) -> Estimate:
-    """Return the kernel distance of features (N, D), (M, D): mean of `mmd2` over random subsets, and its standard error.
+    """Return the kernel distance of features (N, D), (M, D): mean of `mmd2` over random subsets, with its error.
 
     The subsets are disjoint, so their scatter is an honest error; overlapping ones would make it too small.
     """
@@ -132,7 +133,7 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, flo
 
 
 def nearest(x: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (distance, index), each (N,): for each of x (N, ...) the closest of bank (M, ...), Euclidean: d1 of eq. 13.9."""
+    """Return (distance, index), each (N,): for each of x (N, ...) the closest of bank (M, ...): d1 of eq. 13.9."""
     if x.ndim < 2 or x.shape[1:] != bank.shape[1:] or not len(x) or not len(bank):
         raise ValueError(f"expected (N, ...), (M, ...) alike, got {tuple(x.shape)}, {tuple(bank.shape)}")
     x, bank = x.flatten(1), bank.flatten(1)  # (N, D), (M, D)

@@ -122,5 +122,8 @@ def load_codec(tensors: dict[str, Tensor], metadata: dict[str, Any], path: Path)
     if not metadata.get("first_stage"):
         return None
     need(metadata, "autoencoder")
-    autoencoder = Autoencoder(AutoencoderConfig(**metadata["autoencoder"]))
-    return LatentCodec(checkpoint.restore(autoencoder, tensors, "autoencoder.", path), metadata["first_stage"]["scale"])
+    config = AutoencoderConfig(**metadata["autoencoder"])
+    checkpoint.check_parameters(Autoencoder, config)
+    return LatentCodec(
+        checkpoint.restore(Autoencoder(config), tensors, "autoencoder.", path), metadata["first_stage"]["scale"]
+    )

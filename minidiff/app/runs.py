@@ -121,14 +121,15 @@ class Run:
         tensors, metadata = load_newest(folder)
         with checkpoint.naming(folder):
             need(metadata, "data", "classes", "size", "config", "task", "step", "seconds")
-            need(metadata, "autoencoder" if task.latent else "denoiser")
             if metadata["kind"] != "run":
                 raise ValueError(f"expected a run that can go on, got a file of kind {metadata['kind']}")
             check_unchanged(metadata, images, task, given or {})
             config, latent = TrainConfig(**metadata["config"]), load_codec(tensors, metadata, folder)
             if task.latent and latent is None:
+                need(metadata, "autoencoder")
                 training = first_training(Autoencoder(AutoencoderConfig(**metadata["autoencoder"])).to(device), config)
             else:
+                need(metadata, "denoiser")
                 training = Training(checkpoint.build(metadata["denoiser"]).to(device), config)
             training.load_state_dict(tensors, metadata["step"], metadata["seconds"])
         metadata = {"recipe": asdict(Recipe()), "vocabulary": None, "first_stage": None, "sampling": {}} | metadata
@@ -271,7 +272,7 @@ class Run:
         write_atomically(self.folder / LOG, log.encode())
 
 
-TEXT_SAMPLING = Sampling("ddpm", 50, 3.0)  # relations come out right more often with noise on the way
+TEXT_SAMPLING = Sampling("ddpm", 25, 3.0, 3.0)  # relations come out right more often with noise on the way
 
 
 def first_training(autoencoder: Autoencoder, config: TrainConfig) -> Training:

@@ -57,7 +57,7 @@ def load(
     """
     check_split(split)
     if name not in _LOADERS:
-        if not str(name) or not os.path.isdir(str(name)):
+        if not os.path.isdir(str(name)):
             known = ", ".join(_LOADERS)
             raise ValueError(f"expected one of {known} or a folder of pictures, got {str(name)[:100]!r}")
         # Path("./digits") is "digits", which would be another data set when it is loaded again.

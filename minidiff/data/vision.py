@@ -36,8 +36,6 @@ def load_download(name: str, split: str) -> Images:
         x = x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2)  # (N, C, H, W)
         x = F.pad(x, ((32 - x.shape[-1]) // 2,) * 4)
         images = Images(name, x.contiguous(), torch.as_tensor(found.targets), tuple(found.classes))
-        if not len(images):
-            raise ValueError("no images")
     except Exception as error:  # of damaged files torchvision raises many kinds
         why = f"{type(error).__name__}: {' '.join(str(error).split())}"  # torchvision's takes several lines
         if folder.is_dir() and any(folder.iterdir()):

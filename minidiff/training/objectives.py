@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from minidiff.denoiser import Denoiser
-from minidiff.guidance import drop_labels
+from minidiff.guidance import check_labels, drop_labels
 from minidiff.losses import denoising_loss, sample_times, weight
 from minidiff.nets.autoencoder import Autoencoder, autoencoder_loss
 from minidiff.process import noise_like
@@ -25,6 +25,7 @@ def denoising(denoiser: Denoiser, batch, config, generator: Generator, shift: fl
     t = sample_times(len(x0), generator, shift=shift).to(device)  # (B,)
     eps = noise_like(x0, generator).to(device)  # (B, ...)
     if cond and denoiser.null is not None:
+        check_labels(cond[0], denoiser.null)
         cond = [drop_labels(cond[0], denoiser.null, config.label_dropout, generator)]
     cond = [move(c, device) for c in cond]
     losses = denoising_loss(denoiser, x0.to(device), eps, t, denoiser.schedule, *cond)  # (B,)
