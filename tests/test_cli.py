@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from minidiff.app.checkpoint import load, save, save_denoiser
 from minidiff.app.generate import cycle_labels, generate
 from minidiff.app.models import load_trained
-from minidiff.cli import command_to_resume, main, parser
+from minidiff.cli import command_to_resume, main, parser, write_sheet
 from minidiff.course.doctor import data
 from minidiff.data import shipped
 from minidiff.guidance import cfg
@@ -461,3 +461,42 @@ def test_evaluate_counts_bits_on_pixels(run, capsys):
     assert main(["evaluate", str(run), "--n", "50", "--steps", "2"]) == 0
     assert "bits per dimension" in capsys.readouterr().out
     assert 1 < json.loads((run / "evaluation.json").read_text())["bits_per_dim"] < 20
+
+
+@pytest.mark.parametrize("flags, given", [
+    ([], ("dpmpp_2m", 25, 2.0, 1.0, 0)),
+    ("--sampler heun --steps 3 --guidance 0.5 --shift 2 --seed 7".split(), ("heun", 3, 0.5, 2.0, 7)),
+])  # fmt: skip
+def test_flags_of_evaluate_act(run, tmp_path, monkeypatch, flags, given):
+    seen = []
+
+    def evaluate(model, name, n, sampling=None, seed=0):
+        seen.append((name, n, sampling.sampler, sampling.steps, sampling.guidance, sampling.shift, seed))
+        return {"pictures": n, "features": "none", "generated": {}, "real_held_out": {}}
+
+    monkeypatch.setattr("minidiff.cli.evaluate", evaluate)
+    assert main(["evaluate", str(run), "--n", "33", "--out", str(tmp_path / "e.json"), *flags]) == 0
+    assert seen == [("digits", 33, *given)]
+    scores = json.loads((tmp_path / "e.json").read_text())
+    assert tuple(scores[key] for key in ("sampler", "steps", "guidance", "shift", "seed")) == given
+
+
+def test_every_command_looks_for_its_device(run, tmp_path, capsys):
+    train = ["train", "--data", "digits", "--out", str(tmp_path)]
+    for arguments in ["sample", str(run)], ["evaluate", str(run)], train:
+        assert main([*arguments, "--device", "cuda:77"]) == 1
+        assert "expected a device of this machine" in capsys.readouterr().err
+
+
+def test_the_advice_keeps_what_is_asked_by():
+    for flags in ["--text"], ["--latent"], ["--latent", "--text"]:
+        words = shlex.split(command_to_resume(parser().parse_args(["train", "--data", "emoji", "--out", "a", *flags])))
+        assert [word for word in words if word in ("--latent", "--text")] == flags
+
+
+def test_a_sheet_keeps_the_grey_of_its_pictures(tmp_path):
+    write_sheet(tmp_path / "a.png", torch.tensor([-0.5, 0.0, 0.0, 0.5])[:, None, None, None].expand(4, 1, 64, 64))
+    sheet = np.array(Image.open(tmp_path / "a.png"))[..., 0].astype(int)
+    h, w = (n // 2 for n in sheet.shape)
+    quarters = sheet[h // 2, w // 2], sheet[h // 2, -w // 2], sheet[-h // 2, w // 2], sheet[-h // 2, -w // 2]
+    assert np.abs(np.array(quarters) - [64, 128, 128, 191]).max() <= 1

@@ -389,3 +389,41 @@ def test_sliced_wasserstein_refuses_clouds_of_other_shapes():
         metrics.sliced_wasserstein(torch.zeros(5, 2), torch.zeros(6, 2))
     with pytest.raises(ValueError, match=r"\(N, 2\)"):
         metrics.sliced_wasserstein(torch.zeros(5, 3), torch.zeros(5, 3))
+
+
+# What the report must not confuse
+
+
+def test_kids_error_is_that_of_a_mean_of_few():
+    a, b = normal(60, 4), normal(60, 4, seed=1)
+    got = metrics.kid(a, b, subsets=3, generator=rng())
+    order = rng()
+    parts = [x[torch.randperm(60, generator=order)].tensor_split(3) for x in (a, b)]
+    values = [metrics.mmd2(u, v) for u, v in zip(*parts, strict=True)]
+    mean = sum(values) / 3
+    assert got.mean == pytest.approx(mean)
+    assert got.error == pytest.approx((sum((v - mean) ** 2 for v in values) / 2) ** 0.5 / 3**0.5)
+
+
+def test_the_full_set_has_the_classifier_of_its_part():
+    full, part = (metrics.load_classifier(name) for name in ("fashion-full", "fashion"))
+    assert full is not None and part is not None
+    assert all(torch.equal(a, b) for a, b in zip(full.parameters(), part.parameters(), strict=True))
+
+
+def test_the_report_judges_pictures_at_random_and_not_the_first(digits):
+    train, test = digits
+    n = len(test.x)
+    junk = torch.rand((n, *train.shape), generator=rng()) * 2 - 1
+    result = metrics.report(torch.cat([train.tensor(slice(0, n)), junk]), None, train, test, None)
+    assert 0.3 < result["generated"]["precision"] < 0.7
+
+
+def test_the_nearest_training_picture_is_that_of_the_median(digits):
+    train, test = digits
+    n = len(test.x)
+    for copies, seen in (0.6, True), (0.4, False):
+        x = train.tensor(slice(0, n))
+        x[int(copies * n) :] = torch.rand(x[int(copies * n) :].shape, generator=rng()) * 2 - 1
+        distance = metrics.report(x, None, train, test, None)["generated"]["nearest_training_distance"]
+        assert (distance == 0) == seen

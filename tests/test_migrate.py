@@ -11,6 +11,7 @@ import torch
 
 from minidiff.app.checkpoint import load, load_denoiser
 from minidiff.app.metrics import load_classifier
+from minidiff.app.migrate import migrate
 from minidiff.app.models import Task, load_trained
 from minidiff.app.runs import Run
 from minidiff.data import load as load_data
@@ -106,3 +107,15 @@ def test_a_run_in_its_first_stage_goes_on_into_the_second(tmp_path, name):
         losses = [p.loss for p in islice(progress, 4)]
     assert losses == pytest.approx(expected["next_losses"] + expected["then_denoiser_losses"], rel=1e-5)
     assert run.first_stage["scale"] == pytest.approx(expected["then_scale"], rel=1e-5)
+
+
+def test_what_a_description_of_format_1_becomes():
+    denoiser = {"net": "UNet", "net_config": {"patch": 2, "classes": 4}, "schedule": "Flow"}
+    old = {"denoiser": denoiser, "config": {"head_start": 0.4, "cooldown": 0.1}, "data": "digits"}
+    new, tensors = migrate(old, {"model.down.film.weight": torch.zeros(1), "ema.tell.bias": torch.ones(1)})
+    assert new["config"] == {"shift_warmup": 0.4, "cooldown": 0.1}
+    assert new["denoiser"]["net_config"] == {"patch_size": 2, "classes": 4}
+    assert (new["denoiser"]["null"], new["denoiser"]["scale_input"], new["kind"]) == (4, False, "run")
+    assert sorted(tensors) == ["ema.emb_proj.bias", "model.down.modulation.weight"]
+    words = {"denoiser": {**denoiser, "net_config": {"classes": 10, "text": {"tokens": 3}}}}
+    assert migrate(words, {})[0]["denoiser"]["null"] == 0 and migrate(words, {})[0]["kind"] == "denoiser"

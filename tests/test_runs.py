@@ -16,7 +16,7 @@ import torch
 
 from minidiff.app import runs
 from minidiff.app.checkpoint import CheckpointError, load
-from minidiff.app.models import Recipe, Task
+from minidiff.app.models import Recipe, Task, load_trained
 from minidiff.app.runs import Run
 from minidiff.data import Images
 from minidiff.training import TrainConfig
@@ -153,6 +153,89 @@ def test_an_infinite_gradient_leaves_the_last_good_step_on_disk(tmp_path, whole)
     assert_goes_on_as(whole, tmp_path / "run", losses)
 
 
+def test_a_step_that_fails_half_way_is_not_saved(tmp_path, whole, monkeypatch):
+    """As when memory runs out between the two optimisers: the weights then belong to no step."""
+    run, losses = start(tmp_path / "run"), []
+    optimizer = run.training.optimizers[-1]
+
+    def fail(closure=None):
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        for p in run.train(IMAGES, steps=12):
+            losses.append(p.loss)
+            if p.step == 2:
+                run.save()
+            if p.step == 4:
+                monkeypatch.setattr(optimizer, "step", fail)
+    assert checkpoint_of(tmp_path / "run")[1]["step"] == 2
+    assert_goes_on_as(whole, tmp_path / "run", losses[:2])
+
+
+def test_a_save_that_fails_on_the_way_does_not_end_the_training(tmp_path, whole, monkeypatch):
+    monkeypatch.setattr(runs, "SAVE_EVERY", 0.0)
+    run, real, losses = start(tmp_path / "run"), os.fsync, []
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.warns(UserWarning, match="No space left on device.*trying again"):
+        for p in run.train(IMAGES, steps=8):
+            losses.append(p.loss)
+            monkeypatch.setattr(os, "fsync", full if p.step == 3 else real)
+    assert checkpoint_of(tmp_path / "run")[1]["step"] == 8
+    assert_goes_on_as(whole, tmp_path / "run", losses)
+
+
+def test_a_caller_that_goes_on_after_ctrl_c_gets_no_further_step(tmp_path):
+    run = start(tmp_path / "run")
+    progress = run.train(IMAGES, steps=12)
+    next(progress)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert next(progress, None) is None and checkpoint_of(tmp_path / "run")[1]["step"] == 1
+
+
+def test_a_signal_in_a_step_that_fails_is_not_forgotten(tmp_path):
+    class Failing(Pressed):
+        def __getitem__(self, index):
+            batch = super().__getitem__(index)
+            if self.asked == self.at:
+                raise ValueError("a worker died")
+            return batch
+
+    run = start(tmp_path / "run")
+    with pytest.raises(SystemExit) as caught:
+        list(run.train(Failing(3, signal.SIGTERM), steps=12))
+    assert caught.value.code == 143 and checkpoint_of(tmp_path / "run")[1]["step"] == 2
+
+
+@pytest.mark.parametrize("budget", [{"steps": 0}, {"seconds": 0}, {"steps": -3}, {"seconds": float("nan")}])
+def test_a_budget_of_nothing_is_refused(tmp_path, budget):
+    with pytest.raises(ValueError, match="expected a budget above 0"):
+        list(start(tmp_path / "run").train(IMAGES, **budget))
+
+
+def test_sampling_falls_back_to_the_previous_checkpoint_too(tmp_path):
+    run = start(tmp_path / "run")
+    steps(run, 2)
+    (tmp_path / "run/checkpoint.safetensors").write_bytes(b"cut off")
+    with pytest.warns(UserWarning, match="cut off.*going on from the one before it"):
+        assert load_trained(tmp_path / "run")[1]["step"] == 0
+    assert (tmp_path / "run/checkpoint.safetensors").read_bytes() == b"cut off"  # reading moves nothing
+    (tmp_path / "run/checkpoint.safetensors").unlink()
+    assert load_trained(tmp_path / "run")[1]["step"] == 0
+
+
+def test_a_checkpoint_of_a_newer_version_is_not_taken_for_damaged(tmp_path, monkeypatch):
+    run = start(tmp_path / "run")
+    with monkeypatch.context() as newer:
+        newer.setattr("minidiff.app.checkpoint.VERSION", 3)
+        steps(run, 2)
+    with pytest.raises(CheckpointError, match="expected checkpoint format 2 or older, got 3; update minidiff"):
+        Run.resume(tmp_path / "run", IMAGES, CPU)
+
+
 def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     run = start(tmp_path / "run")
     steps(run, 3)
@@ -200,7 +283,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(tmp_path, whole):
     content = bytearray(file.read_bytes())
     content[-9] ^= 1
     file.write_bytes(content)
-    with pytest.warns(UserWarning, match="does not match its sha256.*going on from the one before it, step 5"):
+    with pytest.warns(UserWarning, match="does not match its sha256.*going on from the one before it"):
         run = Run.resume(tmp_path / "run", IMAGES, CPU)
     assert run.step == 5
     assert losses[:5] + steps(run, 12) == whole[0]
@@ -227,6 +310,8 @@ def test_two_trainings_in_one_folder_the_second_is_refused(tmp_path):
     second = Run.resume(tmp_path / "run", IMAGES, CPU)
     with pytest.raises(ValueError, match="another training goes on in .*: wait for its end, or choose another --out"):
         steps(second, 12)
+    with pytest.raises(ValueError, match="this run is being trained already"):
+        steps(first, 12)
     progress.close()
     assert checkpoint_of(tmp_path / "run")[1]["step"] == 1
     with pytest.raises(ValueError, match="holds a run already: go on with it by --resume"):
@@ -278,7 +363,7 @@ def test_other_settings_at_resume_are_refused(tmp_path, given, complaint):
 @pytest.mark.parametrize(
     "other, complaint",
     [
-        (pictures(name="many"), "expected --data few, which the run began with, got many"),
+        (pictures(name="many", n=41), "expected --data few, which the run began with, got many"),
         (pictures(classes=("a", "b", "bb")), "expected data of classes a, b, c, as the run began, got a, b, bb"),
         (pictures(size=16), "expected data of size 1, 8, 8, as the run began, got 1, 16, 16"),
         (pictures(seed=1), "expected the pictures of few that the run began with .*, got other ones"),
@@ -289,6 +374,11 @@ def test_other_data_at_resume_are_refused(tmp_path, other, complaint):
     start(tmp_path / "run")
     with pytest.raises(CheckpointError, match=complaint):
         Run.resume(tmp_path / "run", other, CPU)
+
+
+def test_the_same_data_under_another_name_are_the_same(tmp_path):
+    start(tmp_path / "run")
+    assert Run.resume(tmp_path / "run", pictures(name="./few"), CPU).step == 0
 
 
 def test_another_task_at_resume_is_refused(tmp_path):
@@ -419,3 +509,12 @@ def test_killed_at_any_moment_it_goes_on(tmp_path, whole, number):
 def test_an_unknown_recipe():
     with pytest.raises(ValueError, match="expected a net among MLP, UNet, got 'Transformer'"):
         Recipe(net="Transformer")
+
+
+def test_what_is_loaded_from_a_folder_is_the_average(tmp_path):
+    run = start(tmp_path / "run")
+    steps(run, 3)
+    loaded = load_trained(tmp_path / "run")[0].denoiser.state_dict()
+    average, raw = run.training.ema.module.state_dict(), run.training.model.state_dict()
+    assert all(torch.equal(loaded[name], average[name]) for name in average)
+    assert any(not torch.equal(loaded[name], raw[name]) for name in raw)

@@ -36,6 +36,10 @@ class CheckpointError(FileError):
     """A checkpoint that cannot be written or read; the message is one line that names the file and the remedy."""
 
 
+class DamagedCheckpoint(CheckpointError):
+    """A checkpoint that was whole once: empty, cut off or altered."""
+
+
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
     """Turn errors in the block into a CheckpointError of one line that begins with the path."""
@@ -73,14 +77,14 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
     if not content:
-        raise CheckpointError(f"{path}: the file is empty; delete it and train again or copy it again")
+        raise DamagedCheckpoint(f"{path}: the file is empty; delete it and train again or copy it again")
     try:
         tensors = from_bytes(content)
         size = int.from_bytes(content[:8], "little")
         header = json.loads(content[8 : 8 + size]).get("__metadata__") or {}
     except (SafetensorError, ValueError, KeyError, RuntimeError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise CheckpointError(
+        raise DamagedCheckpoint(
             f"{path}: cut off or not a safetensors file ({reason}); copy it again or train again"
         ) from None
     return _open(path, tensors, header)
@@ -98,7 +102,7 @@ def _open(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> tup
         raise CheckpointError(f"{path}: expected checkpoint format {VERSION} or older, got {version}; update minidiff")
     text = header.get("meta" if version == "1" else "metadata", "")
     if header.get("sha256") != _digest(tensors, text):
-        raise CheckpointError(
+        raise DamagedCheckpoint(
             f"{path}: the content does not match its sha256, it was altered or damaged; copy it again or train again"
         )
     try:

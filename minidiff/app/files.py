@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 class FileError(ValueError):
-    """A file that cannot be written; the message is one line that names it and the remedy."""
+    """A file that cannot be read or written; the message is one line that names it and the remedy."""
 
 
 def write_atomically(path: Path, content: bytes, previous: Path | None = None) -> None:
@@ -67,6 +67,8 @@ def remove_stale_parts(folder: Path) -> None:
 
 
 def _runs(process: int) -> bool:
+    if os.name == "nt":  # where signal 0 is Ctrl-C
+        return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:

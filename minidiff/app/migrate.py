@@ -21,7 +21,6 @@ SEGMENTS = {  # of the names of tensors, between two dots
 NET_KEYS = {"patch": "patch_size"}
 AUTOENCODER_KEYS = {"latent": "latent_channels", "halvings": "num_downsamples", "entries": "codebook_size"}
 CONFIG_KEYS = {"head_start": "shift_warmup"}
-STATES = "model.", "ema.", "optimizer."
 
 
 def migrate(metadata: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -1,5 +1,6 @@
 """The models that learn a given set of pictures: built fresh, or read back from a run or a checkpoint."""
 
+import warnings
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from minidiff.app import checkpoint
-from minidiff.app.checkpoint import CheckpointError
+from minidiff.app.checkpoint import CheckpointError, DamagedCheckpoint
 from minidiff.app.generate import Model, Sampling
 from minidiff.app.metadata import need
 from minidiff.data import ImageSet
@@ -16,7 +17,7 @@ from minidiff.latent import LatentCodec
 from minidiff.nets import NETS, DataSpec, config_for
 from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.nets.text import TextConfig, Vocabulary
-from minidiff.process import target_coefficients
+from minidiff.process import check_regular, target_coefficients
 from minidiff.schedule import SCHEDULES
 
 CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"  # in the folder of a run
@@ -61,7 +62,7 @@ class CaptionedImages:
 
 
 def new_autoencoder(images: ImageSet) -> Autoencoder:
-    """Return a fresh autoencoder: codes 8 pixels wide, of 4 (from 32 pixels) or 8 (from 64 pixels) channels."""
+    """Return a fresh autoencoder with f = 2^k for codes about 8 pixels wide, of f channels."""
     channels, height, width = images.shape
     num_downsamples = max(1, min(height, width).bit_length() - 4)
     while (height % 2**num_downsamples or width % 2**num_downsamples) and num_downsamples > 1:
@@ -82,15 +83,15 @@ def new_denoiser(metadata: dict[str, Any], latent: LatentCodec | None, recipe: R
     spec = DataSpec(channels, height, width, classes, words, latent is not None)
     schedule = SCHEDULES[recipe.schedule]()
     (alpha, sigma), (a, b) = schedule(1.0), target_coefficients(recipe.prediction, 1.0, schedule)
-    if alpha * b == sigma * a:
-        raise ValueError(f"a prediction of {recipe.prediction} does not determine x0 at t = 1 with {schedule}: take v")
+    check_regular(alpha * b - sigma * a, recipe.prediction, 1.0, schedule)  # sampling begins there
     Net, _ = NETS[recipe.net]
     return Denoiser(Net(config_for(recipe.net, spec)), schedule, recipe.prediction, null=classes)
 
 
 def load_trained(path: str | Path) -> tuple[Model, dict[str, Any]]:
     """Return (model with the averaged weights, metadata) of a run's folder or of a checkpoint file."""
-    path = Path(path) / CHECKPOINT if Path(path).is_dir() else Path(path)
+    path = Path(path)
+    path = newest_file(path) if path.is_dir() else path
     tensors, metadata = checkpoint.load(path)
     if metadata["kind"] == "classifier":
         raise CheckpointError(f"{path}: a classifier, expected a run or a denoiser to sample from")
@@ -107,9 +108,30 @@ def load_trained(path: str | Path) -> tuple[Model, dict[str, Any]]:
         return as_model(denoiser, metadata, load_codec(tensors, metadata, path)), metadata
 
 
+def newest_file(folder: Path) -> Path:
+    """Return the checkpoint of a run; where it is damaged or gone, with a warning, the one before it."""
+    newest, previous = folder / CHECKPOINT, folder / PREVIOUS
+    if not previous.is_file():
+        return newest
+    try:
+        checkpoint.load(newest)
+    except DamagedCheckpoint as error:
+        warnings.warn(f"{error}; going on from the one before it", stacklevel=3)
+        return previous
+    except CheckpointError:
+        return newest if newest.exists() else previous
+    return newest
+
+
 def as_model(denoiser: Denoiser, metadata: dict[str, Any], latent: LatentCodec | None) -> Model:
     """Return a denoiser with all that a run or checkpoint says about it."""
     vocabulary = Vocabulary(**metadata["vocabulary"]) if metadata.get("vocabulary") else None
+    text = getattr(getattr(denoiser.net, "config", None), "text", None)
+    if vocabulary and text and (len(vocabulary), vocabulary.length) != (text.tokens, text.length):
+        raise ValueError(
+            f"expected a vocabulary of {text.tokens} tokens and {text.length} words a prompt, as the network has them, "
+            f"got {len(vocabulary)} and {vocabulary.length}"
+        )
     known = {key: value for key, value in metadata.get("sampling", {}).items() if key in SAMPLING}
     return Model(denoiser, tuple(metadata["classes"]), tuple(metadata["size"]), latent, vocabulary, Sampling(**known))
 

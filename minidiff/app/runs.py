@@ -21,8 +21,7 @@ import torch
 from filelock import FileLock, Timeout  # comes with torch
 
 from minidiff.app import checkpoint
-from minidiff.app.checkpoint import CheckpointError
-from minidiff.app.files import remove_stale_parts, write_atomically
+from minidiff.app.files import FileError, write_atomically
 from minidiff.app.generate import Model, Sampling
 from minidiff.app.metadata import need
 from minidiff.app.models import (
@@ -35,6 +34,7 @@ from minidiff.app.models import (
     load_codec,
     new_autoencoder,
     new_denoiser,
+    newest_file,
 )
 from minidiff.data import ImageSet
 from minidiff.latent import LatentCodec, LatentDataset, fit_scale
@@ -46,6 +46,7 @@ from minidiff.training.objectives import reconstruction
 
 LOG, SAMPLES, LOCK = "log.json", "samples.png", ".lock"
 SAVE_EVERY, LOG_EVERY = 60.0, 1.0  # seconds
+TEXT_SAMPLING = Sampling("ddpm", 25, 3.0, 3.0)  # relations come out right more often with noise on the way
 AE_FRACTION, AE_MAX_SECONDS = 0.2, 120.0  # the autoencoder's share of a budget, and at most so long
 
 
@@ -59,6 +60,7 @@ class Run:
         self.latent = latent  # None without codes, and while their autoencoder is being trained
         self.saved_at: int | None = None  # the step of the checkpoint on disk
         self.stamp: tuple[int, ...] | None = None  # which file that is
+        self.from_previous = False  # whether it was the previous checkpoint that was read
         self.lock = FileLock(folder / LOCK)
 
     @classmethod
@@ -118,7 +120,8 @@ class Run:
         CheckpointError if there is none, if it learned something else from other data, or if a setting in `given`
         (fields of TrainConfig and Recipe) is not the one that it began with.
         """
-        tensors, metadata = load_newest(folder)
+        seen, file = stamp(folder / CHECKPOINT), newest_file(folder)
+        tensors, metadata = checkpoint.load(file)
         with checkpoint.naming(folder):
             need(metadata, "data", "classes", "size", "config", "task", "step", "seconds")
             if metadata["kind"] != "run":
@@ -127,7 +130,9 @@ class Run:
             config, latent = TrainConfig(**metadata["config"]), load_codec(tensors, metadata, folder)
             if task.latent and latent is None:
                 need(metadata, "autoencoder")
-                training = first_training(Autoencoder(AutoencoderConfig(**metadata["autoencoder"])).to(device), config)
+                shape = AutoencoderConfig(**metadata["autoencoder"])
+                checkpoint.check_parameters(Autoencoder, shape)
+                training = first_training(Autoencoder(shape).to(device), config)
             else:
                 need(metadata, "denoiser")
                 training = Training(checkpoint.build(metadata["denoiser"]).to(device), config)
@@ -135,7 +140,7 @@ class Run:
         metadata = {"recipe": asdict(Recipe()), "vocabulary": None, "first_stage": None, "sampling": {}} | metadata
         run = cls(folder, training, metadata, [], latent and latent.to(device))
         run.history = [entry for entry in read_history(folder / LOG) if entry["step"] <= run.step]
-        run.saved_at, run.stamp = run.step, stamp(folder / CHECKPOINT)
+        run.saved_at, run.stamp, run.from_previous = run.step, seen, file.name == PREVIOUS
         return run
 
     @property
@@ -165,51 +170,63 @@ class Run:
         ValueError while another training goes on in the folder.
         """
         saved, logged = time.monotonic(), 0.0
-        with Interrupts(self.stop) as interrupts, closing(self.stages(images, steps, seconds)) as stages:
+        self.claim()
+        with Interrupts(self.stop) as interrupts, closing(self.stages(images, interrupts, steps, seconds)) as stages:
             try:
-                while True:
+                for progress in stages:
                     with interrupts.held():
-                        self.claim()
-                        progress = next(stages, None)
-                        if progress is None:
-                            break
                         if progress.seconds - logged >= LOG_EVERY or progress.fraction == 1:
                             self.history.append({k: v for k, v in asdict(progress).items() if k != "fraction"})
                             logged = progress.seconds
                         if time.monotonic() - saved >= SAVE_EVERY:
-                            self.save()
+                            self.save_or_warn()
                             saved = time.monotonic()
                     yield progress
+                    if interrupts.stopped:  # the caller caught the exception: the folder is free for others
+                        return
             finally:
-                with interrupts.held():
-                    self.stop()
+                if not interrupts.stopped:
+                    with interrupts.held():
+                        self.stop()
 
     def stop(self) -> None:
         """Save what is not saved yet, and let others train in the folder."""
         try:
-            if self.lock.is_locked and self.saved_at != self.step:
+            if self.training.whole and self.saved_at != self.step:
                 self.save()
         finally:
             self.lock.release()
 
+    def save_or_warn(self) -> None:
+        """Save; where the disk is full now, say so and let the training go on to the next save."""
+        try:
+            self.save()
+        except FileError as error:
+            warnings.warn(f"{error}; trying again in {SAVE_EVERY:.0f} s", stacklevel=2)
+
     def claim(self) -> None:
-        """Keep others from training in the folder. ValueError if another training does."""
+        """Keep others from training in the folder. ValueError if another training does, or has gone on with the run."""
         if self.lock.is_locked:
-            return
+            raise ValueError(f"this run is being trained already in {self.folder}: end that training first")
         try:
             self.lock.acquire(timeout=0)
         except Timeout:
             raise ValueError(
                 f"another training goes on in {self.folder}: wait for its end, or choose another --out"
             ) from None
-        if stamp(self.folder / CHECKPOINT) not in (None, self.stamp):
+        newest = self.folder / CHECKPOINT
+        if stamp(newest) not in (None, self.stamp):
             self.lock.release()
             raise ValueError(
                 f"the checkpoint of {self.folder} has changed since this run was loaded: resume it once more"
             )
-        remove_stale_parts(self.folder)
+        if self.from_previous and newest.exists():  # or the next save would keep a damaged file as the previous one
+            os.replace(newest, newest.with_name("checkpoint.damaged.safetensors"))
+        self.from_previous = False
 
-    def stages(self, images: ImageSet, steps: int | None, seconds: float | None) -> Generator[Progress, None, None]:
+    def stages(
+        self, images: ImageSet, interrupts: Interrupts, steps: int | None, seconds: float | None
+    ) -> Generator[Progress, None, None]:
         """Train the autoencoder, if there is one to train, then the denoiser, within one budget."""
         done = 0.0
         if self.metadata["task"]["latent"]:
@@ -219,7 +236,7 @@ class Run:
             if self.latent is None:
                 for progress in train(self.training, images, first_steps, first_seconds):
                     yield replace(progress, fraction=done * progress.fraction)
-                self.freeze(images)
+                self.freeze(images, interrupts)
             steps = steps and max(1, steps - self.first_stage["steps"])
             seconds = seconds and max(1e-9, seconds - self.first_stage["seconds"])
         before = self.first_stage
@@ -227,7 +244,7 @@ class Run:
             step, spent = p.step + before["steps"], p.seconds + before["seconds"]
             yield replace(p, step=step, seconds=spent, fraction=done + (1 - done) * p.fraction)
 
-    def freeze(self, images: ImageSet) -> None:
+    def freeze(self, images: ImageSet, interrupts: Interrupts) -> None:
         """End the first stage: the averaged autoencoder makes the codes on which a new denoiser is trained."""
         training, config = self.training, TrainConfig(**self.metadata["config"])
         scale = fit_scale(training.ema.module, images.tensor(slice(0, 2000)).to(training.device))
@@ -236,11 +253,8 @@ class Run:
             denoiser = new_denoiser(self.metadata, latent, Recipe(**self.metadata["recipe"]))
         second = Training(denoiser.to(training.device), config)
         done = {"steps": training.step, "seconds": training.seconds, "scale": scale}
-        self.latent, self.training, self.metadata["first_stage"] = (
-            latent,
-            second,
-            done,
-        )  # all three or, if stopped, none
+        with interrupts.held():  # all three or none
+            self.latent, self.training, self.metadata["first_stage"] = latent, second, done
 
     def data(self, images: ImageSet):
         """Return what the denoiser learns from: pictures or codes, with labels or tokens."""
@@ -272,9 +286,6 @@ class Run:
         write_atomically(self.folder / LOG, log.encode())
 
 
-TEXT_SAMPLING = Sampling("ddpm", 25, 3.0, 3.0)  # relations come out right more often with noise on the way
-
-
 def first_training(autoencoder: Autoencoder, config: TrainConfig) -> Training:
     """Return the training of an autoencoder: the same recipe, but for the learning rate, which is the denoiser's."""
     return Training(autoencoder, replace(config, lr=TrainConfig().lr), reconstruction)
@@ -284,7 +295,7 @@ def first_training(autoencoder: Autoencoder, config: TrainConfig) -> Training:
 def _seeded(seed: int) -> Iterator[None]:
     """Seed what networks draw their first weights from, and put the caller's random state back."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # the CPU's alone: weights are drawn there
         yield
 
 
@@ -304,7 +315,8 @@ def check_unchanged(metadata: dict[str, Any], images: ImageSet, task: Task, give
     if began != task:
         raise ValueError(f"expected {began}, as the run began, got {task}")
     now = describe_data(images)
-    if metadata["data"] != now["data"]:
+    same = metadata.get("fingerprint") is not None and metadata["fingerprint"] == now["fingerprint"]
+    if metadata["data"] != now["data"] and not same:  # a folder may be named in more than one way
         raise ValueError(f"expected --data {metadata['data']}, which the run began with, got {now['data']}")
     for key in "classes", "size":
         if list(metadata[key]) != now[key]:
@@ -331,21 +343,6 @@ def stamp(file: Path) -> tuple[int, ...] | None:
         return None
     found = file.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def load_newest(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Return what the checkpoint of a run holds; where it is damaged, with a warning, the one before it."""
-    newest, previous = folder / CHECKPOINT, folder / PREVIOUS
-    try:
-        return checkpoint.load(newest)
-    except CheckpointError as error:
-        if not previous.is_file():
-            raise
-        found = checkpoint.load(previous)
-        warnings.warn(f"{error}; going on from the one before it, step {found[1].get('step')}", stacklevel=2)
-    if newest.exists():  # out of the way, or the next save would keep the damaged one as the previous
-        os.replace(newest, newest.with_name("checkpoint.damaged.safetensors"))
-    return found
 
 
 def read_history(log: Path) -> list[dict[str, Any]]:

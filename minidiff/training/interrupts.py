@@ -20,7 +20,7 @@ class Interrupts:
         self.save = save
         self.pending: int | None = None
         self.shields = 0
-        self.open = False
+        self.open = self.stopped = False
         self.before: dict[int, Callable | int] = {}
 
     def __enter__(self) -> "Interrupts":
@@ -38,6 +38,8 @@ class Interrupts:
             for number, handler in self.before.items():
                 if signal.getsignal(number) == self._receive:  # else a context entered later has it
                     signal.signal(number, handler)
+            if self.pending is not None and not self.stopped:  # it came in a block that failed
+                self._pass_on(self.pending)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -59,6 +61,7 @@ class Interrupts:
             self._stop(number)
 
     def _stop(self, number: int) -> None:
+        self.stopped = True
         self.shields += 1
         try:
             self.save()

@@ -30,6 +30,7 @@ from minidiff.training.progress import Progress
 INITIAL_TIME_SHIFT = 60.0  # at the beginning of a shift warm-up: half of the times are above 0.98
 
 WHOLE = {"batch_size": (1, 2**20), "warmup": (0, 10**9), "seed": (-(2**40), 2**40)}  # a million seeds fit 64 bits
+MOMENTS = {"AdamW": ("step", "exp_avg", "exp_avg_sq"), "Muon": ("momentum",)}  # what each optimiser remembers
 NUMBERS = {
     "lr": (1e-12, 10),
     "cooldown": (0, 1),
@@ -84,6 +85,7 @@ class Training(Generic[M]):
         self.optimizers += [Muon(hidden, config.lr)] if hidden else []  # a very narrow network has none
         self.autocast_dtype = autocast_dtype(self.device, config.precision)
         self.step, self.seconds = 0, 0.0
+        self.whole = True  # False while the weights are between two steps
 
     @property
     def device(self) -> torch.device:
@@ -115,9 +117,9 @@ class Training(Generic[M]):
                 raise ValueError(f"expected {prefix}{odd} of shape {shapes.get(odd)}, got {found.get(odd)}")
             module.load_state_dict(part(prefix))
         for optimizer in self.optimizers:
-            weights = [p for group in optimizer.param_groups for p in group["params"]]
+            kind, weights = type(optimizer).__name__, [p for group in optimizer.param_groups for p in group["params"]]
             moments: dict[int, dict[str, Tensor]] = {}
-            for name, tensor in part(f"optimizer.{type(optimizer).__name__}.").items():
+            for name, tensor in part(f"optimizer.{kind}.").items():
                 number, _, key = name.partition(".")
                 i = int(number) if number.isdigit() else len(weights)
                 if i >= len(weights) or (tensor.ndim and tensor.shape != weights[i].shape):
@@ -125,8 +127,10 @@ class Training(Generic[M]):
                 if tensor.ndim:  # in the weight's memory layout: fused optimisers walk both element by element
                     tensor = torch.empty_like(weights[i]).copy_(tensor)
                 moments.setdefault(i, {})[key] = tensor
+            if {frozenset(state) for state in moments.values()} != ({frozenset(MOMENTS[kind])} if step else set()):
+                raise ValueError(f"expected the moments {', '.join(MOMENTS[kind])} of {kind}, got others")
             optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-        self.step, self.seconds = step, seconds
+        self.step, self.seconds, self.whole = step, seconds, True
 
 
 def train(
@@ -140,18 +144,20 @@ def train(
     """
     if steps is None and seconds is None:
         raise ValueError("expected a budget, steps or seconds (or both), got neither")
+    if any(budget is not None and not budget > 0 for budget in (steps, seconds)):
+        raise ValueError(f"expected a budget above 0, got {steps} steps and {seconds} seconds")
     check_data(data)
 
     def fraction() -> float:
         return max(training.step / steps if steps else 0.0, training.seconds / seconds if seconds else 0.0)
 
     with Interrupts() as interrupts, closing(batches(data, training.config, training.step)) as drawn:
-        while fraction() < 1:
-            with interrupts.held():
+        while fraction() < 1 and not interrupts.stopped:
+            with interrupts.held():  # a step is taken whole or not at all
                 began = time.perf_counter()
                 loss, lr = train_step(training, next(drawn), fraction())
                 took = time.perf_counter() - began
-                training.step, training.seconds = training.step + 1, training.seconds + took
+                training.step, training.seconds, training.whole = training.step + 1, training.seconds + took, True
             images_per_second = training.config.batch_size / took
             yield Progress(training.step, loss, lr, training.seconds, images_per_second, min(1.0, fraction()))
 
@@ -175,6 +181,7 @@ def train_step(training: Training, batch: tuple[Tensor, ...], fraction: float = 
             f"(learning rate {lr:.3g}), expected finite numbers: try a smaller learning rate, --precision fp32, "
             f"and look for nan in the data; the weights are those of step {training.step}"
         )
+    training.whole = False  # until the step is counted
     for optimizer in training.optimizers:
         for group in optimizer.param_groups:
             group["lr"] = lr
@@ -216,7 +223,8 @@ def check_data(data) -> None:
     if not isinstance(data, LatentDataset):
         x0 = data[torch.arange(min(256, len(data)))][0]
         check_range(x0)
-        if x0.ndim == 4 and x0.min() >= 0 and x0.max() > x0.min():
+        # the package's own data sets convert their bytes themselves: theirs may be light
+        if x0.ndim == 4 and not hasattr(data, "fingerprint") and x0.min() >= 0 and x0.max() > x0.min():
             raise ValueError(
                 f"expected images in [-1, 1], got values from {x0.min():.4g} to {x0.max():.4g}: if they are in [0, 1], "
                 "make them 2 x - 1"
