@@ -1,6 +1,6 @@
 """The command line, `python -m minidiff`.
 
-    doctor     is everything there, whole and working?
+    doctor     check versions, device, data and a short training
     train      learn a data set; Ctrl-C saves, --resume goes on
     sample     draw pictures from a run
     evaluate   measure a run against held-out real pictures
@@ -32,8 +32,8 @@ from minidiff.app.generate import SAMPLERS, Model, Sampling
 from minidiff.app.models import Recipe, Task, load_trained
 from minidiff.app.runs import SAMPLES, Run
 from minidiff.training.device import PRECISIONS, best_device, find_device
-from minidiff.training.interrupts import stop_once
 from minidiff.training.loop import TrainConfig
+from minidiff.training.signals import first_signal_only
 
 MAX_PICTURES = 1_000_000  # in one call of sample or evaluate
 SETTINGS = "seed", "precision", "lr", "batch_size", "shift_warmup", "cooldown"  # of TrainConfig
@@ -43,26 +43,26 @@ RECIPE = "net", "schedule", "prediction"
 def main(arguments: list[str] | None = None) -> int:
     """Run a command line and return its exit code."""
     args = parser().parse_args(arguments)
-    with warnings.catch_warnings(), stop_once():
+    with warnings.catch_warnings(), first_signal_only():
         warnings.showwarning = lambda message, *_, **__: print(f"minidiff {args.name}: {message}", file=sys.stderr)
         try:
             import_plugins(args)
             return args.command(args)
         except (ValueError, OSError) as error:
-            return complain(args.name, str(error))
+            return report_error(args.name, str(error))
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise
-            return complain(args.name, f"not enough memory ({error}): ask for fewer or smaller pictures at a time")
+            return report_error(args.name, f"not enough memory ({error}): ask for fewer or smaller pictures at a time")
         except KeyboardInterrupt:
-            complain(args.name, "stopped")
+            report_error(args.name, "stopped")
             return 130
         except SystemExit as stop:  # SIGTERM or SIGHUP
-            complain(args.name, "stopped")
+            report_error(args.name, "stopped")
             return stop.code if isinstance(stop.code, int) else 1
 
 
-def complain(command: str, message: str) -> int:
+def report_error(command: str, message: str) -> int:
     """Print one line on stderr and return the exit code of a failure."""
     print(f"minidiff {command}: {' '.join(message.split())}", file=sys.stderr)
     return 1
@@ -123,8 +123,8 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--shift-warmup",
         type=number(float, low=0, high=1, above=False),
-        help="first share of the budget, in which times lean to noise, less and less: so that --text learns relations "
-        "(0)",
+        help="first share of the budget, over which times are shifted towards noise, ever less: so that --text learns "
+        "relations (0)",
     )
     train.add_argument(
         "--cooldown",

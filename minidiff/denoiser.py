@@ -36,7 +36,12 @@ class Denoiser(nn.Module):
             raise ValueError(f"expected a Schedule, got {schedule!r}")
         target_coefficients(prediction, 0.5, schedule)  # refuses an unknown prediction before any training
         self.net, self.schedule, self.prediction = net, schedule, prediction
-        self.null = getattr(net, "null", None) if null is None else null
+        own = getattr(net, "null", None)
+        if isinstance(null, bool | float | str) or (
+            isinstance(null, int) and isinstance(own, int) and not 0 <= null <= own
+        ):
+            raise ValueError(f"expected a null condition that the network has, such as {own}, got {null!r:.40}")
+        self.null = own if null is None else null
         self.scale_input = scale_input
 
     def forward(self, x_t: Tensor, t: float | Tensor, cond: Condition | None = None) -> Tensor:

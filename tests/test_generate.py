@@ -48,7 +48,7 @@ def test_the_start_has_the_schedules_noise(schedule, start):
 
 def test_noise_on_the_way_is_another_than_that_of_the_start():
     torch.manual_seed(0)
-    sampler = Sampling("ddpm", 2).with_noise_of(7)
+    sampler = Sampling("ddpm", 2).seeded_sampler(7)
     drawn = []
 
     def denoise(x, t):
@@ -58,7 +58,7 @@ def test_noise_on_the_way_is_another_than_that_of_the_start():
     start = torch.randn(1000, generator=torch.Generator().manual_seed(7))[:, None]
     list(sampler(denoise, start, Sampling("ddpm", 2).grid(), Cosine()))
     assert abs(torch.corrcoef(torch.cat(drawn, 1).T)[0, 1]) < 0.1
-    again = list(Sampling("ddpm", 2).with_noise_of(7)(denoise, start, Sampling("ddpm", 2).grid(), Cosine()))
+    again = list(Sampling("ddpm", 2).seeded_sampler(7)(denoise, start, Sampling("ddpm", 2).grid(), Cosine()))
     torch.testing.assert_close(drawn[3], drawn[1])  # of the seed alone
     assert len(again) == 2
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
-from minidiff.nets.layers import Attention, CrossAttention, attend
+from minidiff.nets.layers import Attention, CrossAttention, dot_product_attention
 from minidiff.nets.mlp import MLP, MLPConfig
 from minidiff.nets.text import TextConfig, TextEncoder
 from minidiff.nets.unet import UNet, UNetConfig, position_encoding
@@ -243,16 +243,16 @@ def test_attention_of_queries_to_fewer_keys():
     q, k, v = rand(2, 4, 6, 3, seed=1), rand(2, 4, 5, 3, seed=2), rand(2, 4, 5, 3, seed=3)
     for b in range(2):
         slow = slow_attention(*(z[b].transpose(0, 1).flatten(1) for z in (q, k, v)), heads=4)  # (6, 12)
-        torch.testing.assert_close(attend(q, k, v)[b].transpose(0, 1).flatten(1), slow, **CLOSE)
+        torch.testing.assert_close(dot_product_attention(q, k, v)[b].transpose(0, 1).flatten(1), slow, **CLOSE)
 
 
 def test_attention_on_a_cpu_is_in_full_precision_inside_autocast():
     q, k, v = (rand(1, 4, n, 8, seed=seed).bfloat16() for seed, n in enumerate((6, 5, 5)))
     exact = F.scaled_dot_product_attention(q.float(), k.float(), v.float())
     with torch.autocast("cpu", torch.bfloat16):
-        found = attend(q, k, v)
+        found = dot_product_attention(q, k, v)
     assert found.dtype == torch.float32 and torch.equal(found, exact)
-    assert torch.equal(attend(q, k, v), F.scaled_dot_product_attention(q, k, v))  # outside: as it comes
+    assert torch.equal(dot_product_attention(q, k, v), F.scaled_dot_product_attention(q, k, v))  # outside: as it comes
 
 
 # the text encoder

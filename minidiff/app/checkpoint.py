@@ -41,7 +41,7 @@ class DamagedCheckpoint(CheckpointError):
 
 
 @contextmanager
-def naming(path: str | Path) -> Iterator[None]:
+def prefix_errors(path: str | Path) -> Iterator[None]:
     """Turn errors in the block into a CheckpointError of one line that begins with the path."""
     try:
         yield
@@ -193,7 +193,7 @@ def load_denoiser(path: str | Path, prefix: str = "") -> tuple[Denoiser, dict]:
     tensors, metadata = load(path)
     if "denoiser" not in metadata:
         raise CheckpointError(f"{path}: expected a denoiser, got a file of kind {metadata['kind']}")
-    with naming(path):
+    with prefix_errors(path):
         return restore(build(metadata["denoiser"]), tensors, prefix, path), metadata
 
 

@@ -50,11 +50,11 @@ class Sampling:
     def __str__(self) -> str:
         return f"{self.sampler}, {self.steps} steps, guidance {self.guidance:g}, shift {self.shift:g}"
 
-    def grid(self) -> Tensor:
+    def times(self) -> Tensor:
         """Return the times that the sampler walks, from 1 to 0: (steps + 1,)."""
         return times(self.steps, shift=self.shift)
 
-    def with_noise_of(self, seed: int) -> Callable[..., Iterator[State]]:
+    def seeded_sampler(self, seed: int) -> Callable[..., Iterator[State]]:
         """Return the sampler; one that draws noise on its way draws it from the seed."""
         sampler = SAMPLERS[self.sampler]
         # another stream than the noise that the sampler starts from; torch reads the lower 32 bits of a seed
@@ -121,7 +121,7 @@ def _guided(denoiser: Denoiser, cond: Tensor, guidance: float | Callable) -> Cal
 @dataclass(frozen=True, eq=False)
 class Model:
     """All that sampling needs: a denoiser, what its labels are called, the size (C, H, W) of a picture; where there are
-    any, the codes that it works on and the words that it knows; and the sampling that does it justice."""
+    any, the codes that it works on and the words that it knows; and the recommended sampling."""
 
     denoiser: Denoiser = field(repr=False)
     classes: tuple[str, ...]
@@ -159,7 +159,7 @@ class Model:
         """
         how = sampling or self.sampling
         size = self.size if self.latent is None else self.latent.shape(self.size)
-        walk = how.with_noise_of(seed), how.grid(), how.guidance, seed
+        walk = how.seeded_sampler(seed), how.times(), how.guidance, seed
         if self.latent is None:
             return generate(self.denoiser, cond, size, *walk)
         codes = _solve(self.denoiser, cond, size, *walk)

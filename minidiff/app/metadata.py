@@ -76,7 +76,7 @@ def check_metadata(metadata: Any) -> None:
             raise ValueError(f"expected {key} to be {expected}, got {str(metadata[key])[:80]}")
 
 
-def need(metadata: dict[str, Any], *keys: str) -> None:
+def require_keys(metadata: dict[str, Any], *keys: str) -> None:
     """Raise a ValueError that names what a description lacks of these keys."""
     lacking = [key for key in keys if key not in metadata]
     if lacking:

@@ -190,8 +190,11 @@ def report(
 
     At most len(real_test) of x, at random, are judged: both scores must have the same sample-size bias.
     """
-    if len(x) < 2 * SUBSETS:
-        raise ValueError(f"expected at least {2 * SUBSETS} pictures, got {len(x)}")
+    if min(len(x), len(real_test)) < 2 * SUBSETS:
+        raise ValueError(
+            f"expected at least {2 * SUBSETS} pictures, generated ones and real ones for testing, got {len(x)} and "
+            f"{len(real_test)}"
+        )
     generator = torch.Generator().manual_seed(0)
     n = min(len(x), len(real_test))
     some = (torch.randperm(len(z), generator=generator)[:n] for z in (x, real_test, real_train))

@@ -10,7 +10,7 @@ from torch import Tensor
 from minidiff.app import checkpoint
 from minidiff.app.checkpoint import CheckpointError, DamagedCheckpoint
 from minidiff.app.generate import Model, Sampling
-from minidiff.app.metadata import need
+from minidiff.app.metadata import require_keys
 from minidiff.data import ImageSet
 from minidiff.denoiser import Denoiser
 from minidiff.latent import LatentCodec
@@ -84,8 +84,9 @@ def new_denoiser(metadata: dict[str, Any], latent: LatentCodec | None, recipe: R
     schedule = SCHEDULES[recipe.schedule]()
     (alpha, sigma), (a, b) = schedule(1.0), target_coefficients(recipe.prediction, 1.0, schedule)
     check_regular(alpha * b - sigma * a, recipe.prediction, 1.0, schedule)  # sampling begins there
-    Net, _ = NETS[recipe.net]
-    return Denoiser(Net(config_for(recipe.net, spec)), schedule, recipe.prediction, null=classes)
+    net = NETS[recipe.net][0](config_for(recipe.net, spec))
+    null = 0 if words else classes  # the padding token, or the label after the last
+    return Denoiser(net, schedule, recipe.prediction, null)
 
 
 def load_trained(path: str | Path) -> tuple[Model, dict[str, Any]]:
@@ -101,8 +102,8 @@ def load_trained(path: str | Path) -> tuple[Model, dict[str, Any]]:
         raise CheckpointError(
             f"{path}: expected a run or a denoiser to sample from, got a file of kind {metadata['kind']}"
         )
-    with checkpoint.naming(path):
-        need(metadata, "classes", "size")
+    with checkpoint.prefix_errors(path):
+        require_keys(metadata, "classes", "size")
         prefix = "ema." if any(name.startswith("ema.") for name in tensors) else ""
         denoiser = checkpoint.restore(checkpoint.build(metadata["denoiser"]), tensors, prefix, path)
         return as_model(denoiser, metadata, load_codec(tensors, metadata, path)), metadata
@@ -143,7 +144,7 @@ def load_codec(tensors: dict[str, Tensor], metadata: dict[str, Any], path: Path)
     """Return the finished autoencoder of a checkpoint with its scale; None if there is none."""
     if not metadata.get("first_stage"):
         return None
-    need(metadata, "autoencoder")
+    require_keys(metadata, "autoencoder")
     config = AutoencoderConfig(**metadata["autoencoder"])
     checkpoint.check_parameters(Autoencoder, config)
     return LatentCodec(

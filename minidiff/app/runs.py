@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout  # comes with torch
 from minidiff.app import checkpoint
 from minidiff.app.files import FileError, write_atomically
 from minidiff.app.generate import Model, Sampling
-from minidiff.app.metadata import need
+from minidiff.app.metadata import require_keys
 from minidiff.app.models import (
     CHECKPOINT,
     PREVIOUS,
@@ -41,8 +41,8 @@ from minidiff.latent import LatentCodec, LatentDataset, fit_scale
 from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.nets.text import Vocabulary
 from minidiff.training import Progress, TrainConfig, Training, train
-from minidiff.training.interrupts import Interrupts
 from minidiff.training.objectives import reconstruction
+from minidiff.training.signals import SignalGuard
 
 LOG, SAMPLES, LOCK = "log.json", "samples.png", ".lock"
 SAVE_EVERY, LOG_EVERY = 60.0, 1.0  # seconds
@@ -96,12 +96,12 @@ class Run:
         }
         with _seeded(config.seed):
             if task.latent:
-                training = first_training(new_autoencoder(images).to(device), config)
+                training = autoencoder_training(new_autoencoder(images).to(device), config)
             else:
                 training = Training(new_denoiser(metadata, None, recipe).to(device), config)
         run = cls(folder, training, metadata, [], None)
         folder.mkdir(parents=True, exist_ok=True)
-        run.claim()
+        run.acquire_lock()
         run.save()
         run.lock.release()
         return run
@@ -120,21 +120,21 @@ class Run:
         CheckpointError if there is none, if it learned something else from other data, or if a setting in `given`
         (fields of TrainConfig and Recipe) is not the one that it began with.
         """
-        seen, file = stamp(folder / CHECKPOINT), newest_file(folder)
+        seen, file = file_id(folder / CHECKPOINT), newest_file(folder)
         tensors, metadata = checkpoint.load(file)
-        with checkpoint.naming(folder):
-            need(metadata, "data", "classes", "size", "config", "task", "step", "seconds")
+        with checkpoint.prefix_errors(folder):
+            require_keys(metadata, "data", "classes", "size", "config", "task", "step", "seconds")
             if metadata["kind"] != "run":
                 raise ValueError(f"expected a run that can go on, got a file of kind {metadata['kind']}")
             check_unchanged(metadata, images, task, given or {})
             config, latent = TrainConfig(**metadata["config"]), load_codec(tensors, metadata, folder)
             if task.latent and latent is None:
-                need(metadata, "autoencoder")
+                require_keys(metadata, "autoencoder")
                 shape = AutoencoderConfig(**metadata["autoencoder"])
                 checkpoint.check_parameters(Autoencoder, shape)
-                training = first_training(Autoencoder(shape).to(device), config)
+                training = autoencoder_training(Autoencoder(shape).to(device), config)
             else:
-                need(metadata, "denoiser")
+                require_keys(metadata, "denoiser")
                 training = Training(checkpoint.build(metadata["denoiser"]).to(device), config)
             training.load_state_dict(tensors, metadata["step"], metadata["seconds"])
         metadata = {"recipe": asdict(Recipe()), "vocabulary": None, "first_stage": None, "sampling": {}} | metadata
@@ -170,11 +170,11 @@ class Run:
         ValueError while another training goes on in the folder.
         """
         saved, logged = time.monotonic(), 0.0
-        self.claim()
-        with Interrupts(self.stop) as interrupts, closing(self.stages(images, interrupts, steps, seconds)) as stages:
+        self.acquire_lock()
+        with SignalGuard(self.stop) as guard, closing(self.stages(images, guard, steps, seconds)) as stages:
             try:
                 for progress in stages:
-                    with interrupts.held():
+                    with guard.deferred():
                         if progress.seconds - logged >= LOG_EVERY or progress.fraction == 1:
                             self.history.append({k: v for k, v in asdict(progress).items() if k != "fraction"})
                             logged = progress.seconds
@@ -182,11 +182,11 @@ class Run:
                             self.save_or_warn()
                             saved = time.monotonic()
                     yield progress
-                    if interrupts.stopped:  # the caller caught the exception: the folder is free for others
+                    if guard.stopped:  # the caller caught the exception: the folder is free for others
                         return
             finally:
-                if not interrupts.stopped:
-                    with interrupts.held():
+                if not guard.stopped:
+                    with guard.deferred():
                         self.stop()
 
     def stop(self) -> None:
@@ -204,7 +204,7 @@ class Run:
         except FileError as error:
             warnings.warn(f"{error}; trying again in {SAVE_EVERY:.0f} s", stacklevel=2)
 
-    def claim(self) -> None:
+    def acquire_lock(self) -> None:
         """Keep others from training in the folder. ValueError if another training does, or has gone on with the run."""
         if self.lock.is_locked:
             raise ValueError(f"this run is being trained already in {self.folder}: end that training first")
@@ -215,7 +215,7 @@ class Run:
                 f"another training goes on in {self.folder}: wait for its end, or choose another --out"
             ) from None
         newest = self.folder / CHECKPOINT
-        if stamp(newest) not in (None, self.stamp):
+        if file_id(newest) not in (None, self.stamp):
             self.lock.release()
             raise ValueError(
                 f"the checkpoint of {self.folder} has changed since this run was loaded: resume it once more"
@@ -225,7 +225,7 @@ class Run:
         self.from_previous = False
 
     def stages(
-        self, images: ImageSet, interrupts: Interrupts, steps: int | None, seconds: float | None
+        self, images: ImageSet, guard: SignalGuard, steps: int | None, seconds: float | None
     ) -> Generator[Progress, None, None]:
         """Train the autoencoder, if there is one to train, then the denoiser, within one budget."""
         done = 0.0
@@ -236,7 +236,7 @@ class Run:
             if self.latent is None:
                 for progress in train(self.training, images, first_steps, first_seconds):
                     yield replace(progress, fraction=done * progress.fraction)
-                self.freeze(images, interrupts)
+                self.start_denoiser_stage(images, guard)
             steps = steps and max(1, steps - self.first_stage["steps"])
             seconds = seconds and max(1e-9, seconds - self.first_stage["seconds"])
         before = self.first_stage
@@ -244,7 +244,7 @@ class Run:
             step, spent = p.step + before["steps"], p.seconds + before["seconds"]
             yield replace(p, step=step, seconds=spent, fraction=done + (1 - done) * p.fraction)
 
-    def freeze(self, images: ImageSet, interrupts: Interrupts) -> None:
+    def start_denoiser_stage(self, images: ImageSet, guard: SignalGuard) -> None:
         """End the first stage: the averaged autoencoder makes the codes on which a new denoiser is trained."""
         training, config = self.training, TrainConfig(**self.metadata["config"])
         scale = fit_scale(training.ema.module, images.tensor(slice(0, 2000)).to(training.device))
@@ -253,7 +253,7 @@ class Run:
             denoiser = new_denoiser(self.metadata, latent, Recipe(**self.metadata["recipe"]))
         second = Training(denoiser.to(training.device), config)
         done = {"steps": training.step, "seconds": training.seconds, "scale": scale}
-        with interrupts.held():  # all three or none
+        with guard.deferred():  # all three or none
             self.latent, self.training, self.metadata["first_stage"] = latent, second, done
 
     def data(self, images: ImageSet):
@@ -281,12 +281,12 @@ class Run:
         if first is not None:
             metadata["autoencoder"] = asdict(first.config)
         checkpoint.save(self.folder / CHECKPOINT, tensors, metadata, previous=self.folder / PREVIOUS)
-        self.saved_at, self.stamp = self.step, stamp(self.folder / CHECKPOINT)
+        self.saved_at, self.stamp = self.step, file_id(self.folder / CHECKPOINT)
         log = json.dumps({**self.metadata, "history": self.history}, indent=1)
         write_atomically(self.folder / LOG, log.encode())
 
 
-def first_training(autoencoder: Autoencoder, config: TrainConfig) -> Training:
+def autoencoder_training(autoencoder: Autoencoder, config: TrainConfig) -> Training:
     """Return the training of an autoencoder: the same recipe, but for the learning rate, which is the denoiser's."""
     return Training(autoencoder, replace(config, lr=TrainConfig().lr), reconstruction)
 
@@ -337,7 +337,7 @@ def check_unchanged(metadata: dict[str, Any], images: ImageSet, task: Task, give
             )
 
 
-def stamp(file: Path) -> tuple[int, ...] | None:
+def file_id(file: Path) -> tuple[int, ...] | None:
     """Return what tells a file from another one under the same name; None if there is none."""
     if not file.exists():
         return None

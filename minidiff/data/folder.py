@@ -198,7 +198,7 @@ def _summary(root: Path, file: str) -> bytes:
         length = os.fstat(stream.fileno()).st_size
         head = stream.read(ENDS)
         stream.seek(max(ENDS, length - ENDS))
-        return f"{file}\0{length}\0".encode() + head + stream.read(ENDS)
+        return os.fsencode(file) + f"\0{length}\0".encode() + head + stream.read(ENDS)
 
 
 def _cores() -> int:

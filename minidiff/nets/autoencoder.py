@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checks import DEEPEST, MOST, WIDEST, check_int, check_real
+from .checks import MAX_CHANNELS, MAX_CLASSES, MAX_LAYERS, check_int, check_real
 from .layers import ChannelNorm, zero_init
 
 COMMITMENT = 0.25
@@ -44,14 +44,14 @@ class AutoencoderConfig:
     weight: float = 1e-3  # of the cost
 
     def __post_init__(self):
-        check_int("channels", self.channels, 1, WIDEST)
-        check_int("latent_channels", self.latent_channels, 1, WIDEST)
-        check_int("width", self.width, 1, WIDEST)
+        check_int("channels", self.channels, 1, MAX_CHANNELS)
+        check_int("latent_channels", self.latent_channels, 1, MAX_CHANNELS)
+        check_int("width", self.width, 1, MAX_CHANNELS)
         check_int("num_downsamples", self.num_downsamples, 1, 8)
-        check_int("blocks", self.blocks, 0, DEEPEST)
-        check_int("codebook_size", self.codebook_size, 0, MOST)
+        check_int("blocks", self.blocks, 0, MAX_LAYERS)
+        check_int("codebook_size", self.codebook_size, 0, MAX_CLASSES)
         check_real("weight", self.weight, 0, 1e6)
-        check_int("width of the last level", self.widths[-1], 1, WIDEST)
+        check_int("width of the last level", self.widths[-1], 1, MAX_CHANNELS)
 
     @property
     def factor(self) -> int:

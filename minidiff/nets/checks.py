@@ -1,8 +1,8 @@
 """Checks of what a config may ask for, so that nothing impossible or monstrous is ever built."""
 
-WIDEST = 8192  # channels of a feature map, numbers of a vector
-DEEPEST = 64  # blocks of a level, layers of a text encoder
-MOST = 10**6  # classes, tokens, entries of a codebook
+MAX_CHANNELS = 8192  # channels of a feature map, numbers of a vector
+MAX_LAYERS = 64  # blocks of a level, layers of a text encoder
+MAX_CLASSES = 10**6  # classes, tokens, entries of a codebook
 
 
 def check_int(name: str, value: object, low: int, high: int) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checks import MOST, WIDEST, check_int
+from .checks import MAX_CHANNELS, MAX_CLASSES, check_int
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class ClassifierConfig:
     features: int = 64
 
     def __post_init__(self):
-        check_int("channels", self.channels, 1, WIDEST)
-        check_int("size", self.size, 8, WIDEST)
-        check_int("classes", self.classes, 1, MOST)
-        check_int("width", self.width, 1, WIDEST // 4)  # the last stages have four widths
-        check_int("features", self.features, 1, WIDEST)
+        check_int("channels", self.channels, 1, MAX_CHANNELS)
+        check_int("size", self.size, 8, MAX_CHANNELS)
+        check_int("classes", self.classes, 1, MAX_CLASSES)
+        check_int("width", self.width, 1, MAX_CHANNELS // 4)  # the last stages have four widths
+        check_int("features", self.features, 1, MAX_CHANNELS)
 
 
 class ClassifierBlock(nn.Module):

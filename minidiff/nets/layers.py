@@ -15,7 +15,7 @@ def zero_init(layer: nn.Module) -> nn.Module:
     return layer
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def dot_product_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Return softmax(q k^T / sqrt(d)) v of q (B, heads, N, d), k and v (B, heads, M, d) (eq. 6.10)."""
     if q.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
         with torch.autocast("cpu", enabled=False):  # in bfloat16 a CPU's backward pass is 20 times slower
@@ -63,7 +63,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.qkv(self.norm(x)).flatten(2).unflatten(1, (3, self.heads, -1))  # (B, 3, heads, c/heads, HW)
         q, k, v = qkv.transpose(3, 4).unbind(1)  # (B, heads, HW, c/heads) each
-        h = attend(q, k, v)  # (B, heads, HW, c/heads)
+        h = dot_product_attention(q, k, v)  # (B, heads, HW, c/heads)
         return x + self.out(h.transpose(2, 3).reshape(x.shape))  # (B, c, H, W)
 
 
@@ -80,7 +80,7 @@ class CrossAttention(nn.Module):
         self.out = zero_init(nn.Conv2d(c, c, 1))
 
     def forward(self, x: Tensor, words: Tensor) -> Tensor:
-        h = attend(*self.split(x, words))  # (B, heads, HW, c/heads)
+        h = dot_product_attention(*self.split(x, words))  # (B, heads, HW, c/heads)
         return x + self.out(h.transpose(2, 3).reshape(x.shape))  # (B, c, H, W)
 
     def split(self, x: Tensor, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checks import DEEPEST, MOST, WIDEST, check_int
+from .checks import MAX_CHANNELS, MAX_CLASSES, MAX_LAYERS, check_int
 from .embed import TimeLabelEmbedding
 from .layers import zero_init
 from .registry import DataSpec, register_net
@@ -27,10 +27,10 @@ class MLPConfig:
     blocks: int = 3
 
     def __post_init__(self):
-        check_int("dim", self.dim, 1, WIDEST)
-        check_int("classes", self.classes, 0, MOST)
-        check_int("width", self.width, 2, WIDEST)
-        check_int("blocks", self.blocks, 1, DEEPEST)
+        check_int("dim", self.dim, 1, MAX_CHANNELS)
+        check_int("classes", self.classes, 0, MAX_CLASSES)
+        check_int("width", self.width, 2, MAX_CHANNELS)
+        check_int("blocks", self.blocks, 1, MAX_LAYERS)
         if self.width % 2:
             raise ValueError(f"expected an even width, half of it for cosines and half for sines, got {self.width}")
 

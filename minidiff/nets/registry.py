@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from .checks import MOST, WIDEST, check_int
+from .checks import MAX_CHANNELS, MAX_CLASSES, check_int
 from .text import TextConfig
 
 
@@ -31,8 +31,8 @@ class DataSpec:
 
     def __post_init__(self):
         for name in ("channels", "height", "width"):
-            check_int(name, getattr(self, name), 1, WIDEST)
-        check_int("classes", self.classes, 0, MOST)
+            check_int(name, getattr(self, name), 1, MAX_CHANNELS)
+        check_int("classes", self.classes, 0, MAX_CLASSES)
 
 
 NETS: dict[str, tuple[type[nn.Module], Any]] = {}  # name -> (Net, Config)

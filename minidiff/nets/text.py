@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checks import DEEPEST, MOST, WIDEST, check_int
-from .layers import attend
+from .checks import MAX_CHANNELS, MAX_CLASSES, MAX_LAYERS, check_int
+from .layers import dot_product_attention
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,15 @@ class Vocabulary:
     length: int
 
     def __post_init__(self):
-        if not isinstance(self.words, tuple | list) or not 1 <= len(self.words) < MOST:
-            raise ValueError(f"expected 1 to {MOST - 1} words, got {self.words!r:.60}")
+        if not isinstance(self.words, tuple | list) or not 1 <= len(self.words) < MAX_CLASSES:
+            raise ValueError(f"expected 1 to {MAX_CLASSES - 1} words, got {self.words!r:.60}")
         object.__setattr__(self, "words", tuple(self.words))  # JSON has lists only
         for word in self.words:
             if not isinstance(word, str) or not word:
                 raise ValueError(f"expected words, got {word!r:.60} among them")
         if len(set(self.words)) < len(self.words):
             raise ValueError("expected each word once")
-        check_int("length", self.length, 1, WIDEST)
+        check_int("length", self.length, 1, MAX_CHANNELS)
 
     @classmethod
     def from_captions(cls, captions: Iterable[str]) -> "Vocabulary":
@@ -96,11 +96,11 @@ class TextConfig:
     heads: int = 4
 
     def __post_init__(self):
-        check_int("tokens", self.tokens, 1, MOST)
-        check_int("length", self.length, 1, WIDEST)
-        check_int("width", self.width, 1, WIDEST)
-        check_int("layers", self.layers, 0, DEEPEST)
-        check_int("heads", self.heads, 1, WIDEST)
+        check_int("tokens", self.tokens, 1, MAX_CLASSES)
+        check_int("length", self.length, 1, MAX_CHANNELS)
+        check_int("width", self.width, 1, MAX_CHANNELS)
+        check_int("layers", self.layers, 0, MAX_LAYERS)
+        check_int("heads", self.heads, 1, MAX_CHANNELS)
         if self.width % self.heads:
             raise ValueError(f"expected a width divisible by its {self.heads} heads, got {self.width}")
 
@@ -118,7 +118,7 @@ class TextBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.qkv(self.norm1(x)).unflatten(2, (3, self.heads, -1))  # (B, L, 3, heads, width/heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, L, width/heads) each
-        x = x + self.out(attend(q, k, v).transpose(1, 2).flatten(2))  # (B, L, width)
+        x = x + self.out(dot_product_attention(q, k, v).transpose(1, 2).flatten(2))  # (B, L, width)
         return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
 
 

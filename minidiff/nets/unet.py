@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checks import DEEPEST, MOST, WIDEST, check_int
+from .checks import MAX_CHANNELS, MAX_CLASSES, MAX_LAYERS, check_int
 from .embed import TimeLabelEmbedding
 from .layers import Attention, ChannelNorm, CrossAttention, ResBlock, zero_init
 from .registry import DataSpec, register_net
@@ -48,14 +48,14 @@ class UNetConfig:
             object.__setattr__(self, "text", TextConfig(**self.text))
         if not isinstance(self.text, TextConfig | None):
             raise ValueError(f"expected a TextConfig or None as text, got {self.text!r:.60}")
-        check_int("channels", self.channels, 1, WIDEST)
-        check_int("classes", self.classes, 0, MOST)
-        check_int("width", self.width, 1, WIDEST)
-        check_int("blocks", self.blocks, 1, DEEPEST)
+        check_int("channels", self.channels, 1, MAX_CHANNELS)
+        check_int("classes", self.classes, 0, MAX_CLASSES)
+        check_int("width", self.width, 1, MAX_CHANNELS)
+        check_int("blocks", self.blocks, 1, MAX_LAYERS)
         check_int("patch_size", self.patch_size, 1, 64)
         for multiplier in self.multipliers:
-            check_int("each multiplier", multiplier, 1, WIDEST)
-        check_int("width x multiplier", max(self.widths), 1, WIDEST)
+            check_int("each multiplier", multiplier, 1, MAX_CHANNELS)
+        check_int("width x multiplier", max(self.widths), 1, MAX_CHANNELS)
         attending = self.widths if self.text else self.widths[-1:]
         if any(width % HEADS for width in attending):
             raise ValueError(f"expected levels with attention divisible by its {HEADS} heads, got {attending} channels")
@@ -119,7 +119,7 @@ class TimeTextEmbedding(nn.Module):
 
 
 class CrossAttentionBlock(nn.Module):
-    """A residual block, then each pixel's position is added, and pixels attend to pixels and to the words."""
+    """A residual block, then each pixel's position is added, and pixels attend to pixels and to words."""
 
     def __init__(self, c_in: int, c: int, emb: int, words: int):
         super().__init__()

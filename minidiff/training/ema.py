@@ -1,4 +1,4 @@
-"""An exponential moving average of a network's weights, whose memory grows with the run.
+"""An exponential moving average of a network's weights, over a fixed share of the steps so far.
 
     ema <- beta ema + (1 - beta) weights,   beta = (1 - 1 / step)^(gamma + 1)    (Karras et al. 2024, eq. 127; eq. 7.3)
 

@@ -22,16 +22,16 @@ from torch import Tensor
 from minidiff.latent import LatentDataset
 from minidiff.training.device import PRECISIONS, autocast_dtype
 from minidiff.training.ema import Ema, M
-from minidiff.training.interrupts import Interrupts
 from minidiff.training.muon import Muon, hidden_weights
 from minidiff.training.objectives import denoising
 from minidiff.training.progress import Progress
+from minidiff.training.signals import SignalGuard
 
 INITIAL_TIME_SHIFT = 60.0  # at the beginning of a shift warm-up: half of the times are above 0.98
 
-WHOLE = {"batch_size": (1, 2**20), "warmup": (0, 10**9), "seed": (-(2**40), 2**40)}  # a million seeds fit 64 bits
+INT_RANGES = {"batch_size": (1, 2**20), "warmup": (0, 10**9), "seed": (-(2**40), 2**40)}  # a million seeds fit 64 bits
 MOMENTS = {"AdamW": ("step", "exp_avg", "exp_avg_sq"), "Muon": ("momentum",)}  # what each optimiser remembers
-NUMBERS = {
+FLOAT_RANGES = {
     "lr": (1e-12, 10),
     "cooldown": (0, 1),
     "shift_warmup": (0, 1),
@@ -49,7 +49,7 @@ class TrainConfig:
     lr: float = 3e-3
     warmup: int = 100  # steps until the learning rate is reached
     cooldown: float = 0.0  # last share of the budget, over which the learning rate falls to zero
-    shift_warmup: float = 0.0  # first share of the budget, in which times lean to noise: the layout is learned first
+    shift_warmup: float = 0.0  # first share of the budget, over which times are shifted to noise, ever less
     clip: float = 1.0  # largest norm of the gradient
     ema_gamma: float = 6.94  # the average of the weights reaches back over about a tenth of the run so far
     label_dropout: float = 0.1  # share of conditions replaced by the null condition, for guidance
@@ -58,7 +58,7 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self):
-        for kinds, what, limits in ((int,), "a whole number", WHOLE), ((int, float), "a number", NUMBERS):
+        for kinds, what, limits in ((int,), "a whole number", INT_RANGES), ((int, float), "a number", FLOAT_RANGES):
             for name, (low, high) in limits.items():
                 value = getattr(self, name)
                 if type(value) not in kinds or not low <= value <= high:
@@ -151,9 +151,9 @@ def train(
     def fraction() -> float:
         return max(training.step / steps if steps else 0.0, training.seconds / seconds if seconds else 0.0)
 
-    with Interrupts() as interrupts, closing(batches(data, training.config, training.step)) as drawn:
-        while fraction() < 1 and not interrupts.stopped:
-            with interrupts.held():  # a step is taken whole or not at all
+    with SignalGuard() as guard, closing(batches(data, training.config, training.step)) as drawn:
+        while fraction() < 1 and not guard.stopped:
+            with guard.deferred():  # a step is taken whole or not at all
                 began = time.perf_counter()
                 loss, lr = train_step(training, next(drawn), fraction())
                 took = time.perf_counter() - began

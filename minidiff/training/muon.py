@@ -26,14 +26,14 @@ def orthogonalize(matrices: list[Tensor]) -> list[Tensor]:
         alike[len(m)].append(i)
     result = list(matrices)
     for batch in alike.values():
-        factors = polynomial(torch.stack([wide[i] @ wide[i].mT for i in batch]))
+        factors = newton_schulz(torch.stack([wide[i] @ wide[i].mT for i in batch]))
         for i, factor in zip(batch, factors, strict=True):
             x = factor @ wide[i]
             result[i] = x.mT if x.shape != matrices[i].shape else x
     return result
 
 
-def polynomial(gram: Tensor) -> Tensor:
+def newton_schulz(gram: Tensor) -> Tensor:
     """Return the matrices P (N, r, r) for which P X is roughly orthogonal, from X X^T (N, r, r).
 
     That is all the five steps need, since each multiplies X from the left.

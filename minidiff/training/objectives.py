@@ -1,7 +1,7 @@
 """What one step of training minimises.
 
 An objective is (model, batch, config, generator, shift) -> loss (): `denoising` for a denoiser (eq. 7.1), whose times
-lean to noise by the shift, `reconstruction` for an autoencoder (eq. 10.2), which knows no time. All random numbers come
+are shifted towards noise, `reconstruction` for an autoencoder (eq. 10.2), which has no time. All random numbers come
 from the generator. A batch is (x0,) or (x0, cond), on the CPU.
 """
 

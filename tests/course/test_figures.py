@@ -4,6 +4,7 @@ import io
 
 import ipywidgets
 import matplotlib
+import numpy as np
 import pytest
 import torch
 from cycler import cycler
@@ -103,3 +104,44 @@ def test_film_is_an_animated_png():
     assert pictures.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
     with pytest.raises(ValueError, match="at least one frame"):
         widgets.film([])
+
+
+def shades(picture):
+    """The grey of a figure's pixels, (H, W)."""
+    return torch.from_numpy(np.array(Image.open(io.BytesIO(picture.png())).convert("L")))
+
+
+def test_strips_stand_in_order_dot_by_dot_and_are_clipped():
+    """Four greys in a row, brighter to the right, values beyond [-1, 1] as black and white; the second row below."""
+    row = torch.tensor([-7.0, -0.5, 0.5, 7.0])[:, None, None, None].expand(4, 1, 16, 16)
+    pixels = shades(plot.strips({"up": row, "down": -row}, "eight squares"))
+    left = 16 + 7 * len("down")
+    centres = [left + 67 * k + 32 for k in range(4)]  # each is enlarged to 64 pixels, with 3 between
+    for line, wanted in (32, [0, 64, 191, 255]), (32 + 67, [255, 191, 64, 0]):
+        assert (torch.tensor([int(pixels[line, x]) for x in centres]) - torch.tensor(wanted)).abs().max() <= 1
+    assert pixels[3:60, centres[0]].max() == 0  # no pixel is smoothed
+
+
+def test_images_stand_row_by_row():
+    steps = torch.linspace(-1, 1, 6)[:, None, None, None].expand(6, 1, 4, 4)
+    pixels = shades(plot.images(steps, "six squares", columns=3))
+    height, width = pixels.shape
+    found = [int(pixels[(2 * r + 1) * height // 4, (2 * c + 1) * width // 6]) for r in range(2) for c in range(3)]
+    assert found == sorted(found) and len(set(found)) == 6
+
+
+def test_values_beyond_the_range_are_clipped():
+    pixels = shades(plot.images(torch.tensor([-9.0, 9.0])[:, None, None, None].expand(2, 1, 4, 4), "two squares"))
+    height, width = pixels.shape
+    assert (int(pixels[height // 2, width // 4]), int(pixels[height // 2, 3 * width // 4])) == (0, 255)
+
+
+def test_the_last_picture_of_a_film_stays():
+    frames = [plot.curves(torch.arange(5.0), {"y": k * torch.arange(5.0)}, "rising", "x", "y") for k in range(3)]
+    pictures = Image.open(io.BytesIO(widgets.film(frames, ms=50, hold=900).png))
+    durations = []
+    for k in range(3):
+        pictures.seek(k)
+        pictures.load()
+        durations.append(pictures.info["duration"])
+    assert durations == [50, 50, 900]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
-class Interrupts:
+class SignalGuard:
     """A context in which signals stop a training cleanly. Only the main thread receives signals: elsewhere it idles."""
 
     def __init__(self, save: Callable[[], None] = lambda: None):
@@ -23,7 +23,7 @@ class Interrupts:
         self.open = self.stopped = False
         self.before: dict[int, Callable | int] = {}
 
-    def __enter__(self) -> "Interrupts":
+    def __enter__(self) -> "SignalGuard":
         self.open = threading.current_thread() is threading.main_thread()
         for number in SIGNALS if self.open else ():
             handler = signal.getsignal(number)
@@ -42,7 +42,7 @@ class Interrupts:
                 self._pass_on(self.pending)
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def deferred(self) -> Iterator[None]:
         """Hold signals back until the block has ended, however often they come."""
         self.shields += 1
         try:
@@ -78,8 +78,8 @@ class Interrupts:
 
 
 @contextlib.contextmanager
-def stop_once() -> Iterator[None]:
-    """Let the first Ctrl-C, SIGTERM or SIGHUP end the block by an exception, and ignore the impatient ones after it."""
+def first_signal_only() -> Iterator[None]:
+    """Let the first Ctrl-C, SIGTERM or SIGHUP end the block by an exception, and ignore those after it."""
     stopped = False
 
     def stop(number: int, _frame) -> None:
