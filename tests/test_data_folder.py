@@ -502,3 +502,13 @@ def test_no_pixels_are_kept(tmp_path, lazy):
     found = data.load(tmp_path)
     found.tensor(slice(0, 100))
     assert len(pickle.dumps(found)) < 100 * len(found)
+
+
+@pytest.mark.parametrize("width, height", [(200, 260), (130, 90), (64, 64)])
+def test_a_photograph_is_never_decoded_smaller_than_it_is_shown(tmp_path, width, height):
+    """A JPEG can be decoded at an eighth of its size: too little, where that has fewer pixels than the picture."""
+    u, v = np.mgrid[:height, :width] / min(width, height) * 32
+    photo = np.where((u // 4 + v // 4) % 2 == 0, 235, 20).astype(np.uint8)  # a board with fields of four pixels
+    Image.fromarray(photo).convert("RGB").save(tmp_path / "a.jpg", quality=95)
+    x = data.load(tmp_path).x[0, 0].double()
+    assert 80 < x.std() and ((x < 60) | (x > 195)).double().mean() > 0.6

@@ -56,9 +56,9 @@ def test_noise_on_the_way_is_another_than_that_of_the_start():
         return torch.zeros_like(x)
 
     start = torch.randn(1000, generator=torch.Generator().manual_seed(7))[:, None]
-    list(sampler(denoise, start, Sampling("ddpm", 2).grid(), Cosine()))
+    list(sampler(denoise, start, Sampling("ddpm", 2).times(), Cosine()))
     assert abs(torch.corrcoef(torch.cat(drawn, 1).T)[0, 1]) < 0.1
-    again = list(Sampling("ddpm", 2).seeded_sampler(7)(denoise, start, Sampling("ddpm", 2).grid(), Cosine()))
+    again = list(Sampling("ddpm", 2).seeded_sampler(7)(denoise, start, Sampling("ddpm", 2).times(), Cosine()))
     torch.testing.assert_close(drawn[3], drawn[1])  # of the seed alone
     assert len(again) == 2
 
@@ -86,7 +86,7 @@ def test_pictures_that_are_not_finite_are_refused(value):
 
 @pytest.mark.parametrize("steps, shift", [(1, 1.0), (7, 1.0), (7, 3.0)])
 def test_a_grid_has_its_steps_and_its_shift(steps, shift):
-    ts = Sampling(steps=steps, shift=shift).grid()
+    ts = Sampling(steps=steps, shift=shift).times()
     assert len(ts) == steps + 1
     even = 1 - torch.arange(steps + 1, dtype=torch.float64) / steps
     torch.testing.assert_close(ts, shift * even / (1 + (shift - 1) * even))
@@ -113,3 +113,11 @@ def test_pictures_of_codes_stay_in_range_too():
     model = Model(painter(), ("a",), SIZE, Loud())
     x = model.sample(torch.zeros(2, dtype=torch.long), Sampling(steps=2, guidance=1.0))
     torch.testing.assert_close(x, torch.ones(2, *SIZE))
+
+
+@pytest.mark.parametrize("label", [-1, 3, 10])
+def test_labels_that_a_model_does_not_know_are_refused(label):
+    model = Model(painter(), tuple("abc"), SIZE)
+    assert model.labels(2, 4).tolist() == [2, 2, 2, 2]
+    with pytest.raises(ValueError, match=f"among 0 a, 1 b, 2 c; got {label}"):
+        model.labels(label, 4)

@@ -19,7 +19,7 @@ from minidiff.app.checkpoint import CheckpointError, load
 from minidiff.app.models import Recipe, Task, load_trained
 from minidiff.app.runs import Run
 from minidiff.data import Images
-from minidiff.training import TrainConfig
+from minidiff.training import Progress, TrainConfig
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(batch_size=8, precision="fp32", warmup=3)
@@ -467,7 +467,7 @@ import sys, torch
 from pathlib import Path
 from minidiff.app import runs
 from minidiff.data import Images
-from minidiff.training import TrainConfig
+from minidiff.training import Progress, TrainConfig
 runs.SAVE_EVERY = 0.0
 folder, cpu = Path(sys.argv[1]), torch.device("cpu")
 x = torch.randint(256, (40, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
@@ -518,3 +518,11 @@ def test_what_is_loaded_from_a_folder_is_the_average(tmp_path):
     average, raw = run.training.ema.module.state_dict(), run.training.model.state_dict()
     assert all(torch.equal(loaded[name], average[name]) for name in average)
     assert any(not torch.equal(loaded[name], raw[name]) for name in raw)
+
+
+def test_the_log_has_one_entry_a_second_and_the_last_step(tmp_path, monkeypatch):
+    run = start(tmp_path / "run")
+    made = [Progress(k, 1.0, 0.1, 0.4 * k, 10.0, k / 10) for k in range(1, 11)]
+    monkeypatch.setattr(runs, "train", lambda *_: iter(made))
+    assert len(list(run.train(IMAGES, 10))) == 10
+    assert [entry["step"] for entry in run.history] == [3, 6, 9, 10]

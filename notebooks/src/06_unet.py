@@ -1210,12 +1210,14 @@ assert fine.dtype == torch.float64 and (here - fine).abs().max() < 1e-3 * scale
 # package says so, and says what came instead, before anything is computed:
 
 # %%
+from minidiff.app.generate import generate
+
 net, half = UNet(UNetConfig()), torch.full((2,), 0.5)
 wrong = {
     "28 x 28": lambda: net(torch.zeros(2, 1, 28, 28), half),
     "three channels": lambda: net(torch.zeros(2, 3, 32, 32), half),
     "one time for all": lambda: net(torch.zeros(2, 1, 32, 32), torch.tensor(0.5)),
-    "label 11": lambda: net(torch.zeros(2, 1, 32, 32), half, torch.tensor([3, 11])),
+    "label 11": lambda: generate(Denoiser(net, Cosine()), torch.tensor([3, 11]), (1, 32, 32)),
     "labels as floats": lambda: net(torch.zeros(2, 1, 32, 32), half, torch.tensor([3.0, 1.0])),
 }
 
