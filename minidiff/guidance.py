@@ -34,7 +34,7 @@ def null_like(cond: Condition, null: Null | None) -> Condition:
     if null is None or isinstance(null, dict):
         raise ValueError(f"expected a null condition, a number or a tensor, got {type(null).__name__}")
     value = torch.as_tensor(null)
-    if value.shape not in {(), cond.shape[1:]}:
+    if value.shape not in {(), cond.shape[1:], (1, *cond.shape[1:])}:
         raise ValueError(f"expected a null condition of shape {tuple(cond.shape[1:])}, got {tuple(value.shape)}")
     return value.to(cond).expand_as(cond)
 

@@ -413,3 +413,16 @@ def test_downloads_go_to_the_named_folder(monkeypatch):
     assert vision.cache_dir() == Path.home() / "sets"
     monkeypatch.delenv("MINIDIFF_DATA")
     assert vision.cache_dir() == Path.home() / ".cache" / "minidiff"
+
+
+def test_colours_rows_and_columns_of_downloads_stay_what_they_are(monkeypatch, tmp_path):
+    from torchvision import datasets
+
+    pictures = np.zeros((3, 32, 32, 3), np.uint8)
+    pictures[1, 2, 5, 1] = 200  # the second picture: row 2, column 5, green
+    monkeypatch.setattr(Downloaded, "pictures", pictures, raising=False)
+    monkeypatch.setattr(datasets, vision.DOWNLOADS["cifar10"][0], Downloaded)
+    monkeypatch.setenv("MINIDIFF_DATA", str(tmp_path))
+    found = data.load("cifar10", "train")
+    assert Downloaded.asked == (tmp_path, True, True)
+    assert found.x.nonzero().tolist() == [[1, 1, 2, 5]] and found.x[1, 1, 2, 5] == 200

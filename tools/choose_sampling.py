@@ -105,9 +105,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="+", metavar="CHECKPOINT", help="such as fashion or scenes-latent-text")
     parser.add_argument("--n", type=int, default=200, help="pictures for each way of sampling (200)")
-    parser.add_argument(
-        "--seed", type=int, default=11, help=f"of requests and noise; not 0 to {SEED} (11)"
-    )
+    parser.add_argument("--seed", type=int, default=11, help=f"of requests and noise; not 0 to {SEED} (11)")
     parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=["dpmpp_2m"])
     parser.add_argument("--steps", nargs="+", type=int, default=[Sampling.steps])
     parser.add_argument("--guidance", nargs="+", type=float, default=[Sampling.guidance])

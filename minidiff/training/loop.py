@@ -232,13 +232,13 @@ def check_data(data) -> None:
 
 
 def check_range(x0: Tensor) -> None:
-    """Raise a ValueError for data that are not finite floating-point numbers, or images (B, C, H, W) beyond [-1, 1]."""
+    """Raise a ValueError for data that are not floating-point numbers, or images (B, C, H, W) that leave [-1, 1]."""
     if not x0.is_floating_point():
         raise ValueError(f"expected floating-point data, got {x0.dtype}: make bytes x / 127.5 - 1")
+    if x0.ndim != 4:
+        return  # points may lie anywhere
     low, high = x0.aminmax()
-    if not (low.isfinite() and high.isfinite()):
-        raise ValueError(f"expected finite data, got values from {low:.4g} to {high:.4g}")
-    if x0.ndim == 4 and max(-low, high) > 1 + 1e-3:
+    if not max(-low, high) <= 1 + 1e-3:  # written so that nan fails too
         raise ValueError(
             f"expected images in [-1, 1], got values from {low:.4g} to {high:.4g}; "
             "codes of an autoencoder go into a LatentDataset"

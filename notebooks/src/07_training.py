@@ -233,7 +233,7 @@ def our_loop(denoiser, average, data, steps, seed=0):
 from minidiff.training import TrainConfig, Training, train, train_step
 
 digits, unseen_digits = load("digits"), load("digits", "test")
-tiny = {"width": 16, "patch": 1}
+tiny = {"width": 16, "patch_size": 1}
 
 # %%
 theirs = Training(fresh_denoiser(**tiny), TrainConfig(precision="fp32"))

@@ -283,3 +283,10 @@ def test_a_training_that_crawls_or_learns_nothing(monkeypatch, losses, advice):
     monkeypatch.setattr("minidiff.app.runs.Run.train", lambda self, images, seconds: iter(steps))
     with pytest.raises(RuntimeError, match=advice):
         doctor.training()
+
+
+def test_versions_are_compared_as_numbers():
+    from minidiff.course.environment import numbers
+
+    assert numbers("2.14.1+cu130") == (2, 14, 1)
+    assert numbers("0.9") < numbers("0.10.1") < numbers("2.8.0") < numbers("2.14")
