@@ -117,7 +117,7 @@ def test_flags_of_train_act(tmp_path, flag, value, where, kept):
 
 def test_a_prediction_that_determines_nothing_at_pure_noise(tmp_path, capsys):
     assert train(tmp_path / "run", "--steps", "1", "--prediction", "eps") == 1
-    assert "does not determine x0 at t = 1 with Cosine()" in capsys.readouterr().err
+    assert "does not determine x0 and eps at t = 1 with Cosine()" in capsys.readouterr().err
     assert train(tmp_path / "run", "--steps", "1", "--prediction", "eps", "--schedule", "LinearBeta") == 0
 
 

@@ -351,7 +351,7 @@ def test_unusable_arguments_are_refused(digits):
         metrics.precision_recall(normal(40, 2), normal(40, 2), k=0)
     with pytest.raises(ValueError, match="alike"):
         metrics.nearest(normal(4, 2), normal(4, 3))
-    with pytest.raises(ValueError, match="at least 20 pictures, got 19"):
+    with pytest.raises(ValueError, match="at least 20 pictures, .* got 19"):
         metrics.report(torch.zeros(19, 1, 8, 8), None, *digits, None)
     with pytest.raises(ValueError, match="expected pictures"):
         metrics.pixel_features(normal(4, 3))

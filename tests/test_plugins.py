@@ -145,7 +145,7 @@ def test_describe_refuses_what_build_could_not_make(tmp_path):
 
 def test_a_null_of_any_kind_comes_back(tmp_path):
     for null in (None, 3, torch.tensor([1.0, 2.0]), {"label": 4, "style": torch.tensor([0, 0])}):
-        denoiser = Denoiser(MLP(MLPConfig(classes=0)), Cosine(), null=null)
+        denoiser = Denoiser(MLP(MLPConfig(classes=5)), Cosine(), null=null)
         save_denoiser(tmp_path / "d.safetensors", denoiser, {})
         again = load_denoiser(tmp_path / "d.safetensors")[0].null
         assert repr(again) == repr(denoiser.null)

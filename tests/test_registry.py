@@ -158,6 +158,7 @@ def test_what_is_no_network_is_refused(name, Config, Net, message):
         (DataSpec(4, 8, 8, 10, latent=True), 1, 48, (1, 2)),
         (DataSpec(4, 8, 7, 10, latent=True), 1, 48, (1,)),
         (DataSpec(4, 32, 32, 10, latent=True), 1, 48, (1, 2)),
+        (DataSpec(3, 48, 64, 10), 2, 24, (1, 2, 4)),  # 3 would not divide the width
     ],
 )
 def test_the_u_net_follows_the_size(spec, patch_size, width, multipliers):
@@ -175,7 +176,7 @@ def test_the_u_net_with_text_has_no_labels():
 
 @pytest.mark.parametrize(
     "height, width, patch_size, fits",
-    [(31, 31, 2, "30 x 30"), (32, 33, 2, "32 x 32"), (100, 100, 6, "96 x 96"), (1, 64, 2, "2 x 64")],
+    [(31, 31, 2, "30 x 30"), (32, 33, 2, "32 x 32"), (97, 97, 6, "96 x 96"), (1, 64, 2, "2 x 64")],
 )
 def test_sizes_that_cannot_be_folded_are_named_with_one_that_can(height, width, patch_size, fits):
     message = f"divisible by {patch_size} .* got {height} x {width}: resize them, to {fits} for example"

@@ -47,7 +47,9 @@ def _mapping(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(key, str) for key in value)
 
 
-_described = _keys(net=_text, net_config=_mapping, schedule=_text, schedule_config=_mapping, prediction=_text)
+_described = _keys(
+    net=_text, net_config=_mapping, schedule=_text, schedule_config=_mapping, prediction=_text, scale_input=_flag
+)
 FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "data": (_text, "the name of a data set"),
     "fingerprint": (_or_none(_text), "a digest of the data"),

@@ -62,11 +62,14 @@ class UNetConfig:
 
     @classmethod
     def for_data(cls, spec: DataSpec) -> "UNetConfig":
-        """Return the config for some data: with the widest level 16 pixels high on pictures from 32 pixels on, and as
+        """Return the config for some data: the first level is about 16 pixels high on pictures from 32 pixels on, and as
         high as the code on codes. ValueError for a size that cannot be folded."""
-        patch_size = 1 if spec.latent else max(2, spec.height // 16)
         size = (spec.height, spec.width)
+        patch_size = most = 1 if spec.latent else max(2, spec.height // 16)
+        while patch_size > 2 and any(n % patch_size for n in size):
+            patch_size -= 1
         if any(n % patch_size for n in size):
+            patch_size = most
             fits = " x ".join(str(max(patch_size, n - n % patch_size)) for n in size)
             raise ValueError(
                 f"expected height and width divisible by {patch_size} for pictures {spec.height} pixels high, "
