@@ -62,8 +62,8 @@ class UNetConfig:
 
     @classmethod
     def for_data(cls, spec: DataSpec) -> "UNetConfig":
-        """Return the config for some data: the first level is about 16 pixels high on pictures from 32 pixels on, and as
-        high as the code on codes. ValueError for a size that cannot be folded."""
+        """Return the config for some data: its first level is about 16 pixels high on pictures from 32 pixels on, and
+        as high as the code on codes. ValueError for a size that cannot be folded."""
         size = (spec.height, spec.width)
         patch_size = most = 1 if spec.latent else max(2, spec.height // 16)
         while patch_size > 2 and any(n % patch_size for n in size):
