@@ -243,19 +243,19 @@ ERRORS: dict[str, list[tuple[str, str, str, str]]] = {
         ("three steps for five", "for _ in range(5):", "for _ in range(3):", "test_muon.py"),
     ],
     "training/signals.py": [
-        ("handlers not put back", "if signal.getsignal(number) == self._receive:", "if False:", "test_training.py test_runs.py -k 'ctrl_c or signal'"),
-        ("a held signal is forgotten", "if self.pending is not None and not self.shields:", "if False:", "test_training.py test_runs.py -k 'ctrl_c or signal'"),
-        ("signals not held in a step", "elif self.shields:", "elif False:", "test_training.py test_runs.py -k 'ctrl_c or signal'"),
+        ("handlers not put back", "if signal.getsignal(number) == self._receive:", "if False:", "test_signals.py"),
+        ("a held signal is forgotten", "if self.pending is not None and not self.shields:", "if False:", "test_signals.py"),
+        ("signals not held in a step", "elif self.shields:", "elif False:", "test_signals.py"),
         (
             "the last save is not shielded",
             "        self.shields += 1\n        try:\n            self.save()\n        finally:\n            self.__exit__()\n"
             "            self.shields, self.pending = self.shields - 1, None",
             "        try:\n            self.save()\n        finally:\n            self.__exit__()\n            self.pending = None",
-            "test_runs.py -k 'ctrl_c or signal'",
+            "test_signals.py",
         ),
-        ("SIGTERM and SIGHUP not answered", '("SIGINT", "SIGTERM", "SIGHUP")', '("SIGINT",)', "test_runs.py -k 'ctrl_c or signal'"),
-        ("SIGTERM does not stop", "raise SystemExit(128 + number)\n        handler", "return\n        handler", "test_runs.py -k 'ctrl_c or signal'"),
-        ("impatient signals break in", "if stopped:", "if False:", "test_cli.py test_runs.py -k 'ctrl_c or signal or impatient'"),
+        ("SIGTERM and SIGHUP not answered", '("SIGINT", "SIGTERM", "SIGHUP")', '("SIGINT",)', "test_signals.py"),
+        ("SIGTERM does not stop", "raise SystemExit(128 + number)\n        handler", "return\n        handler", "test_signals.py"),
+        ("impatient signals break in", "if stopped:", "if False:", "test_signals.py"),
     ],
     "training/objectives.py": [
         ("loss without its weight", "(weight(config.weighting, t, denoiser.schedule) * losses).mean()", "losses.mean()", STEPS),
