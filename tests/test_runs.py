@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from minidiff.app import runs
-from minidiff.app.checkpoint import CheckpointError, load
+from minidiff.app.checkpoint import CheckpointError, load, save
 from minidiff.app.models import Recipe, Task, load_trained
 from minidiff.app.runs import Run
 from minidiff.data import Images
@@ -526,3 +526,21 @@ def test_the_log_has_one_entry_a_second_and_the_last_step(tmp_path, monkeypatch)
     monkeypatch.setattr(runs, "train", lambda *_: iter(made))
     assert len(list(run.train(IMAGES, 10))) == 10
     assert [entry["step"] for entry in run.history] == [3, 6, 9, 10]
+
+
+def test_light_pictures_can_be_learned(tmp_path):
+    """The package's own data sets convert their bytes: pictures without a dark pixel are no mistake."""
+    x = torch.randint(128, 256, (40, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    light = Images("light", x, torch.arange(40) % 3, ("a", "b", "c"))
+    assert len(steps(Run.start(tmp_path / "run", light, CONFIG, CPU), 2, light)) == 2
+
+
+@pytest.mark.parametrize("lost", ["optimizer.", "optimizer.AdamW.0.exp_avg_sq"])
+def test_a_run_without_what_its_optimisers_remember_is_refused(tmp_path, lost):
+    steps(start(tmp_path / "run"), 2)
+    tensors, metadata = checkpoint_of(tmp_path / "run")
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(lost)}
+    assert len(kept) < len(tensors)
+    save(tmp_path / "run/checkpoint.safetensors", kept, metadata)
+    with pytest.raises(CheckpointError, match="expected the moments"):
+        Run.resume(tmp_path / "run", IMAGES, CPU)
