@@ -136,6 +136,7 @@ def parser() -> argparse.ArgumentParser:
 
     drawing = argparse.ArgumentParser(add_help=False, parents=[common])
     drawing.add_argument("run", type=Path, help="folder of a run, or a checkpoint file")
+    drawing.add_argument("--data", help="(what the checkpoint was trained on: for a folder that has moved since)")
     drawing.add_argument("--sampler", choices=SAMPLERS, help="(what the checkpoint recommends, as for the next three)")
     drawing.add_argument("--steps", type=number(int, high=10_000), help="denoising steps")
     drawing.add_argument("--guidance", type=float, help="0 ignores label and prompt, 1 is plain, more is sharper")
@@ -270,7 +271,9 @@ def requested(model: Model, metadata: dict[str, Any], args: argparse.Namespace) 
 
 
 def data_of(metadata: dict[str, Any], args: argparse.Namespace) -> str:
-    """Return the name of the data set that a checkpoint was trained on."""
+    """Return the name of the data set that a checkpoint was trained on, or the folder of --data, where it is now."""
+    if args.data is not None:
+        return args.data
     if "data" not in metadata:
         raise ValueError(f"{args.run}: expected a checkpoint that says on which data it was trained, got one without")
     return metadata["data"]
@@ -292,10 +295,11 @@ def run_evaluate(args: argparse.Namespace) -> int:
         seen, held_out = scores["attributes"]["seen"], scores["attributes"]["held_out"]
         print(f"{'right, of what was asked':28}{'seen':>12}{'held-out pairs':>16}")
         for name, value in seen.items():
-            print(f"{name.replace('_', ' '):28}{value:12.1%}{held_out[name]:16.1%}")
+            shown = ("-" if share is None else f"{share:.1%}" for share in (value, held_out[name]))
+            print(f"{name.replace('_', ' '):28}{next(shown):>12}{next(shown):>16}")
     beside = args.run / "evaluation.json" if args.run.is_dir() else Path(f"{args.run.stem}-evaluation.json")
     out = args.out or beside
-    write_atomically(out, json.dumps(scores, indent=1).encode())
+    write_atomically(out, json.dumps(scores, indent=1, allow_nan=False).encode())
     print(f"the same as JSON is in {out}")
     return 0
 

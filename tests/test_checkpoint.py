@@ -173,6 +173,11 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
     save(tmp_path / "d.safetensors", weights, {"denoiser": describe(denoiser)})
     with pytest.raises(CheckpointError, match=r"missing \['net.head.bias'\]"):
         load_denoiser(tmp_path / "d.safetensors")
+    save(
+        tmp_path / "d.safetensors", {**denoiser.state_dict(), "more": torch.zeros(1)}, {"denoiser": describe(denoiser)}
+    )
+    with pytest.raises(CheckpointError, match=r"unexpected \['more'\]"):
+        load_denoiser(tmp_path / "d.safetensors")
 
 
 def test_unknown_kinds_are_refused():

@@ -481,6 +481,27 @@ def test_flags_of_evaluate_act(run, tmp_path, monkeypatch, flags, given):
     assert tuple(scores[key] for key in ("sampler", "steps", "guidance", "shift", "seed")) == given
 
 
+def test_a_share_of_nothing_is_a_dash_and_null(run, tmp_path, monkeypatch, capsys):
+    scores = {"pictures": 1, "features": "none", "generated": {}, "real_held_out": {}}
+    shares = {"seen": {"relation": 0.5}, "held_out": {"relation": None}}
+    monkeypatch.setattr("minidiff.cli.evaluate", lambda *_: scores | {"attributes": shares})
+    assert main(["evaluate", str(run), "--out", str(tmp_path / "e.json")]) == 0
+    assert "relation                           50.0%               -" in capsys.readouterr().out
+    assert json.loads((tmp_path / "e.json").read_text())["attributes"] == shares
+
+
+def test_a_folder_that_has_moved_is_named_by_data(tmp_path, capsys):
+    pictures, moved = tmp_path / "pictures", tmp_path / "moved"
+    pictures.mkdir()
+    for i in range(130):
+        Image.new("RGB", (8, 8), (i, 10, 200)).save(pictures / f"{i}.png")
+    assert train(tmp_path / "run", "--steps", "2", "--size", "8", data=str(pictures)) == 0
+    pictures.rename(moved)
+    arguments = ["evaluate", str(tmp_path / "run"), "--n", "20", "--steps", "1"]
+    assert main(arguments) == 1 and str(pictures) in capsys.readouterr().err
+    assert main([*arguments, "--data", str(moved)]) == 0
+
+
 def test_every_command_looks_for_its_device(run, tmp_path, capsys):
     train = ["train", "--data", "digits", "--out", str(tmp_path)]
     for arguments in ["sample", str(run)], ["evaluate", str(run)], train:

@@ -7,6 +7,7 @@ scenes     how often colour, shape, size and relation are those of the prompt, w
            set and with held-out ones
 """
 
+import math
 from typing import Any
 
 import torch
@@ -81,15 +82,18 @@ def held_out_bits(model: Model, test: ImageSet) -> float:
     return bits_per_dim(nats, x[0].numel()).mean().item()
 
 
-def attributes(model: Model, n: int, sampling: Sampling | None = None, seed: int = 0) -> dict[str, dict[str, float]]:
+def attributes(
+    model: Model, n: int, sampling: Sampling | None = None, seed: int = 0
+) -> dict[str, dict[str, float | None]]:
     """Return the share of each attribute that n pictures have as asked (`scene_parser.attribute_accuracy`).
 
     "seen" is for fresh scenes of training combinations, "held_out" for scenes with a combination that training never
-    showed.
+    showed. None, JSON's null, where nothing was asked.
     """
     generator = torch.Generator().manual_seed(SEED)
     requested = {"seen": [sample_scene(generator) for _ in range(n)], "held_out": load_scenes("test", n).scenes}
-    return {
+    shares = {
         kind: attribute_accuracy(scenes, model.sample(model.prompts([caption(s) for s in scenes]), sampling, seed))
         for kind, scenes in requested.items()
     }
+    return {kind: {k: None if math.isnan(v) else v for k, v in found.items()} for kind, found in shares.items()}
