@@ -29,7 +29,7 @@ from torch import Tensor
 from minidiff.app.evaluate import eval_conditions, evaluate
 from minidiff.app.files import write_atomically
 from minidiff.app.generate import SAMPLERS, Model, Sampling
-from minidiff.app.models import Recipe, Task, load_trained
+from minidiff.app.models import DenoiserConfig, Task, load_trained
 from minidiff.app.runs import SAMPLES, Run
 from minidiff.training.device import PRECISIONS, best_device, find_device
 from minidiff.training.loop import TrainConfig
@@ -119,7 +119,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--batch-size", type=number(int), help=f"pictures a step ({TrainConfig.batch_size})")
     train.add_argument("--seed", type=int, help="of weights, order, times and noise (0)")
     train.add_argument("--precision", choices=PRECISIONS, help="(auto)")
-    train.add_argument("--lr", type=number(float), help=f"learning rate ({TrainConfig.lr})")
+    train.add_argument("--lr", type=number(float), help=f"learning rate of the denoiser ({TrainConfig.lr})")
     train.add_argument(
         "--shift-warmup",
         type=number(float, low=0, high=1, above=False),
@@ -197,15 +197,15 @@ def run_train(args: argparse.Namespace) -> int:
     from minidiff.training.progress import progress_bar
 
     given = {key: getattr(args, key) for key in (*SETTINGS, *RECIPE) if getattr(args, key) is not None}
-    if "prediction" in given:
-        given["weighting"] = given["prediction"]  # plain squared error of what the network predicts
     images = load(args.data, size=args.size, channels=args.channels)
     device, task = find_device(args.device) if args.device else best_device(), Task(args.latent, args.text)
     if args.resume:
         run = Run.resume(args.out, images, device, task, given)
     else:
-        recipe = Recipe(**{key: value for key, value in given.items() if key in RECIPE})
-        config = TrainConfig(**{key: value for key, value in given.items() if key not in RECIPE})
+        recipe = DenoiserConfig(**{key: value for key, value in given.items() if key in RECIPE})
+        settings = {key: value for key, value in given.items() if key not in RECIPE}
+        # plain squared error of what the network predicts
+        config = TrainConfig(**settings, weighting=recipe.prediction)
         run = Run.start(args.out, images, config, device, task, recipe)
     seconds = 180.0 if args.seconds is None and args.steps is None else args.seconds
     try:

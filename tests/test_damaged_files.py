@@ -138,7 +138,7 @@ def test_tensors_that_do_not_fit(tmp_path, kind, monkeypatch):
         elif kind == "extra":
             tensors["ema.net.more"] = torch.zeros(1)
         else:
-            metadata = changed(metadata, ("denoiser", "net_config", "blocks"), 10**6)
+            metadata = changed(metadata, ("denoiser", "net_config", "num_blocks"), 10**6)
         checkpoint.save(tmp_path / "checkpoint.safetensors", tensors, metadata)
     with pytest.raises(CheckpointError, match="checkpoint.safetensors") as caught:
         load_trained(tmp_path / "checkpoint.safetensors")

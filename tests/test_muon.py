@@ -68,9 +68,9 @@ def test_a_network_too_narrow_for_muon_is_trained_by_adamw():
     from minidiff.denoiser import Denoiser
     from minidiff.nets.mlp import MLP, MLPConfig
     from minidiff.schedule import Cosine
-    from minidiff.training import Training
+    from minidiff.training import TrainState
 
-    training = Training(Denoiser(MLP(MLPConfig(width=8)), Cosine()))
+    training = TrainState(Denoiser(MLP(MLPConfig(width=8)), Cosine()))
     assert [type(optimizer).__name__ for optimizer in training.optimizers] == ["AdamW"]
 
 

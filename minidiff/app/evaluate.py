@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from minidiff.app.generate import Model, Sampling, cycle_labels
-from minidiff.app.metrics import load_classifier, report
+from minidiff.app.metrics import check_enough, load_classifier, report
 from minidiff.data import ImageSet, load, load_scenes
 from minidiff.data.scene_parser import attribute_accuracy
 from minidiff.data.scenes import caption, sample_scene
 from minidiff.losses import bits_per_dim, vlb
-from minidiff.nets.text import split
+from minidiff.nets.text import tokenize
 from minidiff.samplers import times
 
 BOUND_PICTURES, BOUND_STEPS = 32, 50
@@ -47,17 +47,28 @@ def known_captions(model: Model, images: ImageSet) -> list[str]:
         raise ValueError("expected a model with words, got one with labels")
     known = set(model.vocabulary.words)
     fits = [
-        text for text in images.captions if len(split(text)) <= model.vocabulary.length and known >= set(split(text))
+        text
+        for text in images.captions
+        if len(tokenize(text)) <= model.vocabulary.length and known >= set(tokenize(text))
     ]
     return fits or list(load_for(model, images.name, "train").captions)
 
 
 def evaluate(model: Model, name: str, n: int, sampling: Sampling | None = None, seed: int = 0) -> dict[str, Any]:
-    """Return the scores of n pictures drawn from a model of the data set `name`, as `metrics.report` gives them, and
-    more. Without `sampling` the pictures are drawn as the model recommends."""
+    """Return the scores of n pictures, at most as many as are held out, drawn from a model of the data set `name`, as
+    `metrics.report` gives them, and more. Without `sampling` the pictures are drawn as the model recommends.
+
+    ValueError if the data are not those that the model was trained on: what is held out now it may have seen then.
+    """
     sampling = sampling or model.sampling
     train, test = load_for(model, name, "train"), load_for(model, name, "test")
-    cond = eval_conditions(model, name, n)
+    if model.fingerprint not in (None, train.fingerprint):
+        raise ValueError(
+            f"expected the pictures of {name} that the model was trained on (fingerprint {model.fingerprint}), got "
+            f"others ({train.fingerprint}), among which held-out ones may be known to it"
+        )
+    check_enough(n, len(test))
+    cond = eval_conditions(model, name, min(n, len(test)))
     x = model.sample(cond, sampling, seed)
     scores = report(x, None if model.vocabulary else cond, train, test, load_classifier(name))
     if model.latent is None and model.vocabulary is None:
