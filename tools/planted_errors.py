@@ -214,7 +214,6 @@ ERRORS: dict[str, list[tuple[str, str, str, str]]] = {
         ("a bad gradient stays", "model.zero_grad()", "pass", STEPS),
         ("the same noise at every step", "config.seed * 1_000_003 + training.step", "config.seed * 1_000_003", STEPS),
         ("the same order in every epoch", "(seed * 1_000_003 + epoch)", "(seed * 1_000_003)", STEPS),
-        ("resume forgets the optimiser", '"state": moments}', '"state": {}}', STEPS),
         ("resume forgets the average", "            module.load_state_dict(part(prefix))", '            if prefix != "ema.":\n                module.load_state_dict(part(prefix))', STEPS),
         ("seconds reset at resume", "self.step, self.seconds, self.whole = step, seconds", "self.step, self.seconds, self.whole = step, 0.0", STEPS),
         ("seconds ignored where steps are given", "max(training.step / steps if steps else 0.0, training.seconds / seconds if seconds else 0.0)", "training.step / steps if steps else training.seconds / seconds", "test_recipe.py"),
@@ -229,13 +228,19 @@ ERRORS: dict[str, list[tuple[str, str, str, str]]] = {
         ("nan in the data", "if not max(-low, high) <= 1 + 1e-3:", "if max(-low, high) > 1 + 1e-3:", STEPS),
         ("images in [0, 1]", "x0.min() >= 0 and x0.max() > x0.min()", "False", STEPS),
         ("only the first images are checked", "                check_range(batch[0])", "                pass", STEPS),
-        ("moments of another run", "tensor.ndim and tensor.shape != weights[i].shape", "False", "test_training.py test_damaged_files.py"),
     ],
     "training/ema.py": [
         ("factors swapped", "list(module.parameters()), 1 - beta)", "list(module.parameters()), beta)", STEPS),
         ("average left in train mode", "copy.deepcopy(module).eval()", "copy.deepcopy(module)", STEPS),
         ("power one less", "** (self.gamma + 1)", "** self.gamma", STEPS),
         ("buffers not copied", "average.copy_(current)", "pass", STEPS),
+    ],
+    "training/moments.py": [
+        ("resume forgets the optimiser", '"state": dict(moments)}', '"state": {}}', STEPS),
+        ("moments of another run", "tensor.ndim and tensor.shape != weights[i].shape", "False", "test_training.py test_damaged_files.py"),
+        ("moments in the file's memory layout", "torch.empty_like(weights[i]).copy_(tensor)", "tensor.clone()", STEPS),
+        ("moments of the other optimiser", "            if owner != kind:\n                continue\n", "", STEPS),
+        ("a run without moments goes on", "if {frozenset(state) for state in moments.values()} !=", "if False and {frozenset(state) for state in moments.values()} !=", "test_runs.py -k remember"),
     ],
     "training/muon.py": [
         ("no look ahead", "torch._foreach_lerp(gradients, momenta, MOMENTUM)", "momenta", "test_muon.py"),

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from minidiff.latent import LatentDataset
 from minidiff.losses import WEIGHTINGS
+from minidiff.training import moments
 from minidiff.training.device import PRECISIONS, autocast_dtype
 from minidiff.training.ema import Ema, M
 from minidiff.training.muon import Muon, hidden_weights
@@ -35,7 +36,6 @@ INT_RANGES = {
     "warmup_steps": (0, 10**9),
     "seed": (-(2**40), 2**40),
 }  # torch reads 32 bits of it
-MOMENTS = {"AdamW": ("step", "exp_avg", "exp_avg_sq"), "Muon": ("momentum",)}  # what each optimiser remembers
 FLOAT_RANGES = {
     "lr": (1e-12, 10),
     "cooldown": (0, 1),
@@ -111,15 +111,9 @@ class TrainState(Generic[M]):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all tensors of the run under flat names, for a checkpoint."""
-        moments = {
-            f"optimizer.{type(optimizer).__name__}.{i}.{name}": tensor
-            for optimizer in self.optimizers
-            for i, state in optimizer.state_dict()["state"].items()
-            for name, tensor in state.items()
-        }
         weights = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         average = {f"ema.{name}": tensor for name, tensor in self.ema.module.state_dict().items()}
-        return weights | average | moments
+        return weights | average | moments.tensors(self.optimizers)
 
     def load_state_dict(self, tensors: dict[str, Tensor], step: int, seconds: float) -> None:
         """Go back to the state that `state_dict` gave after that step. ValueError for tensors of another run."""
@@ -134,20 +128,7 @@ class TrainState(Generic[M]):
                 odd = sorted(name for name in shapes.keys() | found.keys() if shapes.get(name) != found.get(name))[0]
                 raise ValueError(f"expected {prefix}{odd} of shape {shapes.get(odd)}, got {found.get(odd)}")
             module.load_state_dict(part(prefix))
-        for optimizer in self.optimizers:
-            kind, weights = type(optimizer).__name__, [p for group in optimizer.param_groups for p in group["params"]]
-            moments: dict[int, dict[str, Tensor]] = {}
-            for name, tensor in part(f"optimizer.{kind}.").items():
-                number, _, key = name.partition(".")
-                i = int(number) if number.isdigit() else len(weights)
-                if i >= len(weights) or (tensor.ndim and tensor.shape != weights[i].shape):
-                    raise ValueError(f"expected moments of {len(weights)} weights, got {name} {tuple(tensor.shape)}")
-                if tensor.ndim:  # in the weight's memory layout: fused optimisers walk both element by element
-                    tensor = torch.empty_like(weights[i]).copy_(tensor)
-                moments.setdefault(i, {})[key] = tensor
-            if {frozenset(state) for state in moments.values()} != ({frozenset(MOMENTS[kind])} if step else set()):
-                raise ValueError(f"expected the moments {', '.join(MOMENTS[kind])} of {kind}, got others")
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+        moments.load(self.optimizers, part("optimizer."), begun=step > 0)
         self.step, self.seconds, self.whole = step, seconds, True
 
 
