@@ -293,6 +293,16 @@ def test_an_mlp_comes_near_the_least_possible_loss():
     assert floor < reached < 1.25 * floor
 
 
+@pytest.mark.parametrize("change", [lambda t: t[:1], lambda t: t[:, :1]], ids=["broadcasts", "fewer columns"])
+def test_moments_of_another_shape_are_refused(change):
+    training = tiny()
+    list(train(training, IMAGES, steps=1))
+    tensors = training.state_dict()
+    name = next(n for n, t in tensors.items() if n.endswith("exp_avg") and t.ndim > 1 and min(t.shape[:2]) > 1)
+    with pytest.raises(ValueError, match="expected moments of .* weights, got AdamW"):
+        tiny().load_state_dict(tensors | {name: change(tensors[name])}, 1, 0.0)
+
+
 def test_state_is_plain_tensors():
     training = tiny()
     run(training, 2)
