@@ -186,7 +186,7 @@ def test_whole_numbers_are_stored_as_they_are(tmp_path):
     denoiser.net.register_buffer("seen", torch.tensor(2049))
     save_denoiser(tmp_path / "d.safetensors", denoiser, {"kind": "run"})
     tensors, metadata = load(tmp_path / "d.safetensors")
-    assert tensors["net.seen"] == 2049 and metadata["kind"] == "denoiser"
+    assert tensors["net.seen"].item() == 2049 and metadata["kind"] == "denoiser"
 
 
 def test_the_denoiser_of_a_run_is_its_average_without_the_autoencoder(tmp_path):

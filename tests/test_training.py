@@ -293,6 +293,13 @@ def test_an_mlp_comes_near_the_least_possible_loss():
     assert floor < reached < 1.25 * floor
 
 
+@pytest.mark.parametrize("fast", [False, True])
+def test_auto_is_what_the_hardware_multiplies(monkeypatch, fast):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: fast)
+    assert autocast_dtype(torch.device("cpu"), "auto") == (torch.bfloat16 if fast else None)
+
+
 @pytest.mark.parametrize("change", [lambda t: t[:1], lambda t: t[:, :1]], ids=["broadcasts", "fewer columns"])
 def test_moments_of_another_shape_are_refused(change):
     training = tiny()

@@ -275,8 +275,8 @@ ERRORS: dict[str, list[tuple[str, str, str, str]]] = {
         ("noise on codes that cost nothing", "if c.cost_weight else None", "if True else None", "test_autoencoder.py"),
     ],
     "training/device.py": [
-        ("bfloat16 everywhere", "return torch.bfloat16 if _multiplies_bf16(device) else None", "return torch.bfloat16", STEPS),
-        ("float32 asked for in vain", 'return torch.bfloat16 if precision == "bf16" else None', "return torch.bfloat16", STEPS),
+        ("bfloat16 everywhere", "return torch.bfloat16 if _multiplies_bf16(device) else None", "return torch.bfloat16", "test_training.py -k hardware"),
+        ("float32 asked for in vain", 'return torch.bfloat16 if precision == "bf16" else None', "return torch.bfloat16", "test_training.py -k hardware"),
     ],
     "training/progress.py": [
         ("the bar adds up shares", "shown.update(100 * p.fraction - shown.n)", "shown.update(100 * p.fraction)", STEPS),
