@@ -124,6 +124,14 @@ def test_a_cell_that_runs_twice_registers_the_newer_class():
     assert first != second and NETS["cell"] == second
 
 
+def test_a_class_of_the_same_name_from_another_module_is_another():
+    register_net("Own", OwnConfig, Own)
+    namesake = type("Own", (Own,), {"__module__": "elsewhere", "__qualname__": Own.__qualname__})
+    with pytest.raises(ValueError, match=r"network 'Own' is registered already"):
+        register_net("Own", OwnConfig, namesake)
+    assert NETS["Own"] == (Own, OwnConfig)
+
+
 @pytest.mark.parametrize(
     "name, Config, Net, message",
     [

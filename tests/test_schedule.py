@@ -245,6 +245,11 @@ def test_a_schedule_is_registered_once(monkeypatch):
     assert "Other" not in known and known["Cosine"] is Cosine
 
 
+def test_the_cap_of_the_cosine_table_is_an_argument():
+    free, capped = cosine_betas(50, largest=1.0), cosine_betas(50, largest=0.3)
+    assert free.max() > 0.99 and torch.equal(capped, free.clamp(max=0.3)) and capped.max() == 0.3
+
+
 def test_shifted_times():
     """Esser et al. (2024, eq. 23), and its meaning: signal-to-noise ratios of the straight line fall by shift^2."""
     t = torch.linspace(0, 1, 11, dtype=torch.float64)

@@ -70,8 +70,9 @@ def copy_tree(folder: Path) -> None:
             (folder / path.name).symlink_to(path)
 
 
-def pytest_in(folder: Path, arguments: list[str], output: Path) -> None:
+def pytest_in(folder: Path, arguments: list[str], output: Path, start_method: str) -> None:
     """Run pytest in this process, in a copy, and exit with its code; all that is printed goes into a file."""
+    multiprocessing.set_start_method(start_method, force=True)  # that of a process that nobody forked
     for number in signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)  # not nohup's
     file = os.open(output, os.O_WRONLY | os.O_CREAT)
@@ -96,7 +97,7 @@ def pytest_in(folder: Path, arguments: list[str], output: Path) -> None:
 def run_tests(context, folder: Path, arguments: list[str]) -> tuple[str, str]:
     """Return ("passed", ""), ("failed", the first test) or ("no verdict", why) for the copy in folder."""
     output = folder.with_suffix(".txt")
-    process = context.Process(target=pytest_in, args=(folder, arguments, output))
+    process = context.Process(target=pytest_in, args=(folder, arguments, output, multiprocessing.get_start_method()))
     process.start()
     process.join(TIMEOUT)
     if process.is_alive():
