@@ -803,11 +803,10 @@ assert all(seen[key] - held[key] < 0.15 for key in ("colour", "shape", "pair", "
 # with like: three items hold such a pair more often than one, so the held-out scenes are fuller.)
 #
 # (We had aimed at 95 % for colours and for shapes, 85 % for relations, and 15 points between seen and held out. Such
-# exams are unsteady, more so than (12.10) says, for errors come by the picture and not one by one. Here the seen scenes
-# reach the aim for colours and shapes, and relations lose 20 points on the way to the held-out ones. `evaluate`, with 200
-# other scenes of either kind, counts 93 % of colours, 90 % of shapes and 63 % of relations for seen pairs, and 94, 91
-# and 68 % for held-out ones. So the step to new pairs is as small as was hoped there; colours and shapes are a little
-# below their aims, relations far below.)
+# exams are unsteady, more so than (12.10) says, for errors come by the picture and not one by one. `evaluate`, with 500
+# other scenes of either kind and the sampling that the checkpoint recommends, counts 97 % of colours, 94 % of shapes and
+# 80 % of relations for seen pairs, and 98, 95 and 80 % for held-out ones. So the step to new pairs is as small as was
+# hoped; relations alone are still below their aim.)
 #
 # The first seven of either hundred, unpicked:
 
@@ -922,7 +921,7 @@ for name in tests:
 # %%
 gone = sum(times_ for (_, came), times_ in mistaken.items() if came in ("no shape", "nothing"))
 other = sum(times_ for (asked_for, came), times_ in mistaken.items() if came not in ("no shape", "nothing", asked_for))
-assert gone > 0.2 * other > 0
+assert gone > other
 
 # %% tags=["nbval-ignore-output"]
 for (asked_for, came), times_ in mistaken.most_common():
