@@ -1,0 +1,159 @@
+"""Annotated pictures of ideas, drawn from real data: the chain, the round cloud, the ribbon of densities.
+
+They are used in more than one chapter. Words stand in them, so fonts are larger than in `plot` and figures are
+narrow: a phone shows 700 pixels at half size.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from minidiff.course.plot import COLOURS, Picture
+from minidiff.oracle import Mixture
+from minidiff.process import transition
+from minidiff.schedule import Schedule
+
+FORWARD, BACKWARD = COLOURS[0], COLOURS[3]  # blue with the noise, red against it, in all chapters
+WORDS = 12  # points, for what a reader must see
+
+
+def chain(
+    x0: Tensor,
+    schedule: Schedule,
+    times: Sequence[float],
+    names: Sequence[str],
+    forward: str,
+    backward: str,
+) -> Picture:
+    """Draw the Markov chain of one image (1, C, H, W): four states at rising times, the middle two one step apart.
+
+    `forward` and `backward` are the words at the arrows to the right (above) and to the left (dashed, below), `names`
+    the states' letters in TeX. Each state is drawn given the one before it, so what is shown is one walk.
+    """
+    if x0.ndim != 4 or len(x0) != 1 or x0.shape[1] not in (1, 3) or not len(times) == len(names) == 4:
+        raise ValueError(f"expected one image (1, 1 or 3, H, W) and four times and names, got {tuple(x0.shape)}")
+    alt = (
+        f"A chain of four pictures, from a clear one to noise. Arrows to the right: {forward}. To the left: {backward}."
+    )
+    picture, ax = _canvas(alt, width=7.0, height=3.0, right=7.6, top=1.95, bottom=-1.2)
+    places = [0.0, 2.05, 4.55, 6.6]
+    for left, x, name in zip(places, _walk(x0, times, schedule), names, strict=True):
+        grey = (x[0].permute(1, 2, 0).clamp(-1, 1) + 1) / 2
+        ax.imshow(grey.numpy(), cmap="gray", vmin=0, vmax=1, extent=(left, left + 1, 0, 1), interpolation="nearest")
+        ax.text(left + 0.5, -0.14, f"${name}$", ha="center", va="top", fontsize=WORDS + 2)
+    for left in (places[0], places[2]):
+        ax.text(left + 1.525, 0.45, r"$\cdots$", ha="center", va="center", fontsize=22)
+    ax.text(0.5, 1.1, "data", ha="center", va="bottom", fontsize=WORDS)
+    ax.text(7.1, 1.1, "noise", ha="center", va="bottom", fontsize=WORDS)
+    _, before, after, _ = names
+    near, far = places[1] + 0.62, places[2] + 0.38
+    _bow(ax, (near, 1.06), (far, 1.06), FORWARD, "-")
+    ax.text(3.8, 1.5, f"$q({after}\\,|\\,{before})$   {forward}", color=FORWARD, ha="center", fontsize=WORDS)
+    _bow(ax, (far, -0.42), (near, -0.42), BACKWARD, (0, (4, 2.5)))
+    ax.text(3.8, -1.1, f"$p({before}\\,|\\,{after})$   {backward}", color=BACKWARD, ha="center", fontsize=WORDS)
+    return picture
+
+
+def round_cloud(a: float, b: float, n: int = 4000, seed: int = 0) -> Picture:
+    """Draw n points (z1, z2) of the standard normal in the plane, and their shadows along axis 1 and along (a, b)."""
+    alt = (
+        "Left, a round cloud of points with two arrows, one along an axis and one slanted. Right, the points' "
+        "histograms along the two arrows, both under the same bell curve."
+    )
+    z = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))  # (n, 2)
+    slanted = torch.tensor([a, b]) / (a**2 + b**2) ** 0.5
+    picture = Picture(alt, 7.0, 3.1)
+    left, right = picture.subplots(1, 2, width_ratios=[1, 1.25])
+    left.scatter(*z.T.numpy(), s=2, color="0.65", linewidths=0)
+    bars = torch.linspace(-3.6, 3.6, 37)
+    for axis, colour, name, where in (
+        (torch.tensor([1.0, 0.0]), COLOURS[3], "along $z_1$", (2.2, -0.85)),
+        (slanted, COLOURS[0], r"along $(a, b)$", (1.1, 2.5)),
+    ):
+        left.annotate("", (3.2 * axis).tolist(), (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 2.5})
+        left.text(*where, name, color=colour, fontsize=WORDS, ha="center", weight="bold")
+        label = f"{name}: std {(z @ axis).std():.2f}"
+        right.hist(
+            (z @ axis).numpy(), bins=bars.tolist(), density=True, histtype="step", lw=1.8, color=colour, label=label
+        )
+    bell = torch.distributions.Normal(0.0, 1.0).log_prob(bars).exp()
+    right.plot(bars, bell, color="black", lw=1.5, label=r"$\mathcal{N}(0, 1)$")
+    left.set(xlim=(-3.6, 3.6), ylim=(-3.6, 3.6), aspect="equal", xlabel="$z_1$", ylabel="$z_2$")
+    right.set(xlabel="position along the arrow", ylabel="density", ylim=(0, 0.68))
+    right.legend(loc="upper center", ncols=1, fontsize=10)
+    return picture
+
+
+def ribbon(mixture: Mixture, schedule: Schedule, times: Tensor, paths: Tensor, alt: str, arrow: str = "") -> Picture:
+    """Draw the density of a 1-D mixture at all times as a ribbon of grey, with paths (S, N) at times (S,) on it.
+
+    At the left stands the density of the data, at the right that of t = 1. `arrow` is what happens in the direction of
+    the paths, which is that of `times`.
+    """
+    if mixture.means.shape[1] != 1 or paths.ndim != 2 or times.shape != paths.shape[:1]:
+        raise ValueError(
+            "expected a mixture in one dimension, times (S,) and paths (S, N), "
+            f"got {mixture.means.shape[1]} dimensions, {tuple(times.shape)} and {tuple(paths.shape)}"
+        )
+    x = torch.linspace(-3.2, 3.2, 321, dtype=torch.float64)
+    t = torch.linspace(0, 1, 241, dtype=torch.float64)
+    density = torch.stack([mixture.log_prob(x[:, None], u, schedule).exp() for u in t], dim=1)  # (321, 241)
+    picture = Picture(alt, 7.0, 3.4)
+    first, middle, last = picture.subplots(1, 3, width_ratios=[1, 7, 1], sharey=True)
+    # the square root keeps the faint parts in sight
+    middle.imshow(
+        density.sqrt().numpy(), cmap="Greys", vmax=1.3, origin="lower", extent=(0, 1, -3.2, 3.2), aspect="auto"
+    )
+    colours = [COLOURS[k] for k in (0, 3, 2, 4, 1, 5)]
+    for k, path in enumerate(paths.T):
+        middle.plot(times, path, color=colours[k % len(colours)], lw=1.3)
+        middle.plot(times[-1:], path[-1:], "o", color=colours[k % len(colours)], markersize=5, clip_on=False, zorder=3)
+    for ax, k, title in ((first, 0, "data"), (last, -1, "$t = 1$")):
+        ax.fill_betweenx(x, density[:, k], color="0.55")
+        ax.set_title(title, fontsize=WORDS)
+        ax.set(xticks=[])
+    first.invert_xaxis()
+    for ax in (first, middle, last):
+        ax.grid(False)
+        ax.spines[["left", "bottom"]].set_visible(ax is middle)
+        ax.tick_params(left=False)
+    middle.set_xlabel("time $t$", fontsize=WORDS)
+    middle.set_ylim(-3.2, 3.2)
+    first.set_ylabel("$x_t$", fontsize=WORDS)
+    if arrow:
+        middle.set_title(
+            arrow + r" $\rightarrow$" if times[-1] > times[0] else r"$\leftarrow$ " + arrow, fontsize=WORDS
+        )
+    return picture
+
+
+def _walk(x0: Tensor, times: Sequence[float], schedule: Schedule, seed: int = 1) -> list[Tensor]:
+    """Return x0 and its states at the later times, each drawn given the one before."""
+    generator, states = torch.Generator().manual_seed(seed), [x0]
+    for s, t in pairwise(times):
+        alpha_ts, sigma_ts = (c.to(x0.dtype) for c in transition(s, t, schedule))
+        states.append(alpha_ts * states[-1] + sigma_ts * torch.randn(x0.shape, generator=generator, dtype=x0.dtype))
+    return states
+
+
+def _canvas(alt: str, width: float, height: float, right: float, top: float, bottom: float) -> tuple[Picture, Axes]:
+    """Return a figure that is one empty plane, of equal units, from (0, bottom) to (right, top)."""
+    picture = Picture(alt, width, height)
+    ax = picture.add_subplot(1, 1, 1)
+    ax.set_axis_off()
+    ax.set(aspect="equal")
+    ax.set_xlim(0, right)
+    ax.set_ylim(bottom, top)
+    ax.set_autoscale_on(False)
+    return picture, ax
+
+
+def _bow(ax: Axes, start: tuple[float, float], end: tuple[float, float], colour: str, style: object) -> None:
+    """Draw a bent arrow, to the left of its direction."""
+    bend = {"connectionstyle": "arc3,rad=-0.25", "arrowstyle": "-|>,head_width=0.35,head_length=0.6"}
+    ax.annotate(
+        "", end, start, arrowprops=bend | {"color": colour, "lw": 2, "linestyle": style, "shrinkA": 0, "shrinkB": 0}
+    )

@@ -1,0 +1,684 @@
+# %% [markdown]
+# # 02, deeper · Forward diffusion
+#
+# What the main line of [chapter 02](../02_forward_diffusion.ipynb) states and leaves: the proofs, other noise, more
+# tables, the limit of many steps, the kind that explodes, steps as Langevin dynamics, high resolutions, an end that
+# is exactly noise, and three more bugs. The sections can be read one by one. The letters are those of the main line:
+# $x_t = \alpha_t x_0 + \sigma_t \epsilon$, times $s < t$, steps $k = 1, \dots, T$.
+
+# %%
+import torch
+import torch.nn.functional as F
+
+from minidiff import Cosine, Flow, FromBetas, add_noise, linear_betas
+from minidiff.course import plot
+from minidiff.data import load
+
+clothes = load("fashion")
+pictures = clothes.tensor(slice(0, 8))  # (8, 1, 32, 32)
+betas = linear_betas(1000)  # DDPM's
+schedule = FromBetas(betas)
+
+
+# %%
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+# %% [markdown]
+# ## 1. Gaussians merge, and nothing else does
+#
+# The theorem is (2.2): for independent standard normal $z_1$, $z_2$ the sum $a z_1 + b z_2$ is normal with variance
+# $a^2 + b^2$.
+#
+# **Proof.** The pair $z = (z_1, z_2)$ has the density $\frac{1}{2\pi} e^{-|z|^2/2}$. Let $R$ be the rotation whose
+# first row is $(a, b)/\sqrt{a^2 + b^2}$, and $w = Rz$. A rotation changes neither lengths nor areas, so $w$ has the
+# density $\frac{1}{2\pi} e^{-|R^{-1}w|^2/2} = \frac{1}{2\pi} e^{-|w|^2/2}$, the same. Hence $w_1$ is standard normal,
+# and $a z_1 + b z_2 = \sqrt{a^2 + b^2}\; w_1$. $\blacksquare$
+#
+# The second route needs no plane. The density of a sum of independent things is the *convolution* of their
+# densities, $p_{X+Y}(u) = \int p_X(v)\, p_Y(u - v)\, dv$: an integral that a fine grid can do. It also tells what
+# becomes of other noise. Take box-shaped (uniform) noise, of variance one too.
+#
+# *Predict: what shape has the sum of two such noises, what shape that of three?*
+
+# %%
+grid = torch.linspace(-6, 6, 2401, dtype=torch.float64)
+spacing = grid[1] - grid[0]
+
+
+def density(std):
+    return torch.distributions.Normal(0.0, std).log_prob(grid).exp()
+
+
+def convolve(p, q):
+    return F.conv1d(p[None, None], q.flip(0)[None, None], padding=1200)[0, 0] * spacing
+
+
+# %%
+box = (grid.abs() < 3**0.5).double() / 12**0.5
+two_boxes = convolve(box, box)
+sums = {"one box": box, "two boxes": two_boxes, "three boxes": convolve(two_boxes, box)}
+plot.curves(grid, {**sums, "three Gaussians": density(3**0.5)},
+            "One box is a rectangle, two are a triangle, three nearly a bell.",
+            xlabel="value", ylabel="density")
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# A triangle, then nearly a bell. That is the central limit theorem: after many small steps of *any* noise of finite
+# variance the end looks Gaussian. Only the Gaussian keeps its shape exactly, after two steps as after a thousand.
+#
+# </details>
+
+# %% tags=["check"]
+# @title ✓ The rotation, and how far the boxes are from a bell
+z = torch.randn(2, 1000, generator=seeded(0))
+R = torch.tensor([[0.8, 0.5], [-0.5, 0.8]]) / 0.89**0.5
+assert torch.allclose((R @ z).square().sum(0), z.square().sum(0), rtol=1e-4)
+merged = convolve(density(0.8), density(0.5))
+assert (merged - density(0.89**0.5)).abs().max() < 1e-6
+misfit = [float((p - density(n**0.5)).abs().max())
+          for n, p in enumerate(sums.values(), start=1)]
+assert misfit[0] > 5 * misfit[1] and misfit[1] > misfit[2] > 0.01
+print("✓ distance from the bell of the same variance, for one, two, three boxes:",
+      ", ".join(f"{m:.3f}" for m in misfit))
+
+# %% [markdown]
+# So a walk with box noise is caught at its first step, and no longer after fifty. The test is that of Kolmogorov and
+# Smirnov: the largest distance between the walkers' cumulative distribution and that of the jump (2.3). With 10,000
+# walkers chance exceeds 0.0163 once in a hundred times.
+
+# %%
+def walk(step, x, betas, generator):
+    states = [x]
+    for beta in betas:
+        states.append(step(states[-1], beta, generator))
+    return torch.stack(states)  # (T + 1, ...)
+
+
+def box_step(x, beta, generator):
+    noise = torch.rand(x.shape, generator=generator) - 0.5  # variance 1/12
+    return (1 - beta).sqrt() * x + (12 * beta).sqrt() * noise
+
+
+# %%
+boxed = walk(box_step, torch.full((10_000,), 2.0), betas[:50], seeded(0))  # (51, 10000)
+
+# %% tags=["check"]
+# @title ✓ Box noise, after one step and after fifty
+gaps, ranks = {}, (torch.arange(10_000) + 0.5) / 10_000
+for k in (1, 50):
+    alpha, sigma = schedule(k / 1000)
+    cdf = torch.distributions.Normal(2 * alpha, sigma).cdf(boxed[k].sort().values)
+    gaps[k] = (cdf - ranks).abs().max()
+assert gaps[50] < 0.0163 < gaps[1]
+print(f"✓ distance from (2.3): {gaps[1]:.3f} after one step, {gaps[50]:.3f} after 50")
+
+# %% [markdown]
+# ## 2. The jump in the papers' letters
+#
+# [@ho2020] abbreviate $\alpha_k = 1 - \beta_k$ and $\bar\alpha_k = \alpha_1 \cdots \alpha_k$. In this section, and only
+# here, $\alpha_k$ is theirs. **Claim**: $x_k = \sqrt{\bar\alpha_k}\, x_0 + \sqrt{1 - \bar\alpha_k}\, \epsilon_k$ with
+# $\epsilon_k$ standard normal and independent of $x_0$.
+#
+# **Proof, by induction.** For $k = 1$ it is the step. If it holds for $k - 1$, one more step with fresh noise gives
+#
+# $$ x_k = \sqrt{\alpha_k}\,x_{k-1} + \sqrt{1-\alpha_k}\,z_k
+# = \sqrt{\alpha_k \bar\alpha_{k-1}}\; x_0
+# + \underbrace{\sqrt{\alpha_k(1-\bar\alpha_{k-1})}\;\epsilon_{k-1}
+# + \sqrt{1-\alpha_k}\;z_k}_{\text{independent noises}}. $$
+#
+# The first factor is $\sqrt{\bar\alpha_k}$. By (2.2) the two noises are one, of variance
+# $\alpha_k - \alpha_k\bar\alpha_{k-1} + 1 - \alpha_k = 1 - \bar\alpha_k$. $\blacksquare$
+#
+# The proof also says whose $\epsilon$ it is. Divide the bracket by $\sqrt{1 - \bar\alpha_k}$:
+#
+# $$ \epsilon_k = \sqrt{\frac{\alpha_k\,(1-\bar\alpha_{k-1})}{1-\bar\alpha_k}}\; \epsilon_{k-1}
+# + \sqrt{\frac{1 - \alpha_k}{1 - \bar\alpha_k}}\; z_k . $$
+#
+# So the root on the left is the correlation of two neighbouring $\epsilon$. In a walk we can read them off, by solving
+# the jump for $\epsilon$.
+#
+# *Predict: is the noise of step 500 still that of step 250?*
+
+# %%
+def forward_step(x, beta, generator):
+    z = torch.randn(x.shape, generator=generator)
+    return (1 - beta).sqrt() * x + beta.sqrt() * z
+
+
+cloud = walk(forward_step, torch.full((10_000,), 2.0), betas[:500], seeded(0))
+
+
+def noise_of(k):
+    alpha, sigma = schedule(k / 1000)
+    return (cloud[k] - 2 * alpha) / sigma
+
+
+# %%
+near, far = (torch.corrcoef(torch.stack([noise_of(250), noise_of(k)]))[0, 1]
+             for k in (251, 500))
+print(f"the noise of step 250 against that of 251: {near:.3f}, of 500: {far:.2f}")
+
+# %% tags=["check"]
+# @title ✓ The papers' form, and the correlation of neighbours
+alpha_bar = (1 - betas).cumprod(0)  # alpha_bar[k - 1] is that of step k
+alpha, sigma = schedule(torch.arange(1, 1001).double() / 1000)
+assert torch.allclose(alpha, alpha_bar.sqrt())
+assert torch.allclose(sigma, (1 - alpha_bar).sqrt())
+left = (1 - alpha_bar[249]) / (1 - alpha_bar[250])  # betas[250] is that of step 251
+factor = ((1 - betas[250]) * left).sqrt()
+assert abs(near - factor) < 1e-3 and far < 0.5
+print(f"✓ neighbours: {near:.3f} in the walk, {factor:.3f} by the formula")
+
+# %% [markdown]
+# ## 3. More tables
+#
+# **Scaled linear** (Stable Diffusion, [@rombach2022]) is linear in the square root, from $\beta_1 = 0.00085$ to
+# $\beta_T = 0.012$:
+#
+# $$ \sqrt{\beta_k} = \sqrt{\beta_1} + \frac{k-1}{T-1}(\sqrt{\beta_T} - \sqrt{\beta_1}) \tag{2.8} $$
+#
+# With DDPM's ends the same shape is also called *quadratic*. **Sigmoid** rises softly, with $S(u) = 1/(1+e^{-u})$: the
+# shape of [@xu2022], here with the ends of (2.7); their code has $10^{-7}$ and 0.002, for 5,000 steps:
+#
+# $$ \beta_k = \beta_1 + (\beta_T - \beta_1)\; S\!\left(-6 + 12\,\tfrac{k-1}{T-1}\right) \tag{2.9} $$
+#
+# *Predict: of linear, scaled linear, sigmoid and cosine, which keeps the picture longest?*
+
+# %%
+from minidiff import cosine_betas, scaled_linear_betas, sigmoid_betas
+
+recipes = {"linear": linear_betas, "scaled linear": scaled_linear_betas,
+           "sigmoid": sigmoid_betas, "cosine": cosine_betas}
+schedules = {name: FromBetas(recipe(1000)) for name, recipe in recipes.items()}
+t = torch.arange(1, 1001).double() / 1000
+
+# %%
+alt = "Alpha squared and log SNR of four tables. First sigmoid is on top, then cosine."
+picture, (left, right) = plot.figure(alt, 2, width=7.0, height=3.2)
+for name, each in schedules.items():
+    left.plot(t, each(t)[0] ** 2, label=name)
+    right.plot(t, each.log_snr(t), label=name)
+left.set(xlabel="time t", ylabel="alpha squared")
+right.set(xlabel="time t", ylabel="log SNR", ylim=(-21, 11))
+left.legend()
+picture
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# It depends on what you call keeping. Cosine is the last to have more signal than noise, until halfway. Before
+# $t = 0.38$ sigmoid keeps more; in the last steps scaled linear does, whose log SNR stops at -5.4 and never lets go.
+# Cosine goes straight through the middle and plunges to -20 in the end.
+#
+# </details>
+
+# %%
+six = torch.tensor([0.1, 0.25, 0.4, 0.55, 0.7, 0.85])
+boots = pictures[:1].expand(6, -1, -1, -1)
+one_eps = torch.randn(1, 1, 32, 32, generator=seeded(1)).expand(6, -1, -1, -1)
+rows = {name: add_noise(boots, one_eps, six, each) for name, each in schedules.items()}
+plot.strips(rows, "Four rows of a boot at six times; it fades first in the linear row.",
+            above=[f"t = {u:.2f}" for u in six])
+
+# %% tags=["check"]
+# @title ✓ The tables against their formulas
+u = torch.arange(1000).double() / 999  # (k - 1) / (T - 1)
+roots = 0.00085**0.5 + u * (0.012**0.5 - 0.00085**0.5)
+assert torch.allclose(scaled_linear_betas(1000), roots**2)
+soft = 1e-4 + (0.02 - 1e-4) / (1 + torch.exp(6 - 12 * u))
+assert torch.allclose(sigmoid_betas(1000), soft)
+elsewhere = 0.07859, 0.27767, 0.30193, 0.49384
+ours = [float((1 - recipe(1000)[:500]).prod()) for recipe in recipes.values()]
+assert all(abs(a - b) < 6e-6 for a, b in zip(ours, elsewhere, strict=True))
+print("✓ at step 500 all four agree with diffusers 0.42, to five decimals")
+
+# %% tags=["check"]
+# @title ✓ Which table keeps the picture
+top = torch.stack([each(t)[0] for each in schedules.values()]).argmax(0)  # (1000,)
+assert (top[60:375] == 2).all() and (top[385:930] == 3).all() and top[-1] == 1
+turns = [int((each.log_snr(t) >= 0).sum()) + 1 for each in schedules.values()]
+assert turns == [260, 355, 440, 497]
+assert abs(schedules["scaled linear"].log_snr(1.0) + 5.4) < 0.05
+assert schedules["cosine"].log_snr(1.0) < -19 and schedules["linear"](0.6)[0] < 0.17
+assert 0.5 < cosine_betas(1000)[0].sqrt() * 127.5 < 1  # the first step, in grey levels
+print("✓ more noise than signal from steps", ", ".join(map(str, turns)), "on")
+
+# %% [markdown]
+# About the offset 0.008 of (2.10): [@nichol2021] chose it so that $\sqrt{\beta_1}$ is a little less than one of the 256
+# grey levels, $1/127.5$ on our scale. The check has that too.
+#
+# Not only single pictures dissolve: so does the whole distribution. Each point below is a "picture" of two pixels, and
+# the 4,000 together form a checkerboard. The fine structure goes first, the coarse later.
+
+# %%
+from minidiff.data.toy import checkerboard
+
+points, dust = checkerboard(4000, seeded(0)), torch.randn(4000, 2, generator=seeded(1))
+clouds = {f"t = {u}": add_noise(points, dust, u, schedule) for u in (0.0, 0.1, 1.0)}
+plot.scatter(clouds, "A checkerboard of points blurs and ends as a round cloud.")
+
+# %% [markdown]
+# ## 4. Continuous time
+#
+# What if $T$ grows without end? Betas of a fixed size would leave nothing. So let each step last $1/T$ and fix the
+# *rate* of noise, $\beta(t) = T\beta_k$ at $t = k/T$. (Beware: $\beta_k$ and $\beta(t)$ differ by the factor $T$.) The
+# logarithm turns $\alpha_k^2 = \prod_i (1-\beta_i)$ into a sum, and small betas obey $\log(1-\beta) \approx -\beta$. So
+# $\log\alpha_k^2 \approx -\sum_i \beta_i = -\sum_i \beta(i/T)\,\tfrac1T$, a Riemann sum, and in the limit
+#
+# $$ \alpha_t^2 = \exp\!\left(-\int_0^t \beta(u)\, du\right) \tag{2.11} $$
+#
+# This is also why the sum of the betas decides how much is left, whatever their number.
+#
+# Read the other way, (2.11) makes any finite table into a continuous schedule without an error: hold the rate constant
+# at $-T\log(1-\beta_k)$ during step $k$. That is `FromBetas`. It meets the table at every $t = k/T$, and halfway
+# between two entries it must give the geometric mean of its neighbours.
+#
+# DDPM's betas, $10^{-4}$ to 0.02 in 1,000 steps, are rates from 0.1 to 20. As a formula ([@song2021]), in the package
+# `LinearBeta`:
+#
+# $$ \beta(t) = \beta_{\min} + t\,(\beta_{\max} - \beta_{\min}), \qquad
+# \alpha_t^2 = \exp\left(-\beta_{\min} t - \tfrac12 (\beta_{\max} - \beta_{\min}) t^2\right) \tag{2.12} $$
+#
+# *Predict: tables of* $T$ *steps with these rates come closer to the formula as* $T$ *grows. How much closer, for ten
+# times the steps?*
+
+# %%
+from minidiff import LinearBeta, VarianceExploding
+
+far = []
+for n in (100, 1000, 10_000):
+    at = torch.arange(1, n + 1).double() / n
+    table = FromBetas(torch.linspace(0.1, 20, n).double() / n)
+    far.append(float((table(at)[0] - LinearBeta()(at)[0]).abs().max()))
+
+print("largest difference in alpha:", ", ".join(f"{each:.1e}" for each in far))
+
+# %% [markdown]
+# Ten times closer. At $T = 1000$ table and formula differ by a thousandth: for practical purposes DDPM's thousand steps
+# are the limit.
+
+# %% tags=["check"]
+# @title ✓ (2.11) and (2.12), by the trapezoid rule and half a step later
+fine = torch.linspace(0, 1, 10_001, dtype=torch.float64)
+by_integral = torch.exp(-torch.cumulative_trapezoid(0.1 + 19.9 * fine, fine))
+assert torch.allclose(LinearBeta()(fine[1:])[0] ** 2, by_integral, atol=1e-8)
+assert all(9 < before / after < 11 for before, after in zip(far, far[1:], strict=False))
+ten = FromBetas(linear_betas(10, 0.05, 0.3))
+before, between, after = (ten(u)[0] ** 2 for u in (0.3, 0.35, 0.4))
+assert torch.isclose(between, (before * after).sqrt())
+print(f"✓ alpha squared at step 3, half a step later, at step 4: {before:.3f},",
+      f"{between:.3f}, {after:.3f}")
+
+# %% [markdown]
+# No table is needed at all; any falling curve makes a schedule. The four of the package:
+#
+# | schedule | $\alpha_t$ | $\sigma_t$ | at $t = 1$ | used by |
+# |---|---|---|---|---|
+# | `LinearBeta()` | (2.12) | $\sqrt{1-\alpha_t^2}$ | $\alpha_1 = 0.0066$ | score SDEs ([@song2021]) |
+# | `Cosine()` | $\cos(\pi t/2)$ | $\sin(\pi t/2)$ | $\alpha_1 = 0$ | [@salimans2022], this course |
+# | `Flow()` | $1 - t$ | $t$ | $\alpha_1 = 0$ | flow matching ([@lipman2023]) |
+# | `VarianceExploding()` | 1 | $0.01\,\sqrt{5000^{2t} - 1}$ | $\alpha_1 = 1$, $\sigma_1 = 50$ | score SDEs |
+#
+# In the plane of signal and noise a schedule is a path, and its speed.
+
+# %%
+alt = "Paths in the plane of alpha and sigma: a quarter circle, and its chord."
+picture, (ax,) = plot.figure(alt, width=4.6, height=4.2)
+styles = (LinearBeta(), "o-", 9, 0), (Cosine(), "o--", 5, 3), (Flow(), "o-", 5, 2)
+for each, style, size, k in styles:
+    ax.plot(*each(fine), style, markevery=1000, markersize=size, color=plot.COLOURS[k],
+            label=type(each).__name__)
+ax.text(0.92, 0.0, "data", fontsize=11, ha="right")
+ax.text(0.0, 0.8, "noise", fontsize=11)
+ax.set(xlabel="alpha (signal)", ylabel="sigma (noise)", aspect="equal")
+ax.legend(loc="upper right")
+picture
+
+# %% [markdown]
+# A dot at each tenth of the time. The variance-preserving ones lie on the circle, one on top of the other. `Cosine`
+# keeps an even pace; `LinearBeta` is soon up and then crawls. `Flow` takes the chord, on which the variance dips.
+
+# %% tags=["check"]
+# @title ✓ Circle and chord, and the table of the package's schedules
+for each in (LinearBeta(), Cosine(), schedule):
+    alpha, sigma = each(fine)
+    assert torch.allclose(alpha**2 + sigma**2, torch.ones_like(fine))
+assert sum(Flow()(0.5)) == 1 and Cosine()(1.0)[0] == 0 and Flow()(1.0)[0] == 0
+no_offset = FromBetas(cosine_betas(1000, s=0))(t[:-1])  # the last step is capped
+assert torch.allclose(no_offset[0], Cosine()(t[:-1])[0], atol=1e-12)
+one, noise = VarianceExploding()(fine)
+assert torch.allclose(noise, 0.01 * (5000 ** (2 * fine) - 1).sqrt())
+assert (one == 1).all() and abs(noise[-1] - 50) < 1e-3
+assert abs(LinearBeta()(1.0)[0] - 0.0066) < 5e-5
+print("✓ Cosine() is cosine_betas without offset and cap; the ends are the table's")
+
+# %% [markdown]
+# ## 5. Variance exploding
+#
+# Section 2 of the main line leaves the shrinking out: $x_k = x_{k-1} + \sqrt{\beta_k}\, z_k$. Is the picture destroyed
+# as well? One number tells: the correlation of the last state with the clean picture, pixel by pixel. Between things
+# that have nothing to do with each other it is 0, give or take $1/\sqrt{1024} = 1/32$. And averages over blocks of 4
+# by 4 pixels, which weaken the noise and spare the picture, tell it to the eye.
+
+# %%
+z = torch.randn(1000, 8, 1, 32, 32, generator=seeded(0))
+piled = pictures + (betas.sqrt().float().reshape(1000, 1, 1, 1, 1) * z).sum(0)
+eps = torch.randn(8, 1, 32, 32, generator=seeded(1))
+shrunk = add_noise(pictures, eps, 1.0, schedule)
+ends = {"clean": pictures, "not shrunk": piled, "shrunk": shrunk}
+plot.strips({name: F.avg_pool2d(x, 4) for name, x in ends.items()},
+            "Averaged over blocks: clothes; coarse clothes in noise; nothing but grey.")
+
+# %% [markdown]
+# The clothes that were not shrunk come back. The noise grew like a *sum*, to a standard deviation of 3.2; shrinking
+# *multiplies* the picture, down to 0.0064. But given more noise the first way arrives as well, and there is no deeper
+# difference: let $x_t = x_0 + \tilde\sigma_t\, \epsilon$, and look at it through a zoom that keeps the variance at one.
+#
+# $$ \frac{x_t}{\sqrt{1 + \tilde\sigma_t^2}} = \alpha_t\, x_0 + \sigma_t\, \epsilon, \qquad
+# \alpha_t = \frac{1}{\sqrt{1 + \tilde\sigma_t^2}}, \quad \sigma_t = \frac{\tilde\sigma_t}{\sqrt{1 + \tilde\sigma_t^2}}
+# \tag{2.14} $$
+#
+# $\alpha_t^2 + \sigma_t^2 = 1$, and the SNR is the same. A variance-exploding process *is* a variance-preserving one,
+# seen from ever farther away ([@song2021], [@karras2022]). What counts is log SNR.
+
+# %% tags=["check"]
+# @title ✓ Correlations, and how many shrunk steps a thousand others are worth
+def correlation(x, y):
+    x, y = (c.flatten(1) - c.flatten(1).mean(1, keepdim=True) for c in (x, y))
+    return F.cosine_similarity(x, y)  # (B,)
+
+
+kept, lost = correlation(piled, pictures).mean(), correlation(shrunk, pictures)
+assert kept > 5 / 32 > lost.abs().max()
+same = int((schedule.log_snr(t) > -betas.sum().log()).sum()) + 1
+assert abs((1 - betas).sqrt().prod() / torch.exp(-betas.sum() / 2) - 1) < 0.05
+print(f"✓ correlation {kept:.1f} without shrinking, {abs(lost.mean()):.1f} with it;",
+      f"1000 steps without are worth {same} with")
+
+# %% tags=["check"]
+# @title ✓ Exploding and preserving: the same pictures (2.14)
+exploding = VarianceExploding()
+for u in (0.3, 0.6, 0.9):
+    zoomed = add_noise(pictures, eps, u, exploding) / (1 + exploding(u)[1] ** 2).sqrt()
+    low, high = 0.0, 1.0
+    for _ in range(60):  # the time at which Cosine has the same log SNR
+        middle = (low + high) / 2
+        too_clean = Cosine().log_snr(middle) > exploding.log_snr(u)
+        low, high = (middle, high) if too_clean else (low, middle)
+    twin = add_noise(pictures, eps, middle, Cosine())
+    assert torch.allclose(zoomed.float(), twin, atol=1e-5)
+print("✓ zoomed, VarianceExploding gives Cosine's pictures at equal log SNR, to 1e-5")
+
+# %% [markdown]
+# ## 6. Between two times, and digits
+#
+# Who stops on the way, goes from $x_0$ to $x_s$ by (2.4) and from there to $x_t$ by (2.5), must be distributed as if he
+# had jumped at once. The check lets 200,000 pixels do it.
+#
+# The package writes $\sigma_{ts}^2$ as $\sigma_t^2\,(1 - e^{u})$, where $u < 0$ is the change of log SNR from $s$ to $t$.
+# It is the same number as in (2.5), $\sigma_t^2 - \alpha_{ts}^2\sigma_s^2$, and as long as log SNR falls it cannot be
+# negative.
+
+# %%
+from minidiff import transition
+
+plot.show_source(transition)
+
+# %% [markdown]
+# Both forms subtract two nearly equal numbers when $s$ is close to $t$, so digits cancel. That is why the package's
+# samplers compute coefficients in 64 bits, even where pictures have 32.
+#
+# *Predict: in 32 bits, about seven digits are right. How many are left for a stride of* $10^{-5}$*?*
+
+# %%
+def between(s, t, schedule):
+    (alpha_s, sigma_s), (alpha_t, sigma_t) = schedule(s), schedule(t)
+    alpha_ts = alpha_t / alpha_s
+    return alpha_ts, (sigma_t**2 - alpha_ts**2 * sigma_s**2).sqrt()
+
+
+# %%
+s = torch.linspace(0.1, 0.9, 1000)  # float32
+later = s + 1e-5
+exact = between(s.double(), later.double(), schedule)[1]
+for name, formula in (("(2.5)", between), ("transition", transition)):
+    wrong = (formula(s, later, schedule)[1] / exact - 1).abs().max()
+    digits = int(-wrong.log10())
+    print(f"{name}, in 32 bits: {digits} digits right at all times")
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Two. In 64 bits nine more are right.
+#
+# </details>
+
+# %% tags=["check"]
+# @title ✓ Two strides are one, and the two formulas are one
+first, second = torch.randn(2, 200_000, generator=seeded(3))
+for each in (schedule, Cosine(), Flow()):
+    (alpha_ts, sigma_ts), (alpha_t, sigma_t) = between(0.2, 0.5, each), each(0.5)
+    x_s = add_noise(torch.full((200_000,), 2.0), first, 0.2, each)
+    x_t = alpha_ts * x_s + sigma_ts * second
+    assert abs(x_t.mean() - 2 * alpha_t) < 0.01 and abs(x_t.std() - sigma_t) < 0.01
+    early, late = torch.rand(2, 1000, generator=seeded(0)).double().sort(0).values
+    pairs = zip(between(early, late, each), transition(early, late, each), strict=True)
+    assert all(torch.allclose(ours, package, rtol=1e-5) for ours, package in pairs)
+assert digits == 2
+print("✓ on three schedules; 1,000 pairs of times agree to 1e-5 in 64 bits")
+
+# %% [markdown]
+# ## 7. Why the steps are small
+#
+# ### A step is a Langevin step
+#
+# *Langevin dynamics* samples from a density $\pi$ by walking uphill on $\log \pi$ and shaking; with the gradient of a
+# mini-batch it is SGLD ([@welling2011]). For a step of size $\delta$,
+#
+# $$ x' = x + \frac{\delta}{2}\, \nabla \log \pi(x) + \sqrt{\delta}\; z . \tag{2.15} $$
+#
+# Let $\pi$ be pure noise, $\mathcal N(0, I)$. Its slope is $\nabla \log \pi(x) = -x$, so
+# $x' = (1 - \frac{\delta}{2})\, x + \sqrt\delta\, z$. Compare with the forward step: $\sqrt{1 - \beta} = 1 -
+# \frac{\beta}{2} - \frac{\beta^2}{8} - \dots$ They agree to first order. The forward process is Langevin dynamics whose
+# target is noise, with the factor mended so that the variance ends at one exactly. (2.15) ends at the $V$ that solves
+# $V = (1 - \frac\delta2)^2 V + \delta$, which is $V = 1/(1 - \frac\delta4)$.
+#
+# Chapter 05 lets the same dynamics climb towards the data.
+
+# %%
+from minidiff import Mixture
+
+humps = Mixture(torch.tensor([0.4, 0.6]), torch.tensor([[-1.2], [0.8]]),
+                torch.tensor([0.2, 0.2]))  # of the main line
+
+# %%
+for delta in (0.5, 0.1, 0.02):
+    by_langevin = by_step = 0.0
+    for _ in range(1000):
+        by_langevin = (1 - delta / 2) ** 2 * by_langevin + delta
+        by_step = (1 - delta) * by_step + delta
+    print(f"delta {delta}: it ends at {by_langevin:.3f}, by (2.1) at {by_step:.3f}")
+
+# %% tags=["check"]
+# @title ✓ Langevin's step towards noise is (2.1), to first order
+x = torch.linspace(-3, 3, 101).double()[:, None]
+slope = humps.score(x, 1.0, Cosine())  # at t = 1 it is pure noise
+assert torch.allclose(slope, -x)
+small = torch.tensor([0.1, 0.01, 0.001]).double()
+apart = (1 - small / 2) - (1 - small).sqrt()
+assert torch.allclose(apart, small**2 / 8, rtol=0.06)
+assert abs(by_langevin - 1 / (1 - 0.02 / 4)) < 1e-6 and abs(by_step - 1) < 1e-6
+print("✓ the factors differ by beta^2 / 8, and only (2.1) ends at variance one")
+
+# %% [markdown]
+# ### And a small step can be undone by a Gaussian
+#
+# Forward, one jump does it. Then why do papers walk in a thousand steps? For the way back. The true reverse kernel
+# $q(x_s \mid x_t)$ depends on the data and can have any shape. But **as the step becomes small it becomes Gaussian**,
+# whatever the data: in the limit a diffusion and its reversal have the same form. [@feller1949] is the source that
+# [@sohldickstein2015] build on (their section 2.2), and DDPM's choice of a Gaussian $p$ rests on it.
+#
+# A mixture of two narrow humps, for which the kernel is known exactly (chapter 03), shows it. We stand at $x_t = 0$,
+# between the humps, at $t = 0.5$, and look back over strides of three lengths.
+
+# %%
+t_now, lengths = 0.5, (0.4, 0.1, 0.01)
+kernels = [humps.reverse(torch.zeros(1), t_now - d, t_now, Cosine()) for d in lengths]
+
+
+def moments(kernel):
+    mean = (kernel.weights * kernel.means[:, 0]).sum()
+    second = (kernel.weights * (kernel.stds[:, 0] ** 2 + kernel.means[:, 0] ** 2)).sum()
+    return mean, (second - mean**2).sqrt()
+
+
+# %%
+alt = "Two humps for a long stride, a bell for a short one."
+picture, axes = plot.figure(alt, 3, width=7.0)
+for ax, kernel, d in zip(axes, kernels, lengths, strict=True):
+    mean, std = moments(kernel)
+    v = mean + std * torch.linspace(-4, 4, 401)
+    true = kernel.log_prob(v[:, None], 0.0, Cosine()).exp()
+    ax.plot(v, true, label="true")
+    bell = torch.distributions.Normal(mean, std).log_prob(v).exp()
+    ax.plot(v, bell, "--", color=plot.COLOURS[3], label="Gaussian")
+    ax.set(title=f"t - s = {d}", xlabel="$x_s$", yticks=[])
+axes[2].legend(loc="upper left", fontsize=9)
+picture
+
+# %% tags=["check"]
+# @title ✓ The shorter the stride, the nearer to a Gaussian
+apart = []
+for d in (0.4, 0.2, 0.1, 0.05, 0.01):
+    kernel = humps.reverse(torch.zeros(1), t_now - d, t_now, Cosine())
+    parts = torch.distributions.Normal(kernel.means[:, 0], kernel.stds[:, 0])
+    bell = torch.distributions.Normal(*moments(kernel))
+    v = bell.mean + bell.stddev * torch.linspace(-6, 6, 4001).double()
+    cdf = (kernel.weights * parts.cdf(v[:, None])).sum(1)
+    apart.append(float((cdf - bell.cdf(v)).abs().max()))
+assert apart == sorted(apart, reverse=True) and apart[0] > 0.1 and apart[-1] < 0.003
+print("✓ distance of the distributions:", ", ".join(f"{a:.2g}" for a in apart))
+
+# %% [markdown]
+# ## 8. High resolution
+#
+# Noise is drawn for each pixel on its own, but in a picture neighbours are alike. So a larger picture says the same
+# thing more often, and survives the same noise better. Take it to the extreme: repeat each pixel $m$ times in both
+# directions. Averaging over those blocks gives the small picture back, and divides the standard deviation of the
+# noise by $m$.
+#
+# $$ \log \mathrm{SNR}_{\text{seen}}(t) = \log \mathrm{SNR}(t) + 2 \log m \tag{2.16} $$
+#
+# Real pictures are not that extreme, but near it. To destroy a picture of 256 pixels a side as a schedule made for 64
+# would destroy one of 64, [@hoogeboom2023] lower log SNR by $2 \log(256/64)$ at all times; [@chen2023] multiply the
+# picture by a factor $b < 1$, which lowers it by $2 \log(1/b)$. On the schedule `Flow` the shift is a change of time,
+# $t' = m t / (1 + (m-1)\, t)$: the package's `shift_times`, as in [@esser2024].
+
+# %%
+from minidiff import shift_times
+
+big = pictures[:1].repeat_interleave(4, 2).repeat_interleave(4, 3)  # (1, 1, 128, 128)
+specks = torch.randn(big.shape, generator=seeded(4))
+noisy = add_noise(big, specks, 0.25, schedule)
+same = add_noise(pictures[:1], specks[..., ::4, ::4], 0.25, schedule)
+plot.strips({"32 by 32": same, "128 by 128, averaged": F.avg_pool2d(noisy, 4)},
+            "A boot in noise; below, the same boot in much less.")
+
+# %% tags=["check"]
+# @title ✓ Averaging, and the shift of Flow
+alpha, sigma = schedule(0.25)
+fewer = F.avg_pool2d(specks, 4) * 4  # standard normal again
+assert abs(fewer.std() - 1) < 0.05
+by_hand = alpha.float() * pictures[:1] + sigma.float() / 4 * fewer
+assert torch.allclose(F.avg_pool2d(noisy, 4), by_hand, atol=1e-5)
+shifted = Flow().log_snr(shift_times(t[:-1], 4.0))
+lowered = Flow().log_snr(t[:-1]) - 2 * torch.tensor(4.0).double().log()
+assert torch.allclose(shifted, lowered)
+print("✓ blocks of 4 by 4: log SNR rises by 2 log 4; shift_times lowers it by that")
+
+# %% [markdown]
+# ## 9. Exact ends, and more bugs
+#
+# [@lin2023] mend an old table so that its end is exactly noise: shift $\alpha$ until its last value is 0, and stretch
+# it so that its first value stays.
+#
+# $$ \alpha_k' = (\alpha_k - \alpha_T)\, \frac{\alpha_1}{\alpha_1 - \alpha_T} \tag{2.17} $$
+#
+# (The subscripts are steps here.)
+#
+# (In diffusers it is `rescale_betas_zero_snr=True`.) At the last step $x_T$ is then nothing but noise, so a network
+# that predicts $\epsilon$ learns nothing there, and they train one that predicts $v$ (chapter 05).
+
+# %%
+old = (1 - scaled_linear_betas(1000)).sqrt().cumprod(0)  # Stable Diffusion's alpha
+new = (old - old[-1]) * old[0] / (old[0] - old[-1])
+plot.curves(t, {"as published": old, "rescaled (2.17)": new},
+            "Two curves of alpha: one ends at 0.07, one at zero.", "time t", "alpha")
+
+# %% tags=["check"]
+# @title ✓ The rescaled table
+assert new[-1] == 0 and torch.isclose(new[0], old[0]) and (new.diff() < 0).all()
+new_betas = 1 - (new[1:] / new[:-1]) ** 2
+assert ((new_betas > 0) & (new_betas <= 1)).all() and new_betas[-1] == 1
+change = new_betas[:100] / scaled_linear_betas(1000)[1:101] - 1
+assert change.abs().max() < 0.15
+print(f"✓ alpha at the end {old[-1]:.3f}, then 0; early betas change by under 15 %")
+
+# %% [markdown]
+# ### More bugs
+#
+# **f.** "$\bar\alpha_t = \prod_{i=1}^{T} \alpha_i$."
+#
+# <details><summary>Answer</summary>
+#
+# A slip of the pen with consequences: the product to $T$ does not depend on $t$, and every picture is equally noisy.
+# Log SNR must fall at every step.
+#
+# </details>
+#
+# **g.** In a much-read article, on the cosine schedule: "$f(t) = \cos\left(\frac{t/T + s}{1 + s} \cdot
+# \frac{\pi}{2}\right)$".
+#
+# <details><summary>Answer</summary>
+#
+# The square is missing. Halfway, the paper's curve has $\bar\alpha = 0.49$; without the square it is 0.70. (Lil'Log,
+# [issue 9](https://github.com/lilianweng/lilianweng.github.io/issues/9) of 2022; the text has been corrected.)
+#
+# </details>
+#
+# **h.** A cosine schedule again. Reported twice: the points should end at `timesteps`, not at `steps`.
+#
+# ```python
+# steps = timesteps + 1
+# x = np.linspace(0, steps, steps)
+# alphas_cumprod = np.cos(((x / steps) + s) / (1 + s) * np.pi * 0.5) ** 2
+# ```
+#
+# <details><summary>Answer</summary>
+#
+# A false alarm! The points are spaced by $(T+1)/T$, and the division by `steps` is by $T + 1$: two slips that cancel, to
+# the last digit. Who mends only the first makes a bug. (denoising-diffusion-pytorch,
+# [issue 19](https://github.com/lucidrains/denoising-diffusion-pytorch/issues/19); diffuser,
+# [issue 68](https://github.com/jannerm/diffuser/issues/68).)
+#
+# </details>
+
+# %% tags=["check"]
+# @title ✓ f and g are caught, h is none
+constant = alpha_bar[-1].expand(1000)
+assert not (torch.log(constant / (1 - constant)).diff() < 0).all()  # f
+angle = (torch.arange(1001).double() / 1000 + 0.008) / 1.008 * torch.pi / 2
+root = angle[500].cos()
+assert abs(root**2 - 0.49) < 0.01 and abs(root - 0.70) < 0.01  # g
+x = torch.linspace(0, 1001, 1001).double()
+twice_off = (x / 1001 + 0.008) / 1.008 * torch.pi / 2
+assert torch.allclose(twice_off, angle, atol=1e-6)  # h
+print(f"✓ halfway {root**2:.2f}, without the square {root:.2f}; h is right to 1e-6")
+
+# %% [markdown]
+# ## References
+#
+# {references}

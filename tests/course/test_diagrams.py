@@ -1,0 +1,97 @@
+"""Annotated pictures: they draw the data that they are given, name their arrows and refuse other shapes."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from minidiff import Cosine, Flow, Mixture
+from minidiff.course import diagrams
+
+GREY = torch.zeros(1, 1, 8, 8)
+NAMES = ("x_0", "x_s", "x_t", "x_1")
+HUMPS = Mixture(torch.tensor([0.4, 0.6]), torch.tensor([[-1.2], [0.8]]), torch.tensor([0.2, 0.2]))
+TS = torch.linspace(0, 1, 5, dtype=torch.float64)
+
+FIGURES = {
+    "chain": lambda: diagrams.chain(GREY, Cosine(), (0, 0.3, 0.4, 1), NAMES, "noise comes in", "noise goes out"),
+    "colour": lambda: diagrams.chain(GREY.expand(-1, 3, -1, -1), Flow(), (0, 0.3, 0.4, 0.9), NAMES, "in", "out"),
+    "round cloud": lambda: diagrams.round_cloud(0.8, 0.5, n=200),
+    "ribbon": lambda: diagrams.ribbon(HUMPS, Cosine(), TS, torch.zeros(5, 3), "a ribbon", "forward"),
+    "ribbon, back": lambda: diagrams.ribbon(HUMPS, Flow(), TS.flip(0), torch.zeros(5, 9), "a ribbon"),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_diagrams_are_pngs_with_a_text(name):
+    picture = FIGURES[name]()
+    data, metadata = picture._repr_mimebundle_()
+    assert data["text/plain"] == metadata["image/png"]["alt"] == picture.alt and len(picture.alt) > 5
+    pixels = Image.open(io.BytesIO(data["image/png"]))
+    assert pixels.width <= 720 and len(set(pixels.convert("L").tobytes())) > 10
+    assert picture.png() == picture.png() == FIGURES[name]().png()
+
+
+def texts(picture):
+    return [text.get_text() for ax in picture.axes for text in ax.texts]
+
+
+def test_words_are_large_enough_for_a_phone():
+    for make in FIGURES.values():
+        assert all(text.get_fontsize() >= diagrams.WORDS for ax in make().axes for text in ax.texts if text.get_text())
+
+
+def test_a_chain_names_its_states_and_arrows():
+    picture = FIGURES["chain"]()
+    written = texts(picture)
+    assert {"$x_0$", "$x_s$", "$x_t$", "$x_1$", "data", "noise"} <= set(written)
+    assert any("q(x_t\\,|\\,x_s)" in text and "noise comes in" in text for text in written)
+    assert any("p(x_s\\,|\\,x_t)" in text and "noise goes out" in text for text in written)
+    assert "noise comes in" in picture.alt and "noise goes out" in picture.alt
+
+
+def test_a_chain_is_one_walk_from_the_image_to_noise():
+    """The first picture is x0; each has the variance of its time; neighbours are nearer than strangers."""
+    x0 = torch.full((1, 1, 64, 64), 0.5)
+    states = diagrams._walk(x0, (0, 0.3, 0.4, 1), Cosine())
+    assert torch.equal(states[0], x0)
+    for t, x in zip((0.3, 0.4, 1), states[1:], strict=True):
+        alpha, sigma = Cosine()(t)
+        assert abs(x.mean() - 0.5 * alpha) < 0.05 and abs(x.std() - sigma) < 0.05
+    assert (states[2] - states[1]).std() < 0.6 * (states[3] - states[1]).std()
+    drawn = np.asarray(diagrams.chain(x0, Cosine(), (0, 0.3, 0.4, 1), NAMES, "a", "b").axes[0].images[0].get_array())
+    assert np.allclose(drawn, 0.75)  # 0.5 on [-1, 1] is 0.75 on [0, 1]
+
+
+def test_a_ribbon_is_the_mixtures_density():
+    picture = diagrams.ribbon(HUMPS, Cosine(), TS, torch.zeros(5, 3), "a ribbon")
+    drawn = np.asarray(picture.axes[1].images[0].get_array())  # the root of the density, from -3.2 to 3.2
+    assert np.allclose((drawn**2).sum(0) * 6.4 / 320, 1, atol=0.01)  # at each time it integrates to one
+    assert np.allclose(drawn[160, 0] ** 2, HUMPS.log_prob(torch.zeros(1, 1), 0.0, Cosine()).exp())
+    assert picture.axes[1].get_ylim() == (-3.2, 3.2)
+
+
+def test_arrows_point_the_way_the_paths_go():
+    forward = diagrams.ribbon(HUMPS, Cosine(), TS, torch.zeros(5, 3), "a ribbon", "noise")
+    back = diagrams.ribbon(HUMPS, Cosine(), TS.flip(0), torch.zeros(5, 3), "a ribbon", "data")
+    assert forward.axes[1].get_title() == r"noise $\rightarrow$" and back.axes[1].get_title() == r"$\leftarrow$ data"
+
+
+@pytest.mark.parametrize("x0, names", [(GREY[0], NAMES), (GREY.expand(2, -1, -1, -1), NAMES), (GREY, NAMES[:3])])
+def test_chain_refuses_other_shapes(x0, names):
+    with pytest.raises(ValueError, match=r"expected one image \(1, 1 or 3, H, W\) and four times and names"):
+        diagrams.chain(x0, Cosine(), (0, 0.3, 0.4, 1), names, "in", "out")
+
+
+@pytest.mark.parametrize("paths", [torch.zeros(4, 3), torch.zeros(5)])
+def test_ribbon_refuses_other_shapes(paths):
+    with pytest.raises(ValueError, match=r"expected a mixture in one dimension, times \(S,\) and paths \(S, N\)"):
+        diagrams.ribbon(HUMPS, Cosine(), TS, paths, "a ribbon")
+
+
+def test_ribbon_refuses_a_plane():
+    plane = Mixture(torch.ones(1), torch.zeros(1, 2), torch.ones(1))
+    with pytest.raises(ValueError, match="got 2 dimensions"):
+        diagrams.ribbon(plane, Cosine(), TS, torch.zeros(5, 3), "a ribbon")
