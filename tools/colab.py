@@ -20,9 +20,9 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import nbformat
-from course import ROOT, STUDENT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from places import ROOT, STUDENT
 from slices import without
 
 PLACE = ROOT / "build/colab"

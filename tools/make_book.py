@@ -15,7 +15,7 @@ import sys
 from importlib import resources
 
 import nbformat
-from course import NOTEBOOKS, ROOT, setting
+from places import NOTEBOOKS, ROOT, setting
 
 COPIES = ROOT / "build/book-source"
 BOOK = ROOT / "build/book"

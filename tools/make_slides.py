@@ -17,8 +17,8 @@ from pathlib import Path
 from string import Template
 
 from bs4 import BeautifulSoup
-from course import NOTEBOOKS, ROOT
 from make_book import BOOK, build, mathjax
+from places import NOTEBOOKS, ROOT
 
 DECKS = ROOT / "build/slides"
 LOOKS = ROOT / "docs/slides"

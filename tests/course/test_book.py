@@ -16,7 +16,7 @@ import make_book
 import make_slides
 import nbformat
 import pytest
-from course import NOTEBOOKS, ROOT, setting, sources
+from places import NOTEBOOKS, ROOT, setting, sources
 
 pytestmark = pytest.mark.usefixtures("book_log")
 

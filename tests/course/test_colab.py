@@ -13,10 +13,10 @@ from pathlib import Path
 import colab
 import nbformat
 import pytest
-from course import ROOT, STUDENT, setting
 from jupyter_client import KernelManager
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from nbclient import NotebookClient
+from places import ROOT, STUDENT, setting
 
 from minidiff.data import checksums
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import course
 import numpy as np
+import places
 import pytest
 import torch
 from slices import names_read, needed_for
 
 from minidiff.course import check, expect
 
-ROOT = Path(__file__).parents[2]
-CHAPTERS = course.sources()[1:]
+CHAPTERS = places.sources()[1:]
 
 
 def solution(x):
@@ -143,7 +143,7 @@ def mistakes(path: Path) -> list[tuple[str, str, str]]:
     """(function, wrong source, the line it earns) of a file in docs/answers."""
     found = []
     for section in re.split(r"(?m)^## ", path.read_text(encoding="utf-8"))[1:]:
-        named = re.match(r"Code: `(\w+)`", section)
+        named = re.match(r"(?:Code|Your turn): `(\w+)`", section)
         blocks = re.findall(r"```python\n(.*?)```\n\n    (.*?)\n", section, re.DOTALL)
         assert bool(blocks) == bool(named)
         found += [(named[1], source, line) for source, line in blocks]
@@ -174,7 +174,7 @@ def test_right_answers_are_correct_and_no_answer_is_not_yet(path):
 
 @each_chapter
 def test_typical_mistakes_are_refused_with_the_line_that_the_answers_quote(path):
-    wrong = mistakes(ROOT / f"docs/answers/{path.stem}.md")
+    wrong = mistakes(places.ROOT / f"docs/answers/{path.stem}.md")
     names = {name for name, _, _ in wrong}
     assert names == set(exercises(path)) and all(sum(n == name for n, _, _ in wrong) >= 2 for name in names)
     said = replies(path, {name: [source for n, source, _ in wrong if n == name] for name in names})

@@ -5,7 +5,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from course import ROOT, sources
+from places import ROOT, sources
 
 pytestmark = pytest.mark.usefixtures("book_log")
 
