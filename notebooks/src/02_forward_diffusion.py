@@ -2,7 +2,8 @@
 # # 02 · Forward diffusion
 #
 # **How do you destroy a picture so gently that the damage can be undone?** By a thousand small steps, each of which
-# adds a little noise: the blue arrow below. The red one, the way back, is what a network will learn.
+# adds a little noise: the blue arrow below. The dashed one, the way back, is what a network will learn, from examples
+# that cost nothing. We make the damage ourselves.
 
 # %%
 import torch
@@ -23,8 +24,8 @@ diagrams.chain(boot, few, (0, 0.3, 0.4, 1), names,
 
 # %% [markdown]
 # **You build** one noising step, the formula that replaces a thousand of them, three noise schedules, and a test
-# that finds a flaw in published ones. Nothing is trained. It takes three quarters of an hour; the computer needs
-# half a minute of that. You know mean, variance, independence and a little PyTorch.
+# that finds a flaw in published ones. Nothing is trained. You need mean, variance, independence, a little PyTorch and
+# three quarters of an hour; the computer needs half a minute of it.
 #
 # | letter | meaning |
 # |---|---|
@@ -96,8 +97,7 @@ plot.images(states[shown, 0], "A boot under more and more noise; from step 500 o
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# For the eye soon after step 400, long before the end. The correlation of the pixels with those of the clean boot
-# says the same, below.
+# For the eye soon after step 400, long before the end. The check correlates its pixels with the clean ones.
 #
 # </details>
 
@@ -155,9 +155,15 @@ plot.strips(
     above=[f"step {k}" for k in shown])
 
 # %% [markdown]
-# Without shrinking the end is hard black and white: most values lie beyond what a screen can show. Variances of
-# independent things add, so each step adds $\beta_k$ to the variance of the pixels. With shrinking, a variance $V$
-# becomes $(1-\beta_k)\,V + \beta_k$: its distance from one is multiplied by $1-\beta_k$, and dies out.
+# <details><summary>Answer</summary>
+#
+# Hard black and white: most values lie beyond what a screen can show.
+#
+# </details>
+#
+# Variances of independent things add. So without shrinking each step adds $\beta_k$ to the variance of the pixels.
+# With it a variance $V$ becomes $(1-\beta_k)\,V + \beta_k$: its distance from one is multiplied by $1-\beta_k$, and
+# dies out.
 
 # %%
 alt = "Without shrinking the variance of the pixels climbs to ten; with it, to one."
@@ -176,6 +182,7 @@ for beta in betas:
     by_rule = (1 - beta) * by_rule + beta
 assert abs(by_rule - 1) < 1e-3 and abs(states[-1].var() - 1) < 0.1
 assert abs(piled[-1].var() / summed - 1) < 0.1
+assert (piled[-1].abs() > 1).double().mean() > 0.7  # beyond black and white
 print(f"✓ variance by the rules: {by_rule:.2f} shrunk, {summed:.1f} not;",
       f"in the walks {states[-1].var():.2f}, {piled[-1].var():.1f}")
 
@@ -208,17 +215,9 @@ diagrams.round_cloud(0.8, 0.5)
 # %% [markdown]
 # The reason is in the picture. The density of the pair, $\frac{1}{2\pi} e^{-(z_1^2 + z_2^2)/2}$, depends on the
 # distance from the centre only: the cloud is round. So its shadow on any line through the centre is the same bell
-# curve. And $a z_1 + b z_2$ is the shadow on the line along $(a, b)$, times the length $\sqrt{a^2 + b^2}$ of that
-# arrow.
-#
-# *Predict: with* $a = 0.8$ *and* $b = 0.5$, *what is the standard deviation of the sum?*
-#
-# <details><summary>Answer</summary>
-#
-# $\sqrt{0.64 + 0.25} = 0.94$, not $1.3$: variances add, standard deviations do not. The check below computes the
-# density of the sum by an integral, without a random number.
-#
-# </details>
+# curve. And $a z_1 + b z_2$, the dot product of $(z_1, z_2)$ with the arrow $(a, b)$, is the shadow on the line of the
+# arrow, times its length $\sqrt{a^2 + b^2}$. With $a = 0.8$ and $b = 0.5$ that is 0.94, not 1.3: variances add, standard
+# deviations do not.
 
 # %% tags=["check"]
 # @title ✓ The density of the sum, by convolution
@@ -315,20 +314,19 @@ for k, beta in enumerate(betas):
 print("✓ coefficients to 1e-12 at all 1,000 steps; the cloud passes a test for (2.3)")
 
 # %% [markdown]
-# **Whose** $\epsilon$**?** It stands for all the noise so far, merged into one. The $\epsilon$ of step 251 is a
-# mixture of that of step 250 and the fresh $z_{251}$. So a row of pictures made with *one* $\epsilon$, as in section
-# 5, compares noise levels. It is not a walk.
+# **Whose** $\epsilon$**?** It stands for all the noise so far, merged into one, so every step has another. A row of
+# pictures made with *one* $\epsilon$, as in section 5, compares noise levels. It is not a walk.
 #
 # ## 4. From betas to a schedule
 #
-# Step 250 of 1,000 and step 50 of 200 are the same place in two walks. So count in *time*, $t = k/T$, from 0 (data) to
-# 1 (noise). From here on a subscript is a time, $x_1$ is the end of the walk, and of the steps this is left:
+# How many steps a walk has is a matter of taste. So count in *time*, $t = k/T$, from 0 (data) to 1 (noise). From here
+# on a subscript is a time, $x_1$ is the end of the walk, and of all the steps this is left:
 #
 # $$ \boxed{\; x_t = \alpha_t\, x_0 + \sigma_t\, \epsilon \;} \tag{2.4} $$
 #
 # A [noise schedule](../docs/glossary.md#noise-schedule) is a function $t \mapsto (\alpha_t, \sigma_t)$. `FromBetas`
-# makes one from any table, and `add_noise` is the jump, on any schedule. (`match_dims` lets a batch of times multiply
-# a batch of pictures.)
+# makes one from any table, and `add_noise` is the jump on any schedule, with one time for all pictures or a time for
+# each. Its two helpers look after shapes.
 
 # %%
 schedule = FromBetas(betas)
@@ -417,8 +415,8 @@ diagrams.ribbon(humps, schedule, ts, paths, alt, arrow="forward: noise comes in"
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Nothing. The walk is random: one start has many ends, and each end could have come from either hump. The two humps
-# melt, and at $t = 1$ one bell is left, the same for all data.
+# Next to nothing. The walk is random: one start has many ends, and each end could have come from either hump. The two
+# humps melt, and at $t = 1$ one bell is left, the same for all data.
 #
 # </details>
 
@@ -442,7 +440,7 @@ print("✓ 20,000 numbers, walked to t = 0.25 in two steps, pass a test for the 
 # $$ \log \mathrm{SNR}(t) = \log \frac{\alpha_t^2}{\sigma_t^2} \tag{2.6} $$
 #
 # (By convention the data count as having variance one.) Zero means as much signal as noise; +2.3 ten times as much,
-# -2.3 a tenth. It only falls: noise, once in, does not come out. Here are three ways down.
+# -2.3 a tenth. It only falls: noise, once in, does not come out. Three ways down:
 #
 # **Linear** ([@ho2020]), as above, with $\beta_1 = 10^{-4}$ and $\beta_T = 0.02$:
 #
@@ -455,9 +453,9 @@ print("✓ 20,000 numbers, walked to t = 0.25 in two steps, pass a test for the 
 # f(k) = \cos^2\!\left(\frac{k/T + 0.008}{1 + 0.008}\cdot\frac{\pi}{2}\right), \quad
 # \beta_k = \min\!\left(1 - \frac{\alpha_k^2}{\alpha_{k-1}^2},\ 0.999\right) \tag{2.10} $$
 #
-# The 0.008 keeps the first steps from being uselessly small, the 0.999 the last one from dividing by zero. Without
-# both it is a quarter circle, $\alpha_t = \cos\frac{\pi t}{2}$, $\sigma_t = \sin\frac{\pi t}{2}$: the package's
-# `Cosine()`, which most of this course uses.
+# ($\alpha_k$ is meant before the cap.) The 0.008 keeps the first steps from being uselessly small, the 0.999 the last
+# one from dividing by zero. Without both it is a quarter circle, $\alpha_t = \cos\frac{\pi t}{2}$,
+# $\sigma_t = \sin\frac{\pi t}{2}$: the package's `Cosine()`, which most of this course uses.
 #
 # **Flow** ([@lipman2023], [@liu2023]) needs no betas: $\alpha_t = 1 - t$, $\sigma_t = t$. It is a schedule like any
 # other, only not variance preserving.
@@ -488,7 +486,13 @@ crossing = {name: int((each.log_snr(t) > 0).sum()) for name, each in schedules.i
 print("steps that end with more signal than noise:", crossing)
 
 # %% [markdown]
-# A quarter of them with linear, half with the others. The same boot, with one noise $\epsilon$, at six times:
+# <details><summary>Answer</summary>
+#
+# A quarter of them; three quarters go to pictures in which noise dominates. With the other two it is half.
+#
+# </details>
+#
+# The same boot, with one noise $\epsilon$, at six times:
 
 # %%
 six = torch.tensor([0.1, 0.25, 0.4, 0.55, 0.7, 0.85])
@@ -507,10 +511,11 @@ assert torch.allclose(betas, 1e-4 + 0.0199 / 999 * torch.arange(1000).double())
 assert abs(alpha[499] ** 2 - 0.0786) < 6e-5 and abs(squares[499] - 0.4938) < 6e-5
 assert crossing == {"linear": 259, "cosine": 496, "flow": 499}
 assert abs(Cosine()(0.3)[0] - cosine(0.3)[0]) < 0.01
+assert sum(c**2 for c in Flow()(0.5)) == 0.5  # not one
 print("✓ alpha squared at step 500 is 0.0786 and 0.494, as in diffusers 0.42")
 
 # %% [markdown]
-# Flow's boots are paler, for their variance shrinks on the way. Drag $t$ and change the schedule. Can you find two
+# Flow's boots are paler, for their variance dips on the way. Drag $t$ and change the schedule. Can you find two
 # schedules and two times with the *same* log SNR? If both preserve variance, the pictures are then the same, pixel
 # for pixel: log SNR fixes $\alpha/\sigma$, and $\alpha^2 + \sigma^2 = 1$ the rest.
 
@@ -608,12 +613,18 @@ print("✓ EngiOpt's authors quote 0.00635 for 1,000 steps, 0.282 for 250; we fi
       f"{by_hand[0]:.3g} and {by_hand[5]:.3g}")
 
 # %% [markdown]
-# After 200 steps more than a third of the amplitude. What does that cost? We judge the tables, not the codes, by
-# putting each of them on our clothes. (Stable Diffusion noises the codes of chapter 11, UDL single numbers.)
+# <details><summary>Answer</summary>
+#
+# More than a third: 0.36 of the amplitude.
+#
+# </details>
+#
+# What does that cost? We judge the tables, not the codes, by putting each of them on our clothes. (The two annotated
+# ones were made for just these clothes; Stable Diffusion noises the latents of chapter 11, UDL single numbers.)
 #
 # The test must have no other error, so the walk back must be perfect. A perfect walk back from $x_1$, however it
 # takes its steps, is a draw of $x_0$ from $q(x_0 \mid x_1)$: the clean picture, given its noise. For a *finite* set
-# of equally likely pictures $d_i$, Bayes' rule makes that exact:
+# of equally likely pictures $d_i$, Bayes' rule makes that exact, up to a sum that normalises:
 #
 # $$ q(x_0 = d_i \mid x_1) \ \propto\ q(x_1 \mid x_0 = d_i)
 # \ \propto\ \exp\!\left(-\frac{|x_1 - \alpha_1 d_i|^2}{2\,\sigma_1^2}\right) $$
@@ -625,7 +636,7 @@ bank, labels = clothes.tensor(slice(0, 4000)), clothes.y[:4000]
 def probabilities(x_1, schedule):
     alpha_1, sigma_1 = (c.float() for c in schedule(1.0))
     distance = torch.cdist(x_1.flatten(1), alpha_1 * bank.flatten(1))  # (B, 4000)
-    return (-(distance**2) / (2 * sigma_1**2)).softmax(1)
+    return (-(distance**2) / (2 * sigma_1**2)).softmax(1)  # normalised
 
 
 def draw_back(x_1, schedule, generator):
@@ -634,7 +645,7 @@ def draw_back(x_1, schedule, generator):
 
 # %% [markdown]
 # Two starts for each table, 500 times: pure noise, and the true end of the forward walk. First the brightness, the
-# mean of all pixels. The clothes are dark, -0.56 on average.
+# mean of all pixels, which is -0.56 for the clothes.
 #
 # *Predict: noise has mean 0. Will the samples be too bright or too dark?*
 
@@ -670,8 +681,9 @@ picture
 # </details>
 #
 # From the true end every table stays with the data. From pure noise DDPM's does, the next two are a little too
-# bright, the rest grossly, *although the walk back is perfect*. No training mends that. [@lin2023] found it in
-# Stable Diffusion, whose pictures are never very dark nor very bright. And brightness is only the symptom:
+# bright, the rest grossly, *although the walk back is perfect*. No training mends that: the start is wrong.
+# [@lin2023] found it in Stable Diffusion, whose pictures are never very dark nor very bright. And brightness is only
+# the symptom:
 
 # %%
 two_rows = {"DDPM": bank[from_noise[0][:8]], "UDL 18.2": bank[from_noise[7][:8]]}
@@ -766,7 +778,7 @@ print(f"✓ its brightness is {errors([picks]).abs().item():.1f} standard errors
 #
 # <details><summary>Answer</summary>
 #
-# A root is missing: $1 - \bar\alpha$ is the variance. There is too little noise at every time but the ends.
+# A root is missing: $1 - \bar\alpha$ is the variance. There is too little noise at all times but the ends.
 # (DeepLearning.AI, [reported here](https://github.com/Ryota-Kawamura/How-Diffusion-Models-Work/issues/1).)
 #
 # </details>
@@ -777,7 +789,7 @@ print(f"✓ its brightness is {errors([picks]).abs().item():.1f} standard errors
 # <details><summary>Answer</summary>
 #
 # A root too many: the last argument of $\mathcal N$ is a variance. (Hugging Face's course,
-# [issue 63](https://github.com/huggingface/diffusion-models-class/issues/63), open since 2023.)
+# [issue 63](https://github.com/huggingface/diffusion-models-class/issues/63).)
 #
 # </details>
 #
@@ -844,8 +856,7 @@ print(f"✓ a ends at mean {mean:.1f}, variance {variance:.3f}; b and c do not s
 # is independent of the data and has mean 0, so the middle term averages to 0; each of the $D$ squares in the last
 # averages to 1. Hence $E|x_t|^2 = \alpha_t^2 E|x_0|^2 + \sigma_t^2 D$. With $\alpha_t^2 = 1 - \sigma_t^2$ this is
 # $E|x_0|^2 + \sigma_t^2\,(D - E|x_0|^2)$: constant exactly when the bracket is 0. At $t = 0.3$ there is
-# $\sigma_t^2 = \sin^2(0.15\,\pi) = 0.21$, which makes $0.76 + 0.21 \cdot 0.24 = 0.81$ for each pixel. What stays one
-# is the *second moment*; for data of mean 0 that is the variance.
+# $\sigma_t^2 = \sin^2(0.15\,\pi) = 0.21$, which makes $0.76 + 0.21 \cdot 0.24 = 0.81$ for each pixel.
 #
 # </details>
 
@@ -859,8 +870,7 @@ assert abs(clean - 0.76) < 0.005 and abs(noisy - 0.81) < 0.005
 print(f"✓ all clothes: {clean:.2f} at t = 0, {noisy:.2f} at t = 0.3")
 
 # %% [markdown]
-# **2. Code.** From which step on is a picture too noisy? Write `first_step_at(betas, level)`, straight from a table of
-# betas, for any number of steps.
+# **2. Code.** From which step on is a picture too noisy? Write `first_step_at(betas, level)`, for any table of betas.
 
 # %%
 def first_step_at(betas, level):
@@ -890,10 +900,9 @@ check(first_step_at, by_walking, cases,
 
 # %% [markdown]
 # **3. Open.** Design a table of 200 betas that ends with a terminal SNR (2.13) below $10^{-4}$ and leaves log SNR above
-# 6 after step 1, so that fine detail is not lost at once. (a) Make the largest fall of log SNR in one step as small
-# as you can; below 0.08 you are nearly there. Go the way of (2.10): first decide on the curve, then compute the
-# betas. (b) Is that a *good* table? Look at a boot along the way. Say in one number what you would want of a good
-# table, add it to `judge`, and design for it. Does another table win now?
+# 6 after step 1. (a) Make the largest fall of log SNR in one step as small as you can; below 0.08 you are nearly
+# there. As in (2.10), decide on the curve, then compute the betas. (b) Is that a *good* table? Look at a boot along
+# the way. Say in one number what you want, add it to `judge`, and design for it. Does another table win now?
 
 # %%
 def judge(betas):
@@ -905,8 +914,8 @@ def judge(betas):
 print({name: f"{value:.2g}" for name, value in judge(linear_betas(200) * 5).items()})
 
 # %% [markdown]
-# **Deeper:** [02, deeper](deeper/02_forward_diffusion.ipynb) has the proofs in full, what other noise does, more
-# tables, the limit of many steps, high resolutions, and more bugs.
+# **Deeper:** [02, deeper](deeper/02_forward_diffusion.ipynb) has the proofs in full, other noise, more tables, the
+# limit of many steps, high resolutions, and more bugs.
 #
 # **Next:** [03 · Reverse diffusion](03_reverse_diffusion.ipynb), the way back.
 #

@@ -67,7 +67,8 @@ plot.curves(grid, {**sums, "three Gaussians": density(3**0.5)},
 # <details><summary>Answer</summary>
 #
 # A triangle, then nearly a bell. That is the central limit theorem: after many small steps of *any* noise of finite
-# variance the end looks Gaussian. Only the Gaussian keeps its shape exactly, after two steps as after a thousand.
+# variance the end looks Gaussian. Of those, only the Gaussian keeps its shape exactly, after two steps as after a
+# thousand.
 #
 # </details>
 
@@ -160,6 +161,13 @@ def noise_of(k):
 near, far = (torch.corrcoef(torch.stack([noise_of(250), noise_of(k)]))[0, 1]
              for k in (251, 500))
 print(f"the noise of step 250 against that of 251: {near:.3f}, of 500: {far:.2f}")
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Hardly. From one step to the next it is nearly the same noise, 250 steps later nearly another one.
+#
+# </details>
 
 # %% tags=["check"]
 # @title ✓ The papers' form, and the correlation of neighbours
@@ -297,8 +305,13 @@ for n in (100, 1000, 10_000):
 print("largest difference in alpha:", ", ".join(f"{each:.1e}" for each in far))
 
 # %% [markdown]
-# Ten times closer. At $T = 1000$ table and formula differ by a thousandth: for practical purposes DDPM's thousand steps
-# are the limit.
+# <details><summary>Answer</summary>
+#
+# Ten times closer.
+#
+# </details>
+#
+# At $T = 1000$ table and formula differ by a thousandth: for practical purposes DDPM's thousand steps are the limit.
 
 # %% tags=["check"]
 # @title ✓ (2.11) and (2.12), by the trapezoid rule and half a step later
@@ -415,8 +428,8 @@ print("✓ zoomed, VarianceExploding gives Cosine's pictures at equal log SNR, t
 # %% [markdown]
 # ## 6. Between two times, and digits
 #
-# Who stops on the way, goes from $x_0$ to $x_s$ by (2.4) and from there to $x_t$ by (2.5), must be distributed as if he
-# had jumped at once. The check lets 200,000 pixels do it.
+# A pixel that stops on the way, from $x_0$ to $x_s$ by (2.4) and from there to $x_t$ by (2.5), must be distributed like
+# one that jumps at once. The check lets 200,000 of them do it.
 #
 # The package writes $\sigma_{ts}^2$ as $\sigma_t^2\,(1 - e^{u})$, where $u < 0$ is the change of log SNR from $s$ to $t$.
 # It is the same number as in (2.5), $\sigma_t^2 - \alpha_{ts}^2\sigma_s^2$, and as long as log SNR falls it cannot be
@@ -607,9 +620,8 @@ print("✓ blocks of 4 by 4: log SNR rises by 2 log 4; shift_times lowers it by 
 #
 # $$ \alpha_k' = (\alpha_k - \alpha_T)\, \frac{\alpha_1}{\alpha_1 - \alpha_T} \tag{2.17} $$
 #
-# (The subscripts are steps here.)
-#
-# (In diffusers it is `rescale_betas_zero_snr=True`.) At the last step $x_T$ is then nothing but noise, so a network
+# (The subscripts are steps here; in diffusers it is `rescale_betas_zero_snr=True`.) At the last step $x_T$ is then
+# nothing but noise, so a network
 # that predicts $\epsilon$ learns nothing there, and they train one that predicts $v$ (chapter 05).
 
 # %%
@@ -673,10 +685,10 @@ assert not (torch.log(constant / (1 - constant)).diff() < 0).all()  # f
 angle = (torch.arange(1001).double() / 1000 + 0.008) / 1.008 * torch.pi / 2
 root = angle[500].cos()
 assert abs(root**2 - 0.49) < 0.01 and abs(root - 0.70) < 0.01  # g
-x = torch.linspace(0, 1001, 1001).double()
+x = torch.linspace(0, 1001, 1001, dtype=torch.float64)
 twice_off = (x / 1001 + 0.008) / 1.008 * torch.pi / 2
-assert torch.allclose(twice_off, angle, atol=1e-6)  # h
-print(f"✓ halfway {root**2:.2f}, without the square {root:.2f}; h is right to 1e-6")
+assert torch.allclose(twice_off, angle, rtol=1e-12)  # h
+print(f"✓ halfway {root**2:.2f}, without the square {root:.2f}; h is right to 1e-12")
 
 # %% [markdown]
 # ## References
