@@ -19,7 +19,7 @@ from minidiff.denoiser import Denoiser
 from minidiff.nets.unet import UNet, UNetConfig
 from minidiff.samplers import times
 from minidiff.schedule import Cosine
-from minidiff.training import Ema, TrainConfig, Training, train_step
+from minidiff.training import Ema, TrainConfig, TrainState, train_step
 from minidiff.training.loop import batches
 
 PEER_LR = 1e-3
@@ -47,8 +47,8 @@ class Contender:
 
 class Minidiff(Contender):
     def __init__(self, images: Images, precision: str, device: torch.device):
-        denoiser = Denoiser(UNet(UNetConfig(channels=1, classes=CLASSES)), Cosine(), null=CLASSES)
-        self.training = Training(denoiser.to(device), TrainConfig(batch_size=BATCH, precision=precision))
+        denoiser = Denoiser(UNet(UNetConfig(channels=1, num_classes=CLASSES)), Cosine(), null=CLASSES)
+        self.training = TrainState(denoiser.to(device), TrainConfig(batch_size=BATCH, precision=precision))
         self.batches = batches(images, self.training.config, 0)
         self.net, self.average = denoiser.net, self.training.ema.module.net
 

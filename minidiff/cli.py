@@ -29,7 +29,7 @@ from torch import Tensor
 from minidiff.app.evaluate import eval_conditions, evaluate
 from minidiff.app.files import write_atomically
 from minidiff.app.generate import SAMPLERS, Model, Sampling
-from minidiff.app.models import Recipe, Task, load_trained
+from minidiff.app.models import DenoiserConfig, Task, load_trained
 from minidiff.app.runs import SAMPLES, Run
 from minidiff.training.device import PRECISIONS, best_device, find_device
 from minidiff.training.loop import TrainConfig
@@ -119,7 +119,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--batch-size", type=number(int), help=f"pictures a step ({TrainConfig.batch_size})")
     train.add_argument("--seed", type=int, help="of weights, order, times and noise (0)")
     train.add_argument("--precision", choices=PRECISIONS, help="(auto)")
-    train.add_argument("--lr", type=number(float), help=f"learning rate ({TrainConfig.lr})")
+    train.add_argument("--lr", type=number(float), help=f"learning rate of the denoiser ({TrainConfig.lr})")
     train.add_argument(
         "--shift-warmup",
         type=number(float, low=0, high=1, above=False),
@@ -136,6 +136,7 @@ def parser() -> argparse.ArgumentParser:
 
     drawing = argparse.ArgumentParser(add_help=False, parents=[common])
     drawing.add_argument("run", type=Path, help="folder of a run, or a checkpoint file")
+    drawing.add_argument("--data", help="(what the checkpoint was trained on: for a folder that has moved since)")
     drawing.add_argument("--sampler", choices=SAMPLERS, help="(what the checkpoint recommends, as for the next three)")
     drawing.add_argument("--steps", type=number(int, high=10_000), help="denoising steps")
     drawing.add_argument("--guidance", type=float, help="0 ignores label and prompt, 1 is plain, more is sharper")
@@ -196,15 +197,15 @@ def run_train(args: argparse.Namespace) -> int:
     from minidiff.training.progress import progress_bar
 
     given = {key: getattr(args, key) for key in (*SETTINGS, *RECIPE) if getattr(args, key) is not None}
-    if "prediction" in given:
-        given["weighting"] = given["prediction"]  # plain squared error of what the network predicts
     images = load(args.data, size=args.size, channels=args.channels)
     device, task = find_device(args.device) if args.device else best_device(), Task(args.latent, args.text)
     if args.resume:
         run = Run.resume(args.out, images, device, task, given)
     else:
-        recipe = Recipe(**{key: value for key, value in given.items() if key in RECIPE})
-        config = TrainConfig(**{key: value for key, value in given.items() if key not in RECIPE})
+        recipe = DenoiserConfig(**{key: value for key, value in given.items() if key in RECIPE})
+        settings = {key: value for key, value in given.items() if key not in RECIPE}
+        # plain squared error of what the network predicts
+        config = TrainConfig(**settings, weighting=recipe.prediction)
         run = Run.start(args.out, images, config, device, task, recipe)
     seconds = 180.0 if args.seconds is None and args.steps is None else args.seconds
     try:
@@ -270,7 +271,9 @@ def requested(model: Model, metadata: dict[str, Any], args: argparse.Namespace) 
 
 
 def data_of(metadata: dict[str, Any], args: argparse.Namespace) -> str:
-    """Return the name of the data set that a checkpoint was trained on."""
+    """Return the name of the data set that a checkpoint was trained on, or the folder of --data, where it is now."""
+    if args.data is not None:
+        return args.data
     if "data" not in metadata:
         raise ValueError(f"{args.run}: expected a checkpoint that says on which data it was trained, got one without")
     return metadata["data"]
@@ -292,10 +295,11 @@ def run_evaluate(args: argparse.Namespace) -> int:
         seen, held_out = scores["attributes"]["seen"], scores["attributes"]["held_out"]
         print(f"{'right, of what was asked':28}{'seen':>12}{'held-out pairs':>16}")
         for name, value in seen.items():
-            print(f"{name.replace('_', ' '):28}{value:12.1%}{held_out[name]:16.1%}")
+            shown = ("-" if share is None else f"{share:.1%}" for share in (value, held_out[name]))
+            print(f"{name.replace('_', ' '):28}{next(shown):>12}{next(shown):>16}")
     beside = args.run / "evaluation.json" if args.run.is_dir() else Path(f"{args.run.stem}-evaluation.json")
     out = args.out or beside
-    write_atomically(out, json.dumps(scores, indent=1).encode())
+    write_atomically(out, json.dumps(scores, indent=1, allow_nan=False).encode())
     print(f"the same as JSON is in {out}")
     return 0
 

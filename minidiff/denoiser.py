@@ -18,7 +18,7 @@ Null = int | Tensor | dict[str, int | Tensor]  # of one condition
 class Denoiser(nn.Module):
     """A network net(x, t, cond) as a denoiser: (x_t (B, ...), t () or (B,), cond) -> x0 (B, ...).
 
-    The network gets times (B,) in float32 at least. `null` is the condition that says nothing: a number, a tensor
+    The network gets times (B,) in float32 at least. `null` is the null condition (unconditional): a number, a tensor
     of one condition's shape, or a dict of them; `net.null` by default, None without conditions. With
     scale_input=False the network sees x_t itself.
     """

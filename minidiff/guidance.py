@@ -2,7 +2,7 @@
 
 Classifier-free guidance is uncond + w (cond - uncond) (eq. 9.4): w = 1 plain, w = 0 unconditional, w > 1 sharper
 (papers that write (1 + s) cond - s uncond have s = w - 1). A condition is a tensor (B, ...) or a dict of them;
-the null condition, which says nothing, is a number or a tensor of one condition's shape, or a dict of these.
+the null condition (unconditional) is a number or a tensor of one condition's shape, or a dict of these.
 """
 
 import math

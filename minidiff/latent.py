@@ -30,7 +30,8 @@ class AutoencoderLike(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class LatentCodec:
-    """A frozen autoencoder and the scale of its codes: pictures (B, C, H, W) <-> codes (B, c, H/f, W/f)."""
+    """A frozen autoencoder and the scale of its codes (diffusers' scaling_factor): pictures (B, C, H, W) <-> codes
+    (B, c, H/f, W/f)."""
 
     autoencoder: AutoencoderLike = field(repr=False)
     scale: float = 1.0
@@ -41,12 +42,13 @@ class LatentCodec:
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
-        """Return the scaled codes of pictures in [-1, 1]: a Gaussian bottleneck's mean, without noise (eq. 11.1)."""
+        """Return the scaled codes (B, c, H/f, W/f) of pictures (B, C, H, W) in [-1, 1]: a Gaussian bottleneck's mean,
+        without noise (eq. 11.1)."""
         return torch.cat([self.autoencoder.encode(part).z for part in x.split(BATCH)]) * self.scale
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
-        """Return the pictures of scaled codes as the decoder gives them, unclipped (eq. 11.1)."""
+        """Return pictures (B, C, fH, fW) of scaled codes (B, c, H, W), unclipped (eq. 11.1)."""
         return torch.cat([self.autoencoder.decode(part / self.scale) for part in z.split(BATCH)])
 
     def to(self, device: torch.device) -> "LatentCodec":

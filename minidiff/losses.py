@@ -16,6 +16,8 @@ from torch import Generator, Tensor
 from minidiff.process import PREDICTIONS, Gaussian, add_noise, match_dims, noise_like, posterior, transition
 from minidiff.schedule import Schedule, as_time, shift_times
 
+WEIGHTINGS = *PREDICTIONS, "min_snr", "vlb"
+
 
 def sample_times(n: int, generator: Generator | None = None, start: float = 1e-3, shift: float = 1.0) -> Tensor:
     """Return one uniform time in each of n equal parts of [start, 1], then shifted: (n,) float32 (eq. 7.2).
@@ -49,7 +51,7 @@ def weight(name: str, t: float | Tensor, schedule: Schedule) -> Tensor:
     if name == "vlb":
         alpha_rate, sigma_rate = schedule.rates_at(t)
         return alpha / sigma**3 * (alpha * sigma_rate - sigma * alpha_rate)
-    raise ValueError(f"expected a weighting among {', '.join([*PREDICTIONS, 'min_snr', 'vlb'])}, got {name!r}")
+    raise ValueError(f"expected a weighting among {', '.join(WEIGHTINGS)}, got {name!r}")
 
 
 def vlb_terms(

@@ -84,7 +84,7 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Empirical:
-    """A data set (N, ...) taken as the whole truth: the denoiser that a network with perfect memory would be."""
+    """The exact denoiser of the empirical distribution of data (N, ...): what the training loss alone asks for."""
 
     data: Tensor
 

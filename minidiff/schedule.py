@@ -52,7 +52,7 @@ def are_numbers(*values: object) -> bool:
 class Schedule:
     """A curve t -> (alpha, sigma) and its derivative. A subclass defines __call__ and rates, and that is enough.
 
-    Where times are known to be good, `at` and `rates_at` are called: by themselves they are __call__ and rates.
+    `at` and `rates_at` skip the check of t, for hot paths; by default they are __call__ and rates.
     """
 
     variance_preserving: ClassVar[bool] = False  # whether alpha^2 + sigma^2 = 1 at all times
@@ -143,6 +143,7 @@ class FromBetas(VariancePreserving):
             got = f"{len(betas)} from {min(betas):.4g} to {max(betas):.4g}" if betas else str(self.betas)[:60]
             raise ValueError(f"expected betas strictly between 0 and 1, 1 to {MAX_BETAS} of them, got {got}")
         object.__setattr__(self, "betas", betas)
+        self.table  # noqa: B018 (made now, since torch.compile cannot enter a cached property's lock)
 
     def __repr__(self) -> str:
         return f"FromBetas({len(self.betas)} betas from {self.betas[0]:.4g} to {self.betas[-1]:.4g})"
@@ -219,13 +220,15 @@ SCHEDULES: dict[str, type[Schedule]] = {
 def register_schedule(name: str, cls: type[Schedule]) -> None:
     """Make a schedule known by name to checkpoints and the command line: a frozen dataclass that is a Schedule.
 
-    ValueError for anything else, and for a name that another class has.
+    ValueError for anything else, and for a name that another class has. A notebook's cell may run twice.
     """
     frozen = isinstance(cls, type) and getattr(getattr(cls, "__dataclass_params__", None), "frozen", False)
     if not (frozen and issubclass(cls, Schedule)):
         raise ValueError(f"expected a frozen dataclass that is a Schedule, got {cls!r}")
-    if SCHEDULES.setdefault(name, cls) is not cls:
-        raise ValueError(f"expected a name of its own for {cls.__name__}, got {name!r}, the name of {SCHEDULES[name]}")
+    taken = SCHEDULES.get(name, cls)
+    if (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise ValueError(f"expected a name of its own for {cls.__name__}, got {name!r}, the name of {taken}")
+    SCHEDULES[name] = cls
 
 
 def linear_betas(T: int, first: float = 1e-4, last: float = 0.02) -> Tensor:

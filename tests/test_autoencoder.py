@@ -16,7 +16,7 @@ from minidiff.nets.autoencoder import (
     VectorQuantizer,
     autoencoder_loss,
 )
-from minidiff.training import TrainConfig, Training, train
+from minidiff.training import TrainConfig, TrainState, train
 from minidiff.training.objectives import reconstruction
 
 
@@ -48,7 +48,7 @@ def vectors(h):
     "channels, num_downsamples, blocks, size", [(1, 1, 1, (8, 12)), (3, 2, 2, (16, 8)), (2, 3, 0, (8, 8))]
 )
 def test_shapes(codebook_size, channels, num_downsamples, blocks, size):
-    net = small(channels=channels, num_downsamples=num_downsamples, blocks=blocks, codebook_size=codebook_size)
+    net = small(channels=channels, num_downsamples=num_downsamples, num_blocks=blocks, codebook_size=codebook_size)
     x, f = rand(2, channels, *size), 2**num_downsamples
     assert net.config.factor == f
     z, cost = net.encode(x)
@@ -217,7 +217,7 @@ def test_a_dead_codebook_comes_to_life():
 
 @pytest.mark.parametrize("codebook_size", [0, 6])
 def test_the_loss_by_hand(codebook_size):
-    net, x = small(channels=2, codebook_size=codebook_size, weight=0.3).eval(), rand(4, 2, 8, 8)
+    net, x = small(channels=2, codebook_size=codebook_size, cost_weight=0.3).eval(), rand(4, 2, 8, 8)
     eps = None if codebook_size else rand(4, 3, 2, 2, seed=6)
     z, cost = net.encode(x, eps)
     z, cost = z.detach(), cost.detach()
@@ -248,7 +248,7 @@ def test_state_dict_round_trip(codebook_size):
 def test_reconstruction_draws_noise_only_for_codes_that_cost_something():
     x, config = rand(4, 1, 8, 8).clamp(-1, 1), TrainConfig()
     for weight, noisy in [(0.0, False), (0.1, True)]:
-        net = small(weight=weight)
+        net = small(cost_weight=weight)
         losses = [reconstruction(net, (x,), config, torch.Generator().manual_seed(seed)).item() for seed in (0, 0, 1)]
         assert losses[0] == losses[1] and (losses[0] != losses[2]) == noisy
         eps = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(0)) if noisy else None
@@ -260,7 +260,7 @@ def test_sixty_steps_halve_the_loss_on_digits(codebook_size):
     digits = load("digits")
     data = TensorDataset(digits.tensor(), digits.y)
     net = small(width=16, num_downsamples=1, codebook_size=codebook_size)
-    training = Training(net, TrainConfig(batch_size=32, lr=1e-2, warmup=10, precision="fp32"), reconstruction)
+    training = TrainState(net, TrainConfig(batch_size=32, lr=1e-2, warmup_steps=10, precision="fp32"), reconstruction)
     losses = [p.loss for p in train(training, data, steps=60)]
     assert sum(losses[-10:]) / 10 < losses[0] / 2
     x = load("digits", "test").tensor(slice(0, 100))

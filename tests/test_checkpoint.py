@@ -1,5 +1,6 @@
 """Checkpoints: what is saved comes back; a bad file or a full disk gives one clear line and loses nothing."""
 
+import copy
 import errno
 import json
 import os
@@ -68,10 +69,10 @@ def test_foreign(tmp_path):
 
 
 def test_a_newer_format(good, monkeypatch):
-    monkeypatch.setattr("minidiff.app.checkpoint.VERSION", 3)
+    monkeypatch.setattr("minidiff.app.checkpoint.VERSION", 4)
     save(good, TENSORS, {})
     monkeypatch.undo()
-    assert "expected checkpoint format 2 or older, got 3; update minidiff" in the_error(good)
+    assert "expected checkpoint format 3 or older, got 4; update minidiff" in the_error(good)
 
 
 @pytest.mark.parametrize("place", [-1, -20])
@@ -173,6 +174,35 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
     save(tmp_path / "d.safetensors", weights, {"denoiser": describe(denoiser)})
     with pytest.raises(CheckpointError, match=r"missing \['net.head.bias'\]"):
         load_denoiser(tmp_path / "d.safetensors")
+    save(
+        tmp_path / "d.safetensors", {**denoiser.state_dict(), "more": torch.zeros(1)}, {"denoiser": describe(denoiser)}
+    )
+    with pytest.raises(CheckpointError, match=r"unexpected \['more'\]"):
+        load_denoiser(tmp_path / "d.safetensors")
+
+
+def test_whole_numbers_are_stored_as_they_are(tmp_path):
+    denoiser = copy.deepcopy(DENOISERS[0])
+    denoiser.net.register_buffer("seen", torch.tensor(2049))
+    save_denoiser(tmp_path / "d.safetensors", denoiser, {"kind": "run"})
+    tensors, metadata = load(tmp_path / "d.safetensors")
+    assert tensors["net.seen"] == 2049 and metadata["kind"] == "denoiser"
+
+
+def test_the_denoiser_of_a_run_is_its_average_without_the_autoencoder(tmp_path):
+    denoiser, raw = DENOISERS[0], {name: t + 1 for name, t in DENOISERS[0].state_dict().items()}
+    tensors = {f"ema.{name}": t for name, t in denoiser.state_dict().items()}
+    tensors |= {f"model.{name}": t for name, t in raw.items()} | {"autoencoder.w": torch.zeros(1)}
+    save(tmp_path / "c.safetensors", tensors, {"kind": "run", "denoiser": describe(denoiser)})
+    again = load_denoiser(tmp_path / "c.safetensors")[0].state_dict()
+    assert all(torch.equal(again[name], t) for name, t in denoiser.state_dict().items())
+    alone = dict(denoiser.state_dict()) | {"autoencoder.w": torch.zeros(1)}
+    save(tmp_path / "d.safetensors", alone, {"kind": "denoiser", "denoiser": describe(denoiser)})
+    assert load_denoiser(tmp_path / "d.safetensors")[0].prediction == denoiser.prediction
+
+
+def test_a_folder_is_no_checkpoint(tmp_path):
+    assert "a folder, expected a checkpoint file" in the_error(tmp_path)
 
 
 def test_unknown_kinds_are_refused():
@@ -181,7 +211,7 @@ def test_unknown_kinds_are_refused():
 
 
 def test_all_that_a_denoiser_is_comes_back():
-    net = MLP(MLPConfig(classes=3, width=16))
+    net = MLP(MLPConfig(num_classes=3, width=16))
     for prediction, null, scale_input in ("eps", 3, True), ("x0", 1, False), ("edm", {"a": 2}, False):
         denoiser = Denoiser(net, VarianceExploding(), prediction, null, scale_input)
         again = build(json.loads(json.dumps(describe(denoiser))))

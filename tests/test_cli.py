@@ -20,6 +20,7 @@ from minidiff.app.generate import cycle_labels, generate
 from minidiff.app.models import load_trained
 from minidiff.cli import command_to_resume, main, parser, write_sheet
 from minidiff.course.doctor import data
+from minidiff.data import load as load_data
 from minidiff.data import shipped
 from minidiff.guidance import cfg
 from minidiff.samplers import dpmpp_2m, final, times
@@ -479,6 +480,48 @@ def test_flags_of_evaluate_act(run, tmp_path, monkeypatch, flags, given):
     assert seen == [("digits", 33, *given)]
     scores = json.loads((tmp_path / "e.json").read_text())
     assert tuple(scores[key] for key in ("sampler", "steps", "guidance", "shift", "seed")) == given
+
+
+def test_a_share_of_nothing_is_a_dash_and_null(run, tmp_path, monkeypatch, capsys):
+    scores = {"pictures": 1, "features": "none", "generated": {}, "real_held_out": {}}
+    shares = {"seen": {"relation": 0.5}, "held_out": {"relation": None}}
+    monkeypatch.setattr("minidiff.cli.evaluate", lambda *_: scores | {"attributes": shares})
+    assert main(["evaluate", str(run), "--out", str(tmp_path / "e.json")]) == 0
+    assert "relation                           50.0%               -" in capsys.readouterr().out
+    assert json.loads((tmp_path / "e.json").read_text())["attributes"] == shares
+
+
+def test_a_folder_that_has_moved_is_named_by_data(tmp_path, capsys):
+    pictures, moved = tmp_path / "pictures", tmp_path / "moved"
+    pictures.mkdir()
+    for i in range(130):
+        Image.new("RGB", (8, 8), (i, 10, 200)).save(pictures / f"{i}.png")
+    assert train(tmp_path / "run", "--steps", "2", "--size", "8", data=str(pictures)) == 0
+    pictures.rename(moved)
+    arguments = ["evaluate", str(tmp_path / "run"), "--n", "20", "--steps", "1"]
+    assert main(arguments) == 1 and str(pictures) in capsys.readouterr().err
+    assert main([*arguments, "--data", str(moved)]) == 0
+
+
+def test_evaluate_refuses_data_other_than_it_was_trained_on(tmp_path, capsys):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i in range(130):
+        Image.new("RGB", (8, 8), (i, 10, 200)).save(pictures / f"{i}.png")
+    assert train(tmp_path / "run", "--steps", "2", "--size", "8", data=str(pictures)) == 0
+    Image.new("RGB", (8, 8), "red").save(pictures / "00.png")  # what was held out moves by one
+    assert main(["evaluate", str(tmp_path / "run"), "--n", "20", "--steps", "1"]) == 1
+    assert "that the model was trained on (fingerprint " in capsys.readouterr().err
+
+
+def test_more_samples_than_held_out_pictures_are_not_drawn(run, tmp_path):
+    assert main(["evaluate", str(run), "--n", "100000", "--steps", "1", "--out", str(tmp_path / "e.json")]) == 0
+    assert json.loads((tmp_path / "e.json").read_text())["pictures"] == len(load_data("digits", "test"))
+
+
+def test_a_schedule_without_defaults(tmp_path, capsys):
+    assert train(tmp_path / "run", "--steps", "1", "--schedule", "FromBetas") == 1
+    assert "expected a schedule whose values have defaults, got FromBetas" in capsys.readouterr().err
 
 
 def test_every_command_looks_for_its_device(run, tmp_path, capsys):

@@ -106,6 +106,21 @@ def test_each_value_of_the_metadata_wrong(good, tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("key", ["classes", "size"])
+def test_what_a_description_lacks_is_named(tmp_path, key):
+    tensors, metadata = checkpoint.load(V1 / "latent.safetensors")
+    checkpoint.save(tmp_path / "checkpoint.safetensors", tensors, changed(metadata, (key,), KeyError))
+    with pytest.raises(CheckpointError, match=f"expected a description with classes, size, got a .* without {key}$"):
+        load_trained(tmp_path / "checkpoint.safetensors")
+
+
+def test_true_is_no_number(tmp_path):
+    tensors, metadata = checkpoint.load(V1 / "latent.safetensors")
+    checkpoint.save(tmp_path / "checkpoint.safetensors", tensors, {**metadata, "step": True})
+    with pytest.raises(CheckpointError, match="expected step to be a whole number, got True"):
+        checkpoint.load(tmp_path / "checkpoint.safetensors")
+
+
 @pytest.mark.parametrize("kind", ["nan", "shape", "missing", "extra", "huge"])
 def test_tensors_that_do_not_fit(tmp_path, kind, monkeypatch):
     tensors, metadata = checkpoint.load(V1 / "latent.safetensors")
@@ -123,7 +138,7 @@ def test_tensors_that_do_not_fit(tmp_path, kind, monkeypatch):
         elif kind == "extra":
             tensors["ema.net.more"] = torch.zeros(1)
         else:
-            metadata = changed(metadata, ("denoiser", "net_config", "blocks"), 10**6)
+            metadata = changed(metadata, ("denoiser", "net_config", "num_blocks"), 10**6)
         checkpoint.save(tmp_path / "checkpoint.safetensors", tensors, metadata)
     with pytest.raises(CheckpointError, match="checkpoint.safetensors") as caught:
         load_trained(tmp_path / "checkpoint.safetensors")

@@ -207,8 +207,8 @@ def test_unknown_predictions_and_schedules_are_refused_at_once():
 def test_the_null_condition_belongs_to_the_denoiser():
     """It is no weight: a checkpoint does not hold it, a copy does."""
     assert Denoiser(Small(), Cosine()).null is None and Denoiser(Small(), Cosine(), null=3).null == 3
-    assert Denoiser(MLP(MLPConfig(classes=4)), Cosine()).null == 4  # the network's, unless another is given
-    assert Denoiser(MLP(MLPConfig(classes=4)), Cosine(), null=0).null == 0
+    assert Denoiser(MLP(MLPConfig(num_classes=4)), Cosine()).null == 4  # the network's, unless another is given
+    assert Denoiser(MLP(MLPConfig(num_classes=4)), Cosine(), null=0).null == 0
     denoiser = Denoiser(Small(), Cosine(), null={"tokens": torch.zeros(5), "label": 7})
     assert set(denoiser.state_dict()) == {"net.layer.weight", "net.layer.bias"}
     assert copy.deepcopy(denoiser).null["label"] == 7
@@ -216,8 +216,12 @@ def test_the_null_condition_belongs_to_the_denoiser():
 
 NETS = {
     "stranger": (Small, torch.randn(3, 3), None),
-    "mlp": (lambda: MLP(MLPConfig(classes=3, width=16)), torch.randn(3, 2), torch.tensor([0, 1, 3])),
-    "unet": (lambda: UNet(UNetConfig(width=8, multipliers=(1, 2))), torch.randn(3, 1, 8, 12), torch.tensor([0, 1, 10])),
+    "mlp": (lambda: MLP(MLPConfig(num_classes=3, width=16)), torch.randn(3, 2), torch.tensor([0, 1, 3])),
+    "unet": (
+        lambda: UNet(UNetConfig(width=8, channel_mult=(1, 2))),
+        torch.randn(3, 1, 8, 12),
+        torch.tensor([0, 1, 10]),
+    ),
 }
 TABLE = FromBetas(linear_betas(1000))
 
@@ -289,7 +293,7 @@ def test_variance_exploding_trains_with_the_edm_target(humps):
 
     def spread(prediction, scale_input):
         torch.manual_seed(0)
-        net = MLP(MLPConfig(width=32, blocks=2))
+        net = MLP(MLPConfig(width=32, num_blocks=2))
         denoiser = train_exploding(net, prediction, scale_input, humps)
         noise = denoiser.schedule(1.0)[1] * torch.randn(2000, 2, generator=torch.Generator().manual_seed(1))
         return final(dpmpp_2m(denoiser, noise, times(60), denoiser.schedule)).std(0)

@@ -79,6 +79,11 @@ def test_a_painter_that_turns_relations_round_loses_relations_only():
     assert marks["relation"] == 0 and marks["pair"] == marks["size"] == marks["number"] == 1.0
 
 
+def test_where_nothing_is_asked_there_is_no_share():
+    blank = Painter(lambda text: "a red circle")  # never two items, so never a relation between two that are there
+    assert attributes(blank, 10)["held_out"]["relation_given_items"] is None
+
+
 def test_conditions_are_labels_or_captions_with_known_words():
     net = UNet(UNetConfig(width=16))
     labels = Model(Denoiser(net, Cosine()), tuple("abc"), (1, 8, 8))

@@ -18,9 +18,9 @@ from minidiff.nets.unet import UNet, UNetConfig
 
 TEXT = TextConfig(9, 7, width=16, layers=1)
 NETS = {
-    "mlp": lambda: MLP(MLPConfig(classes=3, width=16)),
-    "unet": lambda: UNet(UNetConfig(width=8, multipliers=(1, 2))),
-    "unet-text": lambda: UNet(UNetConfig(2, 0, width=8, multipliers=(1, 2), patch_size=1, text=TEXT)),
+    "mlp": lambda: MLP(MLPConfig(num_classes=3, width=16)),
+    "unet": lambda: UNet(UNetConfig(width=8, channel_mult=(1, 2))),
+    "unet-text": lambda: UNet(UNetConfig(2, 0, width=8, channel_mult=(1, 2), patch_size=1, text=TEXT)),
     "classifier": lambda: Classifier(ClassifierConfig(1, 8, 3, width=8)),
     "gaussian": lambda: Autoencoder(AutoencoderConfig(width=8)),
     "quantizer": lambda: Autoencoder(AutoencoderConfig(width=8, codebook_size=6)),
@@ -47,9 +47,9 @@ def inputs(net: nn.Module, b: int) -> tuple[Tensor, ...]:
     if not isinstance(net, MLP | UNet):
         return (x,)
     if getattr(config, "text", None):
-        cond = torch.randint(config.text.tokens, (b, 5), generator=g)
+        cond = torch.randint(config.text.vocab_size, (b, 5), generator=g)
     else:
-        cond = torch.randint(config.classes + 1, (b,), generator=g)
+        cond = torch.randint(config.num_classes + 1, (b,), generator=g)
     return x, torch.rand(b, generator=g), cond
 
 
@@ -72,7 +72,7 @@ def fresh_compiler():
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
 def test_no_value_is_read(net, training):
     """On tensors that have shapes and no values, a check of a value or a shape that depends on values fails."""
-    shape = (3, net.config.classes) if isinstance(net, Classifier) else inputs(net, 3)[0].shape
+    shape = (3, net.config.num_classes) if isinstance(net, Classifier) else inputs(net, 3)[0].shape
     fake = FakeTensorMode()
     with FakeCopyMode(fake):
         shapes_only = copy.deepcopy(net).train(training)

@@ -46,6 +46,21 @@ def test_the_start_has_the_schedules_noise(schedule, start):
     torch.testing.assert_close(torch.cat(seen).std(), schedule(start)[1].float(), rtol=0.03, atol=0)
 
 
+def test_conditions_may_be_a_dict():
+    class Adds(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(()))
+
+        def forward(self, x, t, cond=None):
+            return (self.weight * cond["a"] + cond["b"])[:, None, None, None].expand(x.shape)
+
+    denoiser = Denoiser(Adds(), Cosine(), "x0", null={"a": 0.0, "b": 0.0})
+    cond = {"a": torch.linspace(0, 0.5, 130), "b": torch.linspace(0, -0.1, 130)}
+    x = generate(denoiser, cond, SIZE, ts=torch.tensor([1.0, 0.5, 0.0]), guidance=2.0)
+    torch.testing.assert_close(x, (2 * (cond["a"] + cond["b"]))[:, None, None, None].expand(x.shape))
+
+
 def test_noise_on_the_way_is_another_than_that_of_the_start():
     torch.manual_seed(0)
     sampler = Sampling("ddpm", 2).seeded_sampler(7)

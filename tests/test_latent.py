@@ -17,7 +17,7 @@ from minidiff.latent import LatentCodec, LatentDataset, fit_scale
 from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.nets.unet import UNet, UNetConfig
 from minidiff.schedule import Cosine
-from minidiff.training import TrainConfig, Training, train
+from minidiff.training import TrainConfig, TrainState, train
 
 CPU, RECIPE, LATENT = torch.device("cpu"), TrainConfig(precision="fp32", batch_size=16), Task(latent=True)
 X = torch.rand(300, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -111,14 +111,14 @@ def test_codes_are_pairs_and_may_leave_the_range_of_pictures():
     codes = LatentDataset(torch.randn(40, 2, 4, 4) * 3, torch.arange(40) % 10)
     z, cond = codes[torch.tensor([3, 17])]
     assert len(codes) == 40 and torch.equal(z, codes.z[[3, 17]]) and cond.tolist() == [3, 7]
-    denoiser = Denoiser(UNet(UNetConfig(channels=2, width=8, multipliers=(1, 2), patch_size=1)), Cosine())
-    assert len(list(train(Training(denoiser, RECIPE), codes, steps=2))) == 2
+    denoiser = Denoiser(UNet(UNetConfig(channels=2, width=8, channel_mult=(1, 2), patch_size=1)), Cosine())
+    assert len(list(train(TrainState(denoiser, RECIPE), codes, steps=2))) == 2
 
 
 @pytest.mark.parametrize("scale", [1.0, 4.0])
 def test_drawing_is_decoding_what_generate_makes_of_codes(scale):
     ae = shaken(tiny(num_downsamples=1))
-    denoiser = Denoiser(shaken(UNet(UNetConfig(channels=2, width=8, multipliers=(1, 2), patch_size=1))), Cosine())
+    denoiser = Denoiser(shaken(UNet(UNetConfig(channels=2, width=8, channel_mult=(1, 2), patch_size=1))), Cosine())
     model, labels = Model(denoiser, tuple("0123456789"), (1, 8, 8), LatentCodec(ae, scale)), torch.arange(105) % 10
     drawn = model.sample(labels, Sampling(steps=3, guidance=1.5), seed=4)
     noise = torch.randn(105, 2, 4, 4, generator=torch.Generator().manual_seed(4))  # two parts of 100 and 5
@@ -147,7 +147,7 @@ def test_the_networks_of_a_run_fit_its_pictures(name, code):
     denoiser = new_denoiser(about, latent)
     z = latent.encode(images.tensor(slice(0, 2)))
     assert latent.shape(images.shape) == code == z.shape[1:]
-    assert denoiser.net.config.classes == len(images.classes) and denoiser.net.config.patch_size == 1
+    assert denoiser.net.config.num_classes == len(images.classes) and denoiser.net.config.patch_size == 1
     assert denoiser(z, torch.tensor(0.5), images.y[:2]).shape == z.shape
 
 

@@ -136,7 +136,7 @@ def test_mmd2_agrees_with_torchmetrics():
 def test_kid_is_unbiased_and_its_error_is_honest():
     trials = [metrics.kid(normal(60, 8, seed=s), normal(90, 8, seed=s + 1000), 6, rng()) for s in range(400)]
     means = torch.tensor([t.mean for t in trials])
-    errors = torch.tensor([t.error for t in trials])
+    errors = torch.tensor([t.standard_error for t in trials])
     scatter = means.std()
     assert means.mean().abs() < 3 * scatter / 20
     assert (means < 0).float().mean() > 0.25
@@ -146,7 +146,7 @@ def test_kid_is_unbiased_and_its_error_is_honest():
 def test_kid_sees_a_difference_and_repeats_with_its_generator():
     a, b = normal(500, 8), normal(500, 8, seed=1) + 0.5
     kid = metrics.kid(a, b, generator=rng(3))
-    assert kid.mean > 5 * kid.error > 0
+    assert kid.mean > 5 * kid.standard_error > 0
     assert kid == metrics.kid(a, b, generator=rng(3)) != metrics.kid(a, b, generator=rng(4))
 
 
@@ -156,7 +156,7 @@ def test_kid_mixes_sets_that_are_sorted_by_class():
     b = b[torch.arange(500).roll(250)]  # the same classes, stored in another order
     kid = metrics.kid(a, b, generator=rng())
     apart = metrics.mmd2(a[:50], b[:50])  # what two unmixed parts would say
-    assert abs(kid.mean) < 4 * kid.error < apart / 4
+    assert abs(kid.mean) < 4 * kid.standard_error < apart / 4
 
 
 # Precision and recall
@@ -209,7 +209,7 @@ def test_pixel_features_are_averages():
 @pytest.mark.parametrize(("channels", "size"), [(1, 8), (3, 32), (1, 28), (3, 9), (2, 65)])
 def test_classifier_takes_any_channels_and_size(channels, size):
     torch.manual_seed(0)
-    net = Classifier(ClassifierConfig(channels, size, classes=7, width=8, features=12))
+    net = Classifier(ClassifierConfig(channels, size, num_classes=7, width=8, features=12))
     for name, weight in net.named_parameters():
         if "conv2" in name:
             torch.nn.init.normal_(weight, std=0.1)  # it starts at zero and would stop all gradients behind it
@@ -381,7 +381,7 @@ def test_sliced_wasserstein_is_the_mean_of_scipys_distances():
     angles = torch.arange(8) * torch.pi / 8
     sides = [torch.stack([t.cos(), t.sin()]).double() for t in angles]
     want = sum(stats.wasserstein_distance(a @ side, b @ side) for side in sides) / 8
-    assert metrics.sliced_wasserstein(a, b, sides=8) == pytest.approx(want, rel=1e-6)
+    assert metrics.sliced_wasserstein(a, b, projections=8) == pytest.approx(want, rel=1e-6)
 
 
 def test_sliced_wasserstein_refuses_clouds_of_other_shapes():
@@ -402,7 +402,7 @@ def test_kids_error_is_that_of_a_mean_of_few():
     values = [metrics.mmd2(u, v) for u, v in zip(*parts, strict=True)]
     mean = sum(values) / 3
     assert got.mean == pytest.approx(mean)
-    assert got.error == pytest.approx((sum((v - mean) ** 2 for v in values) / 2) ** 0.5 / 3**0.5)
+    assert got.standard_error == pytest.approx((sum((v - mean) ** 2 for v in values) / 2) ** 0.5 / 3**0.5)
 
 
 def test_the_full_set_has_the_classifier_of_its_part():

@@ -112,10 +112,48 @@ def test_a_run_in_its_first_stage_goes_on_into_the_second(tmp_path, name):
 def test_what_a_description_of_format_1_becomes():
     denoiser = {"net": "UNet", "net_config": {"patch": 2, "classes": 4}, "schedule": "Flow"}
     old = {"denoiser": denoiser, "config": {"head_start": 0.4, "cooldown": 0.1}, "data": "digits"}
-    new, tensors = migrate(old, {"model.down.film.weight": torch.zeros(1), "ema.tell.bias": torch.ones(1)})
+    new, tensors = migrate(old, {"model.down.film.weight": torch.zeros(1), "ema.tell.bias": torch.ones(1)}, 1)
     assert new["config"] == {"shift_warmup": 0.4, "cooldown": 0.1}
-    assert new["denoiser"]["net_config"] == {"patch_size": 2, "classes": 4}
+    assert new["denoiser"]["net_config"] == {"patch_size": 2, "num_classes": 4}
     assert (new["denoiser"]["null"], new["denoiser"]["scale_input"], new["kind"]) == (4, False, "run")
     assert sorted(tensors) == ["ema.emb_proj.bias", "model.down.modulation.weight"]
     words = {"denoiser": {**denoiser, "net_config": {"classes": 10, "text": {"tokens": 3}}}}
-    assert migrate(words, {})[0]["denoiser"]["null"] == 0 and migrate(words, {})[0]["kind"] == "denoiser"
+    new, _ = migrate(words, {}, 1)
+    assert new["denoiser"]["null"] == 0 and new["kind"] == "denoiser"
+
+
+def test_what_a_description_of_format_2_becomes():
+    text = {"tokens": 3, "length": 5, "width": 8}
+    net_config = {"classes": 0, "multipliers": [1, 2], "blocks": 2, "patch_size": 1, "text": text}
+    old = {
+        "kind": "run",
+        "denoiser": {"net": "UNet", "net_config": net_config, "null": 0, "scale_input": True},
+        "autoencoder": {"channels": 3, "blocks": 1, "weight": 1e-3},
+        "config": {"warmup": 7, "clip": 2.0, "lr": 1e-3},
+        "vocabulary": {"words": ["a", "b"], "length": 5},
+    }
+    tensors = {"ema.first.bias": torch.zeros(1)}
+    new, same = migrate(old, tensors, 2)
+    assert same == tensors  # names of tensors are those of format 2
+    assert new["denoiser"] == {
+        "net": "UNet",
+        "net_config": {
+            "num_classes": 0,
+            "channel_mult": [1, 2],
+            "num_blocks": 2,
+            "patch_size": 1,
+            "text": {"vocab_size": 3, "context_length": 5, "width": 8},
+        },
+        "null": 0,
+        "scale_input": True,
+    }
+    assert new["autoencoder"] == {"channels": 3, "num_blocks": 1, "cost_weight": 1e-3}
+    assert new["config"] == {"warmup_steps": 7, "max_grad_norm": 2.0, "lr": 1e-3}
+    assert new["vocabulary"] == old["vocabulary"]
+    assert "multipliers" in net_config  # what was given is as it was
+
+
+@pytest.mark.parametrize("net, key", [("MLP", "num_classes"), ("Mine", "classes")])
+def test_keys_of_networks_of_ones_own_are_not_renamed(net, key):
+    old = {"kind": "denoiser", "denoiser": {"net": net, "net_config": {"classes": 3}}}
+    assert migrate(old, {}, 2)[0]["denoiser"]["net_config"] == {key: 3}

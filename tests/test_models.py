@@ -8,7 +8,7 @@ import torch
 
 from minidiff.app import runs
 from minidiff.app.generate import Sampling
-from minidiff.app.models import Recipe, Task, new_autoencoder, new_denoiser
+from minidiff.app.models import DenoiserConfig, Task, new_autoencoder, new_denoiser
 from minidiff.app.runs import Run
 from minidiff.data import Images
 from minidiff.latent import LatentCodec
@@ -37,7 +37,7 @@ def test_a_network_follows_height_and_width(height, width):
 
 
 def test_a_recipe_is_followed():
-    denoiser = new_denoiser(described(pictures(1, 16, 16)), None, Recipe("UNet", "Flow", "velocity"))
+    denoiser = new_denoiser(described(pictures(1, 16, 16)), None, DenoiserConfig("UNet", "Flow", "velocity"))
     assert (type(denoiser.schedule).__name__, denoiser.prediction) == ("Flow", "velocity")
 
 
@@ -45,7 +45,7 @@ def test_a_recipe_is_followed():
 def test_both_objectives_take_pictures_that_are_not_square(channels, height, width):
     images, config = pictures(channels, height, width), TrainConfig(batch_size=4)
     autoencoder = new_autoencoder(images)
-    assert autoencoder.config.weight > 0  # so that noise is drawn for the codes
+    assert autoencoder.config.cost_weight > 0  # so that noise is drawn for the codes
     for batch in images[:4], images[:1]:
         assert reconstruction(autoencoder, batch, config, torch.Generator()).isfinite()
     codec = LatentCodec(autoencoder)

@@ -68,14 +68,34 @@ def test_a_network_too_narrow_for_muon_is_trained_by_adamw():
     from minidiff.denoiser import Denoiser
     from minidiff.nets.mlp import MLP, MLPConfig
     from minidiff.schedule import Cosine
-    from minidiff.training import Training
+    from minidiff.training import TrainState
 
-    training = Training(Denoiser(MLP(MLPConfig(width=8)), Cosine()))
+    training = TrainState(Denoiser(MLP(MLPConfig(width=8)), Cosine()))
     assert [type(optimizer).__name__ for optimizer in training.optimizers] == ["AdamW"]
 
 
 def test_hidden_weights():
     net = nn.Sequential(
-        nn.Conv2d(1, 32, 3), nn.Conv2d(32, 32, 3), nn.GroupNorm(1, 32), nn.Linear(32, 4), nn.Embedding(40, 32)
+        nn.Conv2d(1, 32, 3),
+        nn.Conv2d(32, 32, 3),
+        nn.GroupNorm(1, 32),
+        nn.Linear(32, 4),
+        nn.Embedding(40, 32),
+        nn.ConvTranspose2d(32, 32, 2),
+        nn.Linear(16, 16),
+        nn.Linear(15, 16),
     )
-    assert [w is net[1].weight for w in hidden_weights(net)] == [True]
+    assert [
+        next(k for k, layer in enumerate(net) if getattr(layer, "weight", None) is w) for w in hidden_weights(net)
+    ] == [
+        1,
+        5,
+        6,
+    ]
+
+
+def test_weights_decay_by_a_hundredth_of_the_learning_rate():
+    weight = nn.Parameter(torch.ones(16, 16))
+    weight.grad = torch.zeros(16, 16)
+    Muon([weight], lr=0.5).step()
+    torch.testing.assert_close(weight.detach(), torch.full((16, 16), 1 - 0.5 * 0.01))

@@ -205,10 +205,10 @@ def slow_unet(net: UNet, x: Tensor, t: float, cond: int | list[int]) -> Tensor:
     else:
         words, emb = None, time_and_label(w / "embed", t, cond)
 
-    levels, skips = range(len(config.multipliers) - 1), {}
+    levels, skips = range(len(config.channel_mult) - 1), {}
     h = w.conv("stem.1", fold(x, config.patch_size))
     for level in levels:
-        for n in range(config.blocks):
+        for n in range(config.num_blocks):
             h = block(w / f"down.{level}.{n}", h, emb, words)
         skips[level] = h
         h = w.halve(f"downsample.{level}", h)
@@ -217,7 +217,7 @@ def slow_unet(net: UNet, x: Tensor, t: float, cond: int | list[int]) -> Tensor:
     h = block(w / "middle.2", h, emb, words)
     for level in reversed(levels):
         h = torch.cat([w.double(f"upsample.{level}", h), skips[level]])  # from below first, then what came across
-        for n in range(config.blocks):
+        for n in range(config.num_blocks):
             h = block(w / f"up.{level}.{n}", h, emb, words)
     return unfold(w.conv("head.0", silu(w.pixel_norm("norm", h))), config.patch_size)
 
@@ -271,7 +271,7 @@ def test_text_encoder_word_by_word(layers, heads):
 
 @pytest.mark.parametrize("b", [1, 5])
 def test_mlp_line_by_line(b):
-    net = randomised(MLP(MLPConfig(dim=3, classes=2, width=6, blocks=3)))
+    net = randomised(MLP(MLPConfig(dim=3, num_classes=2, width=6, num_blocks=3)))
     w, x, t, labels = Weights(net), rand(b, 3, seed=1), torch.linspace(0.05, 0.9, b).double(), torch.arange(b) % 3
     slow = []
     for point, time, label in zip(x, t.tolist(), labels.tolist(), strict=True):
@@ -284,14 +284,14 @@ def test_mlp_line_by_line(b):
     torch.testing.assert_close(net(x, t, labels), torch.stack(slow), **CLOSE)
 
 
-LABELS = UNetConfig(channels=2, classes=3, width=4, multipliers=(1, 3, 2), blocks=2, patch_size=1)
-FOLDED = UNetConfig(channels=3, classes=3, width=6, multipliers=(1, 2), blocks=1, patch_size=2)
+LABELS = UNetConfig(channels=2, num_classes=3, width=4, channel_mult=(1, 3, 2), num_blocks=2, patch_size=1)
+FOLDED = UNetConfig(channels=3, num_classes=3, width=6, channel_mult=(1, 2), num_blocks=1, patch_size=2)
 WORDS = UNetConfig(
     channels=1,
-    classes=0,
+    num_classes=0,
     width=4,
-    multipliers=(1, 2),
-    blocks=2,
+    channel_mult=(1, 2),
+    num_blocks=2,
     patch_size=2,
     text=TextConfig(9, 4, width=8, layers=1, heads=2),
 )
@@ -332,17 +332,17 @@ def slow_blocks(w: Weights, n: int, blocks: int, h: Tensor) -> tuple[int, Tensor
 
 def slow_encoder(net: Autoencoder, x: Tensor) -> Tensor:
     w, config = Weights(dict(net.named_parameters()), "encoder."), net.config
-    n, h = slow_blocks(w, 2, config.blocks, w.conv("1", fold(x, 2)))
+    n, h = slow_blocks(w, 2, config.num_blocks, w.conv("1", fold(x, 2)))
     for _ in range(config.num_downsamples - 1):
-        n, h = slow_blocks(w, n + 1, config.blocks, w.halve(f"{n}", h))
+        n, h = slow_blocks(w, n + 1, config.num_blocks, w.halve(f"{n}", h))
     return w.conv(f"{n + 2}", silu(w.pixel_norm(f"{n}", h)))
 
 
 def slow_decoder(net: Autoencoder, z: Tensor) -> Tensor:
     w, config = Weights(dict(net.named_parameters()), "decoder."), net.config
-    n, h = slow_blocks(w, 1, config.blocks, w.conv("0", z))
+    n, h = slow_blocks(w, 1, config.num_blocks, w.conv("0", z))
     for _ in range(config.num_downsamples - 1):
-        n, h = slow_blocks(w, n + 1, config.blocks, w.double(f"{n}", h))
+        n, h = slow_blocks(w, n + 1, config.num_blocks, w.double(f"{n}", h))
     return unfold(w.conv(f"{n + 2}", silu(w.pixel_norm(f"{n}", h))), 2)
 
 

@@ -10,14 +10,14 @@ import torch
 
 from minidiff.nets.autoencoder import AutoencoderConfig
 from minidiff.nets.classifier import ClassifierConfig
-from minidiff.nets.embed import TimeLabelEmbedding, sinusoid
+from minidiff.nets.embed import TimeLabelEmbedding, timestep_embedding
 from minidiff.nets.mlp import MLP, MLPConfig
 from minidiff.nets.text import TextConfig
 from minidiff.nets.unet import ChannelNorm, ResBlock, UNet, UNetConfig
 
-SMALL = UNetConfig(width=16, multipliers=(1, 2), blocks=1)
-EVERYTHING = UNetConfig(channels=3, classes=4, width=8, multipliers=(1, 2, 3), blocks=2, patch_size=1)
-UNTOLD = UNetConfig(classes=0, width=8, multipliers=(2,), blocks=1, patch_size=4)
+SMALL = UNetConfig(width=16, channel_mult=(1, 2), num_blocks=1)
+EVERYTHING = UNetConfig(channels=3, num_classes=4, width=8, channel_mult=(1, 2, 3), num_blocks=2, patch_size=1)
+UNTOLD = UNetConfig(num_classes=0, width=8, channel_mult=(2,), num_blocks=1, patch_size=4)
 
 
 def perturbed(net: torch.nn.Module) -> torch.nn.Module:
@@ -34,13 +34,13 @@ def batch(net, b: int = 3, h: int = 16, w: int = 16) -> tuple[torch.Tensor, torc
     g = torch.Generator().manual_seed(1)
     config = net.config
     shape = (b, config.dim) if isinstance(net, MLP) else (b, config.channels, h, w)
-    cond = torch.arange(b) % max(config.classes, 1)
+    cond = torch.arange(b) % max(config.num_classes, 1)
     return torch.randn(shape, generator=g), torch.rand(b, generator=g), cond
 
 
 def networks() -> list[torch.nn.Module]:
     torch.manual_seed(0)
-    return [MLP(MLPConfig(classes=3)), UNet(SMALL), UNet(EVERYTHING), UNet(UNTOLD)]
+    return [MLP(MLPConfig(num_classes=3)), UNet(SMALL), UNet(EVERYTHING), UNet(UNTOLD)]
 
 
 @pytest.fixture(params=range(4), ids=["mlp", "small", "everything", "untold"])
@@ -59,7 +59,7 @@ def test_a_new_network_outputs_zero(net):
 def test_gradient_reaches_every_parameter(net):
     x, t, cond = batch(net)
     x, t = torch.cat([x, x]), torch.cat([t, t])
-    cond = torch.cat([torch.arange(3).clamp(max=net.config.classes), torch.full((3,), net.config.classes)])
+    cond = torch.cat([torch.arange(3).clamp(max=net.config.num_classes), torch.full((3,), net.config.num_classes)])
     (perturbed(net)(x, t, cond) ** 3).sum().backward()
     silent = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
     assert silent == []
@@ -103,7 +103,7 @@ def test_label_matters(net):
 
 def test_no_labels_means_the_null_label(net):
     x, t, _ = batch(perturbed(net))
-    assert torch.equal(net(x, t), net(x, t, torch.full((3,), net.config.classes)))
+    assert torch.equal(net(x, t), net(x, t, torch.full((3,), net.config.num_classes)))
 
 
 def test_float64_is_computed_in_float64(net):
@@ -191,7 +191,7 @@ def test_the_way_up_sees_the_way_down():
 
 
 def test_the_far_corner_is_seen():
-    net = perturbed(UNet(dataclasses.replace(SMALL, multipliers=(1, 1, 1))))
+    net = perturbed(UNet(dataclasses.replace(SMALL, channel_mult=(1, 1, 1))))
     x, t, cond = batch(net, b=1, h=32, w=32)
     x.requires_grad_()
     net(x, t, cond)[0, 0, 0, 0].backward()
@@ -234,24 +234,24 @@ def test_wrong_labels_are_refused(cond, match):
 
 IMPOSSIBLE = [
     (MLPConfig, {"dim": 0}, "dim an integer from 1 to 8192, got 0"),
-    (MLPConfig, {"classes": -1}, "classes an integer from 0 to 1000000, got -1"),
+    (MLPConfig, {"num_classes": -1}, "num_classes an integer from 0 to 1000000, got -1"),
     (MLPConfig, {"width": 7}, "an even width, .* got 7"),
     (MLPConfig, {"width": 16384}, "width an integer from 2 to 8192"),
-    (MLPConfig, {"blocks": 0}, "blocks an integer from 1 to 64, got 0"),
+    (MLPConfig, {"num_blocks": 0}, "num_blocks an integer from 1 to 64, got 0"),
     (UNetConfig, {"channels": 1.0}, "channels an integer from 1 to 8192, got 1.0"),
     (UNetConfig, {"channels": True}, "got True"),
     (UNetConfig, {"channels": "1"}, "got '1'"),
-    (UNetConfig, {"classes": 10**6 + 1}, "classes an integer from 0 to 1000000, got 1000001"),
-    (UNetConfig, {"width": 5, "multipliers": (1, 1)}, r"divisible by its 4 heads, got \(5,\) channels"),
-    (UNetConfig, {"width": 2, "multipliers": (1, 2), "text": TextConfig(9, 7)}, r"4 heads, got \(2, 4\) channels"),
-    (UNetConfig, {"width": 4096, "multipliers": (1, 4)}, "width x multiplier an integer from 1 to 8192, got 16384"),
-    (UNetConfig, {"multipliers": ()}, r"1 to 8 multipliers, got \(\)"),
-    (UNetConfig, {"multipliers": (1,) * 9}, "1 to 8 multipliers"),
-    (UNetConfig, {"multipliers": "124"}, "1 to 8 multipliers, got '124'"),
-    (UNetConfig, {"multipliers": (1, 2.0)}, "each multiplier an integer from 1 to 8192, got 2.0"),
-    (UNetConfig, {"multipliers": (1, 0)}, "each multiplier an integer from 1 to 8192, got 0"),
-    (UNetConfig, {"blocks": 0}, "blocks an integer from 1 to 64, got 0"),
-    (UNetConfig, {"blocks": 10**6}, "blocks an integer from 1 to 64"),
+    (UNetConfig, {"num_classes": 10**6 + 1}, "num_classes an integer from 0 to 1000000, got 1000001"),
+    (UNetConfig, {"width": 5, "channel_mult": (1, 1)}, r"divisible by its 4 heads, got \(5,\) channels"),
+    (UNetConfig, {"width": 2, "channel_mult": (1, 2), "text": TextConfig(9, 7)}, r"4 heads, got \(2, 4\) channels"),
+    (UNetConfig, {"width": 4096, "channel_mult": (1, 4)}, "width x multiplier an integer from 1 to 8192, got 16384"),
+    (UNetConfig, {"channel_mult": ()}, r"channel_mult as 1 to 8 multipliers, got \(\)"),
+    (UNetConfig, {"channel_mult": (1,) * 9}, "channel_mult as 1 to 8 multipliers"),
+    (UNetConfig, {"channel_mult": "124"}, "channel_mult as 1 to 8 multipliers, got '124'"),
+    (UNetConfig, {"channel_mult": (1, 2.0)}, "each multiplier an integer from 1 to 8192, got 2.0"),
+    (UNetConfig, {"channel_mult": (1, 0)}, "each multiplier an integer from 1 to 8192, got 0"),
+    (UNetConfig, {"num_blocks": 0}, "num_blocks an integer from 1 to 64, got 0"),
+    (UNetConfig, {"num_blocks": 10**6}, "num_blocks an integer from 1 to 64"),
     (UNetConfig, {"patch_size": 65}, "patch_size an integer from 1 to 64"),
     (UNetConfig, {"text": 3}, "a TextConfig or None as text, got 3"),
     (AutoencoderConfig, {"channels": 0}, "channels an integer from 1"),
@@ -259,20 +259,20 @@ IMPOSSIBLE = [
     (AutoencoderConfig, {"num_downsamples": 0}, "num_downsamples an integer from 1 to 8, got 0"),
     (AutoencoderConfig, {"num_downsamples": 9}, "num_downsamples an integer from 1 to 8, got 9"),
     (AutoencoderConfig, {"width": 128, "num_downsamples": 8}, "width of the last level .* 8192, got 16384"),
-    (AutoencoderConfig, {"blocks": -1}, "blocks an integer from 0 to 64"),
+    (AutoencoderConfig, {"num_blocks": -1}, "num_blocks an integer from 0 to 64"),
     (AutoencoderConfig, {"codebook_size": 10**7}, "codebook_size an integer from 0 to 1000000"),
-    (AutoencoderConfig, {"weight": -1e-3}, "weight a number from 0 to"),
-    (AutoencoderConfig, {"weight": math.nan}, "weight a number .* got nan"),
-    (AutoencoderConfig, {"weight": math.inf}, "weight a number .* got inf"),
-    (AutoencoderConfig, {"weight": 10**400}, "weight a number"),
-    (AutoencoderConfig, {"weight": "1"}, "weight a number .* got '1'"),
-    (TextConfig, {"tokens": 0}, "tokens an integer from 1 to 1000000"),
-    (TextConfig, {"length": 0}, "length an integer from 1 to 8192"),
+    (AutoencoderConfig, {"cost_weight": -1e-3}, "cost_weight a number from 0 to"),
+    (AutoencoderConfig, {"cost_weight": math.nan}, "cost_weight a number .* got nan"),
+    (AutoencoderConfig, {"cost_weight": math.inf}, "cost_weight a number .* got inf"),
+    (AutoencoderConfig, {"cost_weight": 10**400}, "cost_weight a number"),
+    (AutoencoderConfig, {"cost_weight": "1"}, "cost_weight a number .* got '1'"),
+    (TextConfig, {"vocab_size": 0}, "vocab_size an integer from 1 to 1000000"),
+    (TextConfig, {"context_length": 0}, "context_length an integer from 1 to 8192"),
     (TextConfig, {"width": 10}, "a width divisible by its 4 heads, got 10"),
     (TextConfig, {"heads": 0}, "heads an integer from 1"),
     (TextConfig, {"layers": 65}, "layers an integer from 0 to 64"),
     (ClassifierConfig, {"size": 7}, "size an integer from 8"),
-    (ClassifierConfig, {"classes": 0}, "classes an integer from 1"),
+    (ClassifierConfig, {"num_classes": 0}, "num_classes an integer from 1"),
     (ClassifierConfig, {"channels": 0}, "channels an integer from 1"),
     (ClassifierConfig, {"width": 4096}, "width an integer from 1 to 2048"),
     (ClassifierConfig, {"features": 0}, "features an integer from 1"),
@@ -283,7 +283,7 @@ IMPOSSIBLE = [
     "Config, settings, message", IMPOSSIBLE, ids=[f"{c.__name__}-{'-'.join(s)}" for c, s, _ in IMPOSSIBLE]
 )
 def test_impossible_and_monstrous_configs_are_refused(Config, settings, message):
-    needed = {"tokens": 9, "length": 7} if Config is TextConfig else {}
+    needed = {"vocab_size": 9, "context_length": 7} if Config is TextConfig else {}
     with pytest.raises(ValueError, match=f"expected .*{message}"):
         Config(**needed | settings)
 
@@ -291,10 +291,10 @@ def test_impossible_and_monstrous_configs_are_refused(Config, settings, message)
 @pytest.mark.parametrize(
     "config",
     [
-        UNetConfig(width=5, multipliers=(1, 4)),  # attention is at the lowest level only
-        UNetConfig(width=4, multipliers=(1, 1), text=TextConfig(9, 7)),
-        UNetConfig(width=2, multipliers=(2,), classes=0, patch_size=64),
-        MLPConfig(width=2, dim=1, blocks=1),
+        UNetConfig(width=5, channel_mult=(1, 4)),  # attention is at the lowest level only
+        UNetConfig(width=4, channel_mult=(1, 1), text=TextConfig(9, 7)),
+        UNetConfig(width=2, channel_mult=(2,), num_classes=0, patch_size=64),
+        MLPConfig(width=2, dim=1, num_blocks=1),
     ],
 )
 def test_the_least_that_is_allowed_works(config):
@@ -306,30 +306,30 @@ def test_the_least_that_is_allowed_works(config):
 @pytest.mark.parametrize("dim", [0, 1, 7])
 def test_waves_come_in_pairs(dim):
     with pytest.raises(ValueError, match=f"even embedding size of at least 2, got {dim}"):
-        sinusoid(torch.zeros(1), dim)
+        timestep_embedding(torch.zeros(1), dim)
 
 
 # embeddings and configs
 
 
-def test_sinusoid_against_its_formula():
+def test_timestep_embedding_against_its_formula():
     t, dim = torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64), 8
     direct = [[f(1000 * x / 10000 ** (i / 4)) for f in (math.cos, math.sin) for i in range(4)] for x in t.tolist()]
     direct = torch.tensor(direct, dtype=torch.float64)
-    torch.testing.assert_close(sinusoid(t, dim), direct, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(timestep_embedding(t, dim), direct, rtol=1e-9, atol=1e-9)
 
 
 def test_times_keep_their_precision_in_a_network_of_16_bits():
     """1000 t in bfloat16 would be wrong by whole radians: the waves are made in full precision."""
     torch.manual_seed(0)
-    embed, t = TimeLabelEmbedding(16, classes=3), torch.tensor([0.1, 0.5003, 0.9])
+    embed, t = TimeLabelEmbedding(16, num_classes=3), torch.tensor([0.1, 0.5003, 0.9])
     with torch.no_grad():
         exact = embed(t)
         assert (embed.bfloat16()(t).float() - exact).abs().max() < 0.02 * exact.abs().max()
 
 
 def test_label_and_time_add():
-    embed = TimeLabelEmbedding(16, classes=3).double()
+    embed = TimeLabelEmbedding(16, num_classes=3).double()
     t, cond = torch.tensor([0.2, 0.7]), torch.tensor([1, 2])
     rows = embed.label.weight
     torch.testing.assert_close(embed(t, cond) - embed(t), rows[cond] - rows[3])
@@ -341,14 +341,14 @@ def test_config_survives_json(config):
 
 
 def test_a_list_of_multipliers_is_a_tuple():
-    config = UNetConfig(multipliers=[1, 2])
-    assert config == UNetConfig(multipliers=(1, 2)) and hash(config) == hash(UNetConfig(multipliers=(1, 2)))
+    config = UNetConfig(channel_mult=[1, 2])
+    assert config == UNetConfig(channel_mult=(1, 2)) and hash(config) == hash(UNetConfig(channel_mult=(1, 2)))
 
 
 def test_mlp_learns_a_function_of_point_time_and_label():
     """y = +-x cos(2 pi t), the sign by the label: the error falls to a hundredth of the target's power."""
     torch.manual_seed(0)
-    net = MLP(MLPConfig(classes=2, width=64, blocks=2))
+    net = MLP(MLPConfig(num_classes=2, width=64, num_blocks=2))
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
     for _ in range(300):
         x, t, cond = torch.randn(256, 2), torch.rand(256), torch.randint(0, 2, (256,))
@@ -361,7 +361,7 @@ def test_mlp_learns_a_function_of_point_time_and_label():
 
 
 @pytest.mark.parametrize("net", [
-    MLP(MLPConfig(classes=3, width=8)), UNet(EVERYTHING), UNet(UNetConfig(width=8, text=TextConfig(5, 3, width=8))),
+    MLP(MLPConfig(num_classes=3, width=8)), UNet(EVERYTHING), UNet(UNetConfig(width=8, text=TextConfig(5, 3, width=8))),
 ], ids=["MLP", "UNet", "words"])  # fmt: skip
 def test_the_null_condition_of_a_network_is_what_it_takes_for_none(net):
     net = perturbed(net)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -10,11 +11,17 @@ import torch
 from torch import nn
 
 from minidiff.app.checkpoint import CheckpointError, build, describe, load_denoiser, save_denoiser
+from minidiff.app.generate import Sampling
+from minidiff.app.models import DenoiserConfig, Task, load_trained
+from minidiff.app.runs import Run
 from minidiff.cli import main
+from minidiff.data import load
 from minidiff.denoiser import Denoiser
-from minidiff.nets import register_net
+from minidiff.nets import NETS, register_net
 from minidiff.nets.mlp import MLP, MLPConfig
+from minidiff.nets.text import TextConfig
 from minidiff.schedule import Cosine
+from minidiff.training import TrainConfig
 
 PLUGIN = '''
 """One linear map of a picture, scaled by its label; a schedule between cosine and line; pictures of stripes."""
@@ -32,7 +39,7 @@ from minidiff.nets import register_net
 class LinearConfig:
     channels: int = 1
     size: tuple[int, int] = (8, 8)
-    classes: int = 2
+    num_classes: int = 2
 
 
 class Linear(nn.Module):
@@ -40,10 +47,10 @@ class Linear(nn.Module):
         super().__init__()
         self.config = config
         n = config.channels * config.size[0] * config.size[1]
-        self.map, self.label = nn.Linear(n + 1, n), nn.Embedding(config.classes + 1, n)
+        self.map, self.label = nn.Linear(n + 1, n), nn.Embedding(config.num_classes + 1, n)
 
     def forward(self, x, t, cond=None):
-        cond = torch.full(t.shape, self.config.classes) if cond is None else cond
+        cond = torch.full(t.shape, self.config.num_classes) if cond is None else cond
         return (self.map(torch.cat([x.flatten(1), t[:, None]], 1)) + self.label(cond)).view_as(x)
 
 
@@ -117,6 +124,78 @@ def test_a_plugin_that_is_not_there(capsys):
     assert "expected --plugin to name a module that can be imported from here" in capsys.readouterr().err
 
 
+@dataclass(frozen=True)
+class ReaderConfig:
+    text: TextConfig
+    channels: int
+
+
+class Reader(nn.Module):
+    """A network of words of one's own."""
+
+    null = 0
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.words = nn.EmbeddingBag(config.text.vocab_size, config.channels)
+
+    def forward(self, x, t, cond=None):
+        return x if cond is None else x + self.words(cond)[:, :, None, None]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    values: tuple[int, ...] = (1,)
+
+
+@dataclass(frozen=True)
+class NestedConfig:
+    sizes: Sizes = Sizes()
+
+    def __post_init__(self):
+        if not isinstance(self.sizes, Sizes):
+            raise ValueError(f"expected Sizes, got {self.sizes}")
+
+
+class Nested(nn.Module):
+    """A network whose config does not come back from JSON."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config, self.layer = config, nn.Conv2d(1, 1, 1)
+
+    def forward(self, x, t, cond=None):
+        return self.layer(x)
+
+
+@pytest.fixture
+def registered():
+    before = dict(NETS)
+    register_net("Reader", ReaderConfig, Reader)
+    register_net("Nested", NestedConfig, Nested)
+    yield
+    NETS.clear()
+    NETS.update(before)
+
+
+def test_a_network_of_words_of_ones_own_is_read_back(registered, tmp_path):
+    images = load("emoji", "test")
+    config, recipe = TrainConfig(batch_size=4), DenoiserConfig(net="Reader")
+    run = Run.start(tmp_path / "run", images, config, torch.device("cpu"), Task(text=True), recipe)
+    list(run.train(images, steps=2))
+    model, _ = load_trained(tmp_path / "run")
+    assert isinstance(model.denoiser.net, Reader) and isinstance(model.denoiser.net.config.text, TextConfig)
+    assert model.sample(model.prompts(images.captions[:2]), Sampling(steps=2)).shape == (2, 3, 32, 32)
+
+
+def test_a_network_that_could_not_be_read_back_is_refused_before_the_first_step(registered, tmp_path):
+    images, recipe = load("digits"), DenoiserConfig(net="Nested")
+    with pytest.raises(ValueError, match="the description of the network does not fit: expected Sizes"):
+        Run.start(tmp_path / "run", images, TrainConfig(), torch.device("cpu"), recipe=recipe)
+    assert not (tmp_path / "run").exists()
+
+
 class Strange(nn.Module):
     """A network without a config, as many a library has them: it can be used, but not described."""
 
@@ -145,7 +224,7 @@ def test_describe_refuses_what_build_could_not_make(tmp_path):
 
 def test_a_null_of_any_kind_comes_back(tmp_path):
     for null in (None, 3, torch.tensor([1.0, 2.0]), {"label": 4, "style": torch.tensor([0, 0])}):
-        denoiser = Denoiser(MLP(MLPConfig(classes=5)), Cosine(), null=null)
+        denoiser = Denoiser(MLP(MLPConfig(num_classes=5)), Cosine(), null=null)
         save_denoiser(tmp_path / "d.safetensors", denoiser, {})
         again = load_denoiser(tmp_path / "d.safetensors")[0].null
         assert repr(again) == repr(denoiser.null)
@@ -158,8 +237,8 @@ def test_what_a_description_may_not_ask_for():
         {"schedule": "os.system"},
         {"prediction": "noise"},
         {"net_config": {"width": 10**9}},
-        {"net_config": {"width": 8192, "blocks": 64}},  # 13 billion weights
-        {"net_config": {"blocks": 10**6}},
+        {"net_config": {"width": 8192, "num_blocks": 64}},  # 13 billion weights
+        {"net_config": {"num_blocks": 10**6}},
         {"net_config": {"depth": 3}},
         {"net_config": {"width": "wide"}},
         {"net_config": {"width": None}},

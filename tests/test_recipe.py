@@ -12,7 +12,7 @@ from minidiff.denoiser import Denoiser
 from minidiff.nets.mlp import MLP, MLPConfig
 from minidiff.nets.unet import UNet, UNetConfig
 from minidiff.schedule import Cosine
-from minidiff.training import Ema, TrainConfig, Training, progress_bar, train
+from minidiff.training import Ema, TrainConfig, TrainState, progress_bar, train
 from minidiff.training.objectives import denoising
 
 
@@ -25,12 +25,12 @@ def tiny(**settings):
     torch.manual_seed(0)
     settings = {"batch_size": 4, "precision": "fp32"} | settings
     objective = settings.pop("objective", denoising)
-    return Training(Denoiser(UNet(UNetConfig(width=16)), Cosine()), TrainConfig(**settings), objective)
+    return TrainState(Denoiser(UNet(UNetConfig(width=16)), Cosine()), TrainConfig(**settings), objective)
 
 
 def test_the_defaults():
     assert asdict(TrainConfig()) == {
-        "batch_size": 64, "lr": 3e-3, "warmup": 100, "cooldown": 0.0, "shift_warmup": 0.0, "clip": 1.0,
+        "batch_size": 64, "lr": 3e-3, "warmup_steps": 100, "cooldown": 0.0, "shift_warmup": 0.0, "max_grad_norm": 1.0,
         "ema_gamma": 6.94, "label_dropout": 0.1, "weighting": "v", "precision": "auto", "seed": 0,
     }  # fmt: skip
 
@@ -48,7 +48,7 @@ def test_hidden_weights_go_to_muon_and_the_rest_to_adamw():
 
 
 def test_every_weight_moves():
-    training = tiny(lr=1e-2, warmup=0, label_dropout=0.5)
+    training = tiny(lr=1e-2, warmup_steps=0, label_dropout=0.5)
     before = {name: p.clone() for name, p in training.model.named_parameters()}
     list(train(training, images(), steps=6))
     assert [name for name, p in training.model.named_parameters() if torch.equal(p, before[name])] == []
@@ -136,6 +136,6 @@ def test_the_bar_ends_at_a_hundred(monkeypatch):
 
 
 def test_a_network_without_labels_learns_without_them():
-    training = Training(Denoiser(MLP(MLPConfig(width=32)), Cosine()), TrainConfig(batch_size=8))
+    training = TrainState(Denoiser(MLP(MLPConfig(width=32)), Cosine()), TrainConfig(batch_size=8))
     data = TensorDataset(torch.randn(50, 2, generator=torch.Generator().manual_seed(0)))
     assert len(list(train(training, data, steps=2))) == 2

@@ -18,7 +18,7 @@ TEXT = TextConfig(9, 5)
 class OwnConfig:
     size: tuple[int, int]
     channels: int = 1
-    classes: int = 0
+    num_classes: int = 0
     width: int = 8  # its own: not the width of a picture
 
 
@@ -49,8 +49,8 @@ def test_shipped_networks_are_registered_by_their_own_files():
 
 def test_a_network_of_ones_own_gets_the_fields_that_its_config_has():
     register_net("Own", OwnConfig, Own)
-    config = config_for("Own", DataSpec(3, 8, 12, classes=4))
-    assert config == OwnConfig(size=(8, 12), channels=3, classes=4, width=8)
+    config = config_for("Own", DataSpec(3, 8, 12, num_classes=4))
+    assert config == OwnConfig(size=(8, 12), channels=3, num_classes=4, width=8)
     net, x = NETS["Own"][0](config), torch.zeros(2, 3, 8, 12)
     assert net(x, torch.ones(2), None).shape == x.shape
 
@@ -146,7 +146,7 @@ def test_what_is_no_network_is_refused(name, Config, Net, message):
 
 
 @pytest.mark.parametrize(
-    "spec, patch_size, width, multipliers",
+    "spec, patch_size, width, channel_mult",
     [
         (DataSpec(1, 8, 8, 10), 2, 24, (1, 2, 4)),
         (DataSpec(1, 28, 28, 10), 2, 24, (1, 2)),
@@ -161,15 +161,15 @@ def test_what_is_no_network_is_refused(name, Config, Net, message):
         (DataSpec(3, 48, 64, 10), 2, 24, (1, 2, 4)),  # 3 would not divide the width
     ],
 )
-def test_the_u_net_follows_the_size(spec, patch_size, width, multipliers):
-    expected = UNetConfig(spec.channels, 10, width, multipliers, patch_size=patch_size)
+def test_the_u_net_follows_the_size(spec, patch_size, width, channel_mult):
+    expected = UNetConfig(spec.channels, 10, width, channel_mult, patch_size=patch_size)
     assert config_for("UNet", spec) == expected
     assert spec.height % expected.stride == spec.width % expected.stride == 0
 
 
 def test_the_u_net_with_text_has_no_labels():
     config = config_for("UNet", DataSpec(4, 8, 8, 0, TEXT, latent=True))
-    assert config.text == TEXT and config.classes == 0
+    assert config.text == TEXT and config.num_classes == 0
     x = torch.zeros(2, 4, 8, 8)
     assert UNet(config)(x, torch.ones(2), torch.zeros(2, 5, dtype=torch.long)).shape == x.shape
 
@@ -190,7 +190,7 @@ def test_points_are_no_pictures():
         config_for("MLP", DataSpec(3, 8, 12, 0))
 
 
-@pytest.mark.parametrize("field, value", [("channels", 0), ("height", 8.0), ("width", 10**5), ("classes", -1)])
+@pytest.mark.parametrize("field, value", [("channels", 0), ("height", 8.0), ("width", 10**5), ("num_classes", -1)])
 def test_impossible_data_are_refused(field, value):
     with pytest.raises(ValueError, match=f"expected {field} an integer from"):
-        DataSpec(**{"channels": 1, "height": 8, "width": 8, "classes": 0} | {field: value})
+        DataSpec(**{"channels": 1, "height": 8, "width": 8, "num_classes": 0} | {field: value})

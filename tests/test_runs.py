@@ -10,19 +10,20 @@ import sys
 import threading
 import time
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
 
 from minidiff.app import runs
 from minidiff.app.checkpoint import CheckpointError, load, save
-from minidiff.app.models import Recipe, Task, load_trained
+from minidiff.app.models import DenoiserConfig, Task, load_trained
 from minidiff.app.runs import Run
 from minidiff.data import Images
 from minidiff.training import Progress, TrainConfig
 
 CPU = torch.device("cpu")
-CONFIG = TrainConfig(batch_size=8, precision="fp32", warmup=3)
+CONFIG = TrainConfig(batch_size=8, precision="fp32", warmup_steps=3)
 
 
 def pictures(seed=0, name="few", classes=("a", "b", "c"), size=8, n=40):
@@ -224,15 +225,16 @@ def test_sampling_falls_back_to_the_previous_checkpoint_too(tmp_path):
         assert load_trained(tmp_path / "run")[1]["step"] == 0
     assert (tmp_path / "run/checkpoint.safetensors").read_bytes() == b"cut off"  # reading moves nothing
     (tmp_path / "run/checkpoint.safetensors").unlink()
-    assert load_trained(tmp_path / "run")[1]["step"] == 0
+    with pytest.warns(UserWarning, match="gone; going on from the one before it"):
+        assert load_trained(tmp_path / "run")[1]["step"] == 0
 
 
 def test_a_checkpoint_of_a_newer_version_is_not_taken_for_damaged(tmp_path, monkeypatch):
     run = start(tmp_path / "run")
     with monkeypatch.context() as newer:
-        newer.setattr("minidiff.app.checkpoint.VERSION", 3)
+        newer.setattr("minidiff.app.checkpoint.VERSION", 4)
         steps(run, 2)
-    with pytest.raises(CheckpointError, match="expected checkpoint format 2 or older, got 3; update minidiff"):
+    with pytest.raises(CheckpointError, match="expected checkpoint format 3 or older, got 4; update minidiff"):
         Run.resume(tmp_path / "run", IMAGES, CPU)
 
 
@@ -422,6 +424,23 @@ def test_a_broken_log_does_not_stop_a_run(tmp_path, content):
     assert json.loads((tmp_path / "run/log.json").read_text())["history"][-1]["step"] == 3
 
 
+def test_a_run_goes_on_with_its_own_pictures_only(tmp_path):
+    run = start(tmp_path / "run")
+    with pytest.raises(ValueError, match="expected the pictures of few that the run began with"):
+        steps(run, 1, pictures(seed=1))
+
+
+def test_a_run_has_no_model_while_its_autoencoder_is_trained(tmp_path):
+    run = Run.start(tmp_path / "run", IMAGES, CONFIG, CPU, Task(latent=True))
+    with pytest.raises(ValueError, match="expected a run with a denoiser, got the autoencoder alone, at step 0"):
+        run.model()
+
+
+def test_a_setting_that_the_command_line_does_not_have_is_no_obstacle_at_resume(tmp_path):
+    Run.start(tmp_path / "run", IMAGES, replace(CONFIG, weighting="min_snr"), CPU)
+    assert Run.resume(tmp_path / "run", IMAGES, CPU, given={"prediction": "v"}).training.config.weighting == "min_snr"
+
+
 def test_model_is_a_copy_of_the_average(tmp_path):
     run = start(tmp_path / "run")
     steps(run, 5)
@@ -475,7 +494,7 @@ images = Images("few", x, torch.arange(40) % 3, ("a", "b", "c"))
 if (folder / "checkpoint.safetensors").exists():
     run = runs.Run.resume(folder, images, cpu)
 else:
-    run = runs.Run.start(folder, images, TrainConfig(batch_size=8, precision="fp32", warmup=3), cpu)
+    run = runs.Run.start(folder, images, TrainConfig(batch_size=8, precision="fp32", warmup_steps=3), cpu)
 print("ready", flush=True)
 for _ in run.train(images, steps=12):
     pass
@@ -508,7 +527,7 @@ def test_killed_at_any_moment_it_goes_on(tmp_path, whole, number):
 
 def test_an_unknown_recipe():
     with pytest.raises(ValueError, match="expected a net among MLP, UNet, got 'Transformer'"):
-        Recipe(net="Transformer")
+        DenoiserConfig(net="Transformer")
 
 
 def test_what_is_loaded_from_a_folder_is_the_average(tmp_path):

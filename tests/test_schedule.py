@@ -234,6 +234,9 @@ def test_a_schedule_is_registered_once(monkeypatch):
     from minidiff.schedule import SCHEDULES as known
 
     assert known["Square"] is Square and known["Cosine"] is Cosine and set(known) == {*SCHEDULES, "Square"}
+    again = dataclass(frozen=True)(type("Square", (Square,), {"__module__": Square.__module__}))
+    register_schedule("Square", again)  # a notebook's cell that runs twice makes the class anew
+    assert known["Square"] is again
     with pytest.raises(ValueError, match="expected a name of its own for Square, got 'Cosine'"):
         register_schedule("Cosine", Square)
     for stranger in (Square(), dict, Schedule, type("Thawed", (Schedule,), {})):

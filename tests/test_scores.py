@@ -18,6 +18,8 @@ class Model:
 
     sampling, latent, vocabulary = Sampling(steps=3), None, None
 
+    fingerprint = None
+
     def __init__(self, name, text=False):
         images = load(name)
         self.classes, self.size, self.asked = images.classes, images.shape, []
@@ -83,7 +85,7 @@ def test_bits_are_of_pictures_spread_over_the_held_out_ones_with_their_labels():
 
 def test_scenes_are_fresh_or_hold_what_training_never_showed(monkeypatch):
     judged = []
-    monkeypatch.setattr(evaluate, "attribute_accuracy", lambda scenes, x: judged.append(scenes))
+    monkeypatch.setattr(evaluate, "attribute_accuracy", lambda scenes, x: judged.append(scenes) or {})
     model = Model("scenes", text=True)
     evaluate.attributes(model, 40, Sampling("ddpm", 9), seed=3)
     assert [(used, seed) for _, used, seed in model.asked] == [(Sampling("ddpm", 9), 3)] * 2

@@ -11,17 +11,17 @@ import torch.nn.functional as F
 from minidiff import Cosine, Denoiser
 from minidiff.latent import LatentDataset
 from minidiff.nets.layers import CrossAttention
-from minidiff.nets.text import TextConfig, TextEncoder, Vocabulary, split
+from minidiff.nets.text import TextConfig, TextEncoder, Vocabulary, tokenize
 from minidiff.nets.unet import FREQUENCIES, UNet, UNetConfig, position_encoding
-from minidiff.training import TrainConfig, Training, train
+from minidiff.training import TrainConfig, TrainState, train
 
 CAPTIONS = ("A red circle.", "a small blue square", 'a "red" circle, left of a star!')
 VOCABULARY = Vocabulary.from_captions(CAPTIONS)
 CONFIG = UNetConfig(
     channels=2,
-    classes=0,
+    num_classes=0,
     width=8,
-    multipliers=(1, 2),
+    channel_mult=(1, 2),
     patch_size=1,
     text=TextConfig(len(VOCABULARY), 7, width=16, layers=1),
 )
@@ -42,15 +42,15 @@ def moved(net: torch.nn.Module) -> torch.nn.Module:
 
 def reader(**config) -> TextEncoder:
     torch.manual_seed(0)
-    return TextEncoder(TextConfig(**{"tokens": 9, "length": 7, "width": 16, "layers": 1} | config)).eval()
+    return TextEncoder(TextConfig(**{"vocab_size": 9, "context_length": 7, "width": 16, "layers": 1} | config)).eval()
 
 
 # the vocabulary
 
 
 def test_words_are_lower_case_and_without_marks():
-    assert split('A "red" circle, (left) of: two-tone?!') == ["a", "red", "circle", "left", "of", "two-tone"]
-    assert split(" ... ") == []
+    assert tokenize('A "red" circle, (left) of: two-tone?!') == ["a", "red", "circle", "left", "of", "two-tone"]
+    assert tokenize(" ... ") == []
 
 
 def test_vocabulary_has_every_word_once_in_order_and_the_longest_caption():
@@ -330,8 +330,8 @@ def test_it_learns_what_the_words_say():
     torch.manual_seed(0)
     tokens = VOCABULARY.encode(["a red circle", "a blue circle"]).repeat(32, 1)
     x0 = torch.tensor([1.0, -1.0]).repeat(32)[:, None, None, None].expand(-1, 2, 8, 8)
-    training = Training(
-        Denoiser(UNet(CONFIG), Cosine()), TrainConfig(precision="fp32", warmup=10, lr=1e-2, label_dropout=0.0)
+    training = TrainState(
+        Denoiser(UNet(CONFIG), Cosine()), TrainConfig(precision="fp32", warmup_steps=10, lr=1e-2, label_dropout=0.0)
     )
     losses = [p.loss for p in train(training, LatentDataset(x0, tokens), steps=60)]
     assert sum(losses[-5:]) < 0.6 * sum(losses[:5])

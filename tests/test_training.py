@@ -17,7 +17,7 @@ from minidiff.nets.unet import UNet, UNetConfig
 from minidiff.oracle import Mixture
 from minidiff.process import noise_like, target
 from minidiff.schedule import Cosine
-from minidiff.training import Ema, TrainConfig, Training, autocast_dtype, batch_indices, progress_bar, train
+from minidiff.training import Ema, TrainConfig, TrainState, autocast_dtype, batch_indices, progress_bar, train
 
 IMAGES = TensorDataset(
     torch.rand(50, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1, torch.arange(50) % 10
@@ -26,7 +26,7 @@ IMAGES = TensorDataset(
 
 def tiny(seed=0, **settings):
     torch.manual_seed(0)
-    return Training(Denoiser(UNet(UNetConfig(width=16)), Cosine()), TrainConfig(batch_size=8, seed=seed, **settings))
+    return TrainState(Denoiser(UNet(UNetConfig(width=16)), Cosine()), TrainConfig(batch_size=8, seed=seed, **settings))
 
 
 def run(training, steps):
@@ -93,12 +93,12 @@ def test_ema_weighs_the_past_by_a_power_of_time():
 
 
 def test_warm_up_reaches_the_learning_rate():
-    lrs = [p.lr for p in train(tiny(lr=1e-3, warmup=4), IMAGES, steps=6)]
+    lrs = [p.lr for p in train(tiny(lr=1e-3, warmup_steps=4), IMAGES, steps=6)]
     assert lrs == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 1e-3, 1e-3])
 
 
 def test_a_cooldown_falls_to_zero_over_the_last_share_of_the_budget():
-    lrs = [p.lr for p in train(tiny(lr=1e-3, warmup=1, cooldown=0.5), IMAGES, steps=8)]
+    lrs = [p.lr for p in train(tiny(lr=1e-3, warmup_steps=1, cooldown=0.5), IMAGES, steps=8)]
     assert lrs == pytest.approx([1e-3, 1e-3, 1e-3, 1e-3, 1e-3, 0.75e-3, 0.5e-3, 0.25e-3])
 
 
@@ -116,7 +116,7 @@ def test_a_shift_warmup_leans_the_times_to_noise_and_then_lets_go(monkeypatch):
 
 def test_the_first_step_moves_by_its_learning_rate_and_the_average_goes_with_it():
     """Adam's first step is lr sign(gradient), and at step 1 the average is the weights after it."""
-    training = tiny(lr=1e-3, warmup=4)
+    training = tiny(lr=1e-3, warmup_steps=4)
     before = training.model.net.head[0].bias.clone()
     run(training, 1)
     moved = training.model.net.head[0].bias - before
@@ -154,7 +154,7 @@ def test_gradients_are_clipped(monkeypatch):
         return norm
 
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", spy)
-    run(tiny(clip=0.01), 3)
+    run(tiny(max_grad_norm=0.01), 3)
     assert len(norms) == 3 and max(norms) <= 0.01 * 1.001
 
 
@@ -180,6 +180,18 @@ def test_what_is_not_finite_stops_before_the_step_and_keeps_all_state(spoil):
         run(training, 5)
     assert all(torch.equal(before[k], v) for k, v in training.state_dict().items()) and training.step == 3
     assert all(p.grad is None for p in training.model.parameters())
+
+
+def test_frozen_weights_are_refused_and_others_are_trained():
+    denoiser = Denoiser(MLP(MLPConfig(width=8)), Cosine()).eval().requires_grad_(False)
+    with pytest.raises(ValueError, match="expected weights that require gradients, got none"):
+        TrainState(denoiser)
+    assert TrainState(denoiser.requires_grad_()).model.training
+
+
+def test_an_unknown_weighting():
+    with pytest.raises(ValueError, match="expected a weighting among x0, eps, .*min_snr, vlb, got 'mse'"):
+        TrainConfig(weighting="mse")
 
 
 def test_budget_in_seconds_counts_training_alone():
@@ -266,7 +278,7 @@ def test_an_mlp_comes_near_the_least_possible_loss():
     torch.manual_seed(0)
     oracle, schedule = Mixture(*mixture_parameters()), Cosine()
     data = TensorDataset(mixture(20_000, torch.Generator().manual_seed(0)))
-    training = Training(Denoiser(MLP(MLPConfig()), schedule), TrainConfig(batch_size=256))
+    training = TrainState(Denoiser(MLP(MLPConfig()), schedule), TrainConfig(batch_size=256))
     for _ in train(training, data, steps=1000):
         pass
     generator = torch.Generator().manual_seed(1)
@@ -279,6 +291,16 @@ def test_an_mlp_comes_near_the_least_possible_loss():
 
     floor, reached = loss(lambda x, t: oracle.denoise(x, t, schedule)), loss(training.ema.module)
     assert floor < reached < 1.25 * floor
+
+
+@pytest.mark.parametrize("change", [lambda t: t[:1], lambda t: t[:, :1]], ids=["broadcasts", "fewer columns"])
+def test_moments_of_another_shape_are_refused(change):
+    training = tiny()
+    list(train(training, IMAGES, steps=1))
+    tensors = training.state_dict()
+    name = next(n for n, t in tensors.items() if n.endswith("exp_avg") and t.ndim > 1 and min(t.shape[:2]) > 1)
+    with pytest.raises(ValueError, match="expected moments of .* weights, got AdamW"):
+        tiny().load_state_dict(tensors | {name: change(tensors[name])}, 1, 0.0)
 
 
 def test_state_is_plain_tensors():

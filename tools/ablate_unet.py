@@ -31,7 +31,7 @@ from minidiff.app.generate import cycle_labels, generate  # noqa: E402
 from minidiff.app.metrics import frechet, label_accuracy, load_classifier  # noqa: E402
 from minidiff.data import Images, load  # noqa: E402
 from minidiff.nets.unet import Attention, BlockList, ChannelNorm, ResBlock, UNet, UNetConfig  # noqa: E402
-from minidiff.training import TrainConfig, Training, progress_bar, train  # noqa: E402
+from minidiff.training import TrainConfig, TrainState, progress_bar, train  # noqa: E402
 
 OUT = ROOT / "data" / "ablation-unet.json"
 STEPS, SAMPLES, SAMPLING_STEPS = 600, 500, 25
@@ -113,7 +113,7 @@ def without_zeros() -> UNet:
 
 def without_levels() -> UNet:
     """A plain row of blocks at one size, with about as much arithmetic (so with fewer weights), and no attention."""
-    net = UNet(UNetConfig(width=32, multipliers=(1,)))
+    net = UNet(UNetConfig(width=32, channel_mult=(1,)))
     net.middle[1] = nn.Identity()
     net.middle[2] = BlockList(ResBlock(32, 32, 128) for _ in range(3))
     return net.to(memory_format=torch.channels_last)
@@ -178,7 +178,7 @@ def ablate(name: str, seed: int, data: Images, unseen: Images, score) -> dict:
     torch.manual_seed(seed)
     net = VARIANTS[name]()
     weights, mflop = cost(net)
-    training = Training(Denoiser(net, Cosine()), replace(RECIPE, seed=seed))
+    training = TrainState(Denoiser(net, Cosine()), replace(RECIPE, seed=seed))
     for _ in progress_bar(train(training, data, steps=STEPS)):
         pass
     denoiser = training.ema.module.eval()

@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -71,6 +72,8 @@ def copy_tree(folder: Path) -> None:
 
 def pytest_in(folder: Path, arguments: list[str], output: Path) -> None:
     """Run pytest in this process, in a copy, and exit with its code; all that is printed goes into a file."""
+    for number in signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)  # not nohup's
     file = os.open(output, os.O_WRONLY | os.O_CREAT)
     for stream in 1, 2:
         os.dup2(file, stream)
@@ -138,7 +141,7 @@ def main() -> int:
         for count, job in enumerate(as_completed(jobs), 1):
             verdict, detail = job.result()
             missed += verdict != "failed"
-            noticed |= {detail} if verdict == "failed" else set()
+            noticed |= {detail.partition("[")[0]} if verdict == "failed" else set()
             shown = {"failed": "caught", "passed": "SURVIVED"}.get(verdict, "NO VERDICT")
             print(f"{count:3d}/{len(jobs)}  {shown:10s}  {jobs[job]!s:60s}  {detail}", flush=True)
         copy_tree(parent / "clean")

@@ -1,6 +1,6 @@
 """Checkpoints: one safetensors file with named tensors and, in its header, a JSON description.
 
-The header has a format version and a sha256 over tensors and description; a file is written whole or not at all.
+The header has a format version and a sha256 over it, tensors and description; a file is written whole or not at all.
 Loading runs no code from the file: a network or a schedule is built from a description only if its class is
 registered. Files of older formats are migrated when they are read.
 """
@@ -24,10 +24,11 @@ from minidiff.app.metadata import check_metadata
 from minidiff.app.migrate import migrate
 from minidiff.denoiser import Denoiser
 from minidiff.nets import NETS
+from minidiff.nets.text import TextConfig
 from minidiff.process import PREDICTIONS
 from minidiff.schedule import SCHEDULES
 
-VERSION = 2
+VERSION = 3
 M = TypeVar("M", bound=nn.Module)
 MAX_PARAMETERS = 2 * 10**9  # of a network that a description may ask for
 
@@ -60,7 +61,7 @@ def save(path: str | Path, tensors: dict[str, Tensor], metadata: dict, previous:
         if not tensor.isfinite().all():
             raise CheckpointError(f"{path}: not saved, since {name} is not finite; an earlier file is untouched")
     text = json.dumps(metadata)
-    header = {"minidiff": str(VERSION), "metadata": text, "sha256": _digest(tensors, text)}
+    header = {"minidiff": str(VERSION), "metadata": text, "sha256": _digest(tensors, text, VERSION)}
     try:
         write_atomically(Path(path), to_bytes(tensors, header), previous)
     except FileError as error:
@@ -70,6 +71,8 @@ def save(path: str | Path, tensors: dict[str, Tensor], metadata: dict, previous:
 def load(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     """Return (tensors, metadata) as they were saved. CheckpointError if missing, empty, cut off, foreign or altered."""
     path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f"{path}: a folder, expected a checkpoint file, such as checkpoint.safetensors in a run")
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; train one with `python -m minidiff train`")
     try:
@@ -98,17 +101,17 @@ def _open(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> tup
             "`minidiff train`"
         )
     version = header["minidiff"]
-    if version not in ("1", str(VERSION)):
+    if version not in map(str, range(1, VERSION + 1)):
         raise CheckpointError(f"{path}: expected checkpoint format {VERSION} or older, got {version}; update minidiff")
     text = header.get("meta" if version == "1" else "metadata", "")
-    if header.get("sha256") != _digest(tensors, text):
+    if header.get("sha256") != _digest(tensors, text, int(version)):
         raise DamagedCheckpoint(
             f"{path}: the content does not match its sha256, it was altered or damaged; copy it again or train again"
         )
     try:
         metadata = json.loads(text)
-        if version == "1":
-            metadata, tensors = migrate(metadata, tensors)
+        if version != str(VERSION):
+            metadata, tensors = migrate(metadata, tensors, int(version))
         check_metadata(metadata)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: its description is not one of minidiff's ({error})") from None
@@ -153,7 +156,12 @@ def build(description: dict[str, Any]) -> Denoiser:
         )
     Net, Config = NETS[description["net"]]
     try:
-        config = Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in description["net_config"].items()})
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in description["net_config"].items()
+        }
+        if isinstance(values.get("text"), dict):
+            values["text"] = TextConfig(**values["text"])
+        config = Config(**values)
         schedule = SCHEDULES[description["schedule"]](**description["schedule_config"])
         check_parameters(Net, config)
         null = _from_json(description.get("null"))
@@ -184,22 +192,35 @@ def _from_json(null):
 
 def save_denoiser(path: str | Path, denoiser: Denoiser, metadata: dict) -> None:
     """Write a denoiser for sampling only: weights in half precision and, beside metadata, what builds it again."""
-    halves = {name: tensor.half() for name, tensor in denoiser.state_dict().items()}
-    save(path, halves, {"kind": "denoiser", **metadata, "denoiser": describe(denoiser)})
+    tensors = {name: t.half() if t.is_floating_point() else t for name, t in denoiser.state_dict().items()}
+    save(path, tensors, {**metadata, "kind": "denoiser", "denoiser": describe(denoiser)})
 
 
-def load_denoiser(path: str | Path, prefix: str = "") -> tuple[Denoiser, dict]:
-    """Return (denoiser in float32, ready to sample; metadata). prefix picks one of several sets of weights."""
+def denoiser_prefix(tensors: dict[str, Tensor]) -> str:
+    """Return what the names of a denoiser's weights begin with: in a run those are the averaged ones."""
+    return "ema." if any(name.startswith("ema.") for name in tensors) else ""
+
+
+def load_denoiser(path: str | Path) -> tuple[Denoiser, dict]:
+    """Return (denoiser in float32, ready to sample; metadata) of a checkpoint; of a run, the averaged weights.
+
+    Of a model on codes it is the denoiser of codes, without the autoencoder: `models.load_trained` returns both.
+    """
     tensors, metadata = load(path)
     if "denoiser" not in metadata:
         raise CheckpointError(f"{path}: expected a denoiser, got a file of kind {metadata['kind']}")
     with prefix_errors(path):
-        return restore(build(metadata["denoiser"]), tensors, prefix, path), metadata
+        own = {name: tensor for name, tensor in tensors.items() if not name.startswith("autoencoder.")}
+        return restore(build(metadata["denoiser"]), own, denoiser_prefix(own), path), metadata
 
 
 def restore(module: M, tensors: dict[str, Tensor], prefix: str, path: str | Path) -> M:
     """Return the module with the weights named prefix..., in float32, frozen. CheckpointError if they do not fit."""
-    weights = {name.removeprefix(prefix): tensor.float() for name, tensor in tensors.items() if name.startswith(prefix)}
+    weights = {
+        name.removeprefix(prefix): tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
     own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     if missing or unexpected:
@@ -215,8 +236,8 @@ def restore(module: M, tensors: dict[str, Tensor], prefix: str, path: str | Path
     return module.eval().requires_grad_(False)
 
 
-def _digest(tensors: dict[str, Tensor], text: str) -> str:
-    digest = hashlib.sha256(text.encode())
+def _digest(tensors: dict[str, Tensor], text: str, version: int) -> str:
+    digest = hashlib.sha256((text if version < 3 else f"{version} {text}").encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -7,18 +7,19 @@ scenes     how often colour, shape, size and relation are those of the prompt, w
            set and with held-out ones
 """
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from minidiff.app.generate import Model, Sampling, cycle_labels
-from minidiff.app.metrics import load_classifier, report
+from minidiff.app.metrics import check_enough, load_classifier, report
 from minidiff.data import ImageSet, load, load_scenes
 from minidiff.data.scene_parser import attribute_accuracy
 from minidiff.data.scenes import caption, sample_scene
 from minidiff.losses import bits_per_dim, vlb
-from minidiff.nets.text import split
+from minidiff.nets.text import tokenize
 from minidiff.samplers import times
 
 BOUND_PICTURES, BOUND_STEPS = 32, 50
@@ -46,17 +47,28 @@ def known_captions(model: Model, images: ImageSet) -> list[str]:
         raise ValueError("expected a model with words, got one with labels")
     known = set(model.vocabulary.words)
     fits = [
-        text for text in images.captions if len(split(text)) <= model.vocabulary.length and known >= set(split(text))
+        text
+        for text in images.captions
+        if len(tokenize(text)) <= model.vocabulary.length and known >= set(tokenize(text))
     ]
     return fits or list(load_for(model, images.name, "train").captions)
 
 
 def evaluate(model: Model, name: str, n: int, sampling: Sampling | None = None, seed: int = 0) -> dict[str, Any]:
-    """Return the scores of n pictures drawn from a model of the data set `name`, as `metrics.report` gives them, and
-    more. Without `sampling` the pictures are drawn as the model recommends."""
+    """Return the scores of n pictures, at most as many as are held out, drawn from a model of the data set `name`, as
+    `metrics.report` gives them, and more. Without `sampling` the pictures are drawn as the model recommends.
+
+    ValueError if the data are not those that the model was trained on: what is held out now it may have seen then.
+    """
     sampling = sampling or model.sampling
     train, test = load_for(model, name, "train"), load_for(model, name, "test")
-    cond = eval_conditions(model, name, n)
+    if model.fingerprint not in (None, train.fingerprint):
+        raise ValueError(
+            f"expected the pictures of {name} that the model was trained on (fingerprint {model.fingerprint}), got "
+            f"others ({train.fingerprint}), among which held-out ones may be known to it"
+        )
+    check_enough(n, len(test))
+    cond = eval_conditions(model, name, min(n, len(test)))
     x = model.sample(cond, sampling, seed)
     scores = report(x, None if model.vocabulary else cond, train, test, load_classifier(name))
     if model.latent is None and model.vocabulary is None:
@@ -81,15 +93,18 @@ def held_out_bits(model: Model, test: ImageSet) -> float:
     return bits_per_dim(nats, x[0].numel()).mean().item()
 
 
-def attributes(model: Model, n: int, sampling: Sampling | None = None, seed: int = 0) -> dict[str, dict[str, float]]:
+def attributes(
+    model: Model, n: int, sampling: Sampling | None = None, seed: int = 0
+) -> dict[str, dict[str, float | None]]:
     """Return the share of each attribute that n pictures have as asked (`scene_parser.attribute_accuracy`).
 
     "seen" is for fresh scenes of training combinations, "held_out" for scenes with a combination that training never
-    showed.
+    showed. None, JSON's null, where nothing was asked.
     """
     generator = torch.Generator().manual_seed(SEED)
     requested = {"seen": [sample_scene(generator) for _ in range(n)], "held_out": load_scenes("test", n).scenes}
-    return {
+    shares = {
         kind: attribute_accuracy(scenes, model.sample(model.prompts([caption(s) for s in scenes]), sampling, seed))
         for kind, scenes in requested.items()
     }
+    return {kind: {k: None if math.isnan(v) else v for k, v in found.items()} for kind, found in shares.items()}

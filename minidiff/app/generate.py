@@ -4,6 +4,7 @@ This is the one way in which the command line, the checkpoints and the metrics d
 checkpoint recommends; `generate` takes the same things as values.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,8 +13,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from minidiff.denoiser import Denoiser
-from minidiff.guidance import cfg, check_labels
+from minidiff.denoiser import Condition, Denoiser
+from minidiff.guidance import cfg, check_labels, map_condition
 from minidiff.latent import LatentCodec
 from minidiff.nets.text import Vocabulary
 from minidiff.samplers import State, ddim, ddpm, dpmpp_2m, euler, final, heun, times
@@ -57,8 +58,10 @@ class Sampling:
     def seeded_sampler(self, seed: int) -> Callable[..., Iterator[State]]:
         """Return the sampler; one that draws noise on its way draws it from the seed."""
         sampler = SAMPLERS[self.sampler]
+        if "generator" not in inspect.signature(sampler).parameters:
+            return sampler
         # another stream than the noise that the sampler starts from; torch reads the lower 32 bits of a seed
-        return partial(ddpm, generator=torch.Generator().manual_seed(seed + 2**31)) if sampler is ddpm else sampler
+        return partial(sampler, generator=torch.Generator().manual_seed(seed + 2**31))
 
 
 def cycle_labels(n: int, classes: int) -> Tensor:
@@ -68,14 +71,15 @@ def cycle_labels(n: int, classes: int) -> Tensor:
 
 def generate(
     denoiser: Denoiser,
-    cond: Tensor,
+    cond: Condition,
     size: tuple[int, ...],
     sampler: Callable[..., Iterator[State]] = dpmpp_2m,
     ts: Tensor | None = None,
     guidance: float | Callable = Sampling.guidance,
     seed: int = 0,
 ) -> Tensor:
-    """Return one picture of `size` (C, H, W) for each condition (B, ...): (B, C, H, W) float32 in [-1, 1], on the CPU.
+    """Return one picture of `size` (C, H, W) for each condition, (B, ...) or a dict of such: (B, C, H, W) float32 in
+    [-1, 1], on the CPU.
 
     sampler(denoise, x, ts, schedule) is any of `minidiff.samplers`, ts its falling grid, 25 even steps by default;
     guidance is the w of `cfg`, or a function (denoiser, cond, null) -> denoise of one's own. ValueError if what comes
@@ -86,7 +90,7 @@ def generate(
 
 def _solve(
     denoiser: Denoiser,
-    cond: Tensor,
+    cond: Condition,
     size: tuple[int, ...],
     sampler: Callable[..., Iterator[State]],
     ts: Tensor | None,
@@ -96,11 +100,13 @@ def _solve(
     check_labels(cond, denoiser.null)
     ts = times(Sampling.steps) if ts is None else ts
     device, schedule = next(denoiser.parameters()).device, denoiser.schedule
-    noise = torch.randn((len(cond), *size), generator=torch.Generator().manual_seed(seed))
+    n = len(next(iter(cond.values())) if isinstance(cond, dict) else cond)
+    noise = torch.randn((n, *size), generator=torch.Generator().manual_seed(seed))
     noise = noise * schedule(float(ts[0]))[1].float()  # x at t = 1 is N(0, sigma^2)
-    for x, part in zip(noise.split(BATCH), cond.split(BATCH), strict=True):
-        guided = _guided(denoiser, part.to(device), guidance)
-        x = final(sampler(guided, x.to(device), ts, schedule))
+    for rows in torch.arange(n).split(BATCH):
+        part = map_condition(lambda c, rows=rows: c[rows].to(device), cond)
+        guided = _guided(denoiser, part, guidance)
+        x = final(sampler(guided, noise[rows].to(device), ts, schedule))
         if bad := int((~x.isfinite()).flatten(1).any(1).sum()):
             raise ValueError(
                 f"expected finite pictures, got {bad} of {len(x)} that are not: try a guidance nearer to 1"
@@ -108,7 +114,7 @@ def _solve(
         yield x
 
 
-def _guided(denoiser: Denoiser, cond: Tensor, guidance: float | Callable) -> Callable:
+def _guided(denoiser: Denoiser, cond: Condition, guidance: float | Callable) -> Callable:
     if callable(guidance):
         return guidance(denoiser, cond, denoiser.null)
     if denoiser.null is None:
@@ -121,7 +127,8 @@ def _guided(denoiser: Denoiser, cond: Tensor, guidance: float | Callable) -> Cal
 @dataclass(frozen=True, eq=False)
 class Model:
     """All that sampling needs: a denoiser, what its labels are called, the size (C, H, W) of a picture; where there are
-    any, the codes that it works on and the words that it knows; and the recommended sampling."""
+    any, the codes that it works on and the words that it knows; and the recommended sampling. diffusers calls such a
+    thing a pipeline."""
 
     denoiser: Denoiser = field(repr=False)
     classes: tuple[str, ...]
@@ -129,9 +136,10 @@ class Model:
     latent: LatentCodec | None = None
     vocabulary: Vocabulary | None = field(default=None, repr=False)
     sampling: Sampling = Sampling()
+    fingerprint: str | None = None  # of the data it was trained on, where that is known
 
     def to(self, device: torch.device) -> "Model":
-        """Return the model on a device."""
+        """Return the model on a device; its modules are moved in place, so that this model moves too."""
         return replace(self, denoiser=self.denoiser.to(device), latent=self.latent and self.latent.to(device))
 
     def prompts(self, texts: Sequence[str]) -> Tensor:

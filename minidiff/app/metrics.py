@@ -28,7 +28,7 @@ class Estimate(NamedTuple):
     """A value and its standard error."""
 
     mean: float
-    error: float
+    standard_error: float
 
 
 def _features(least: int, **sets: Tensor) -> list[Tensor]:
@@ -141,15 +141,15 @@ def nearest(x: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
 
 
-def sliced_wasserstein(a: Tensor, b: Tensor, sides: int = 64) -> float:
+def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 64) -> float:
     """Return the distance of point clouds (N, 2), (N, 2), in their own units (Bonneel et al. 2015; eq. 1.6).
 
-    Seen from one side, it is the mean distance of points of equal rank (Wasserstein-1); averaged over `sides` sides.
+    Mean over `projections` directions of the 1-D Wasserstein-1 distance, that of points of equal rank.
     """
     if a.ndim != 2 or a.shape[1] != 2 or a.shape != b.shape:
         raise ValueError(f"expected two clouds (N, 2) of one size, got {tuple(a.shape)} and {tuple(b.shape)}")
-    angle = torch.arange(sides, dtype=torch.float64) * torch.pi / sides
-    views = torch.stack([angle.cos(), angle.sin()])  # (2, sides)
+    angle = torch.arange(projections, dtype=torch.float64) * torch.pi / projections
+    views = torch.stack([angle.cos(), angle.sin()])  # (2, projections)
     return ((a.double() @ views).sort(0).values - (b.double() @ views).sort(0).values).abs().mean().item()
 
 
@@ -183,6 +183,15 @@ def _batched(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def check_enough(n: int, held_out: int) -> None:
+    """Raise a ValueError if there are too few generated or held-out pictures to be compared."""
+    if min(n, held_out) < 2 * SUBSETS:
+        raise ValueError(
+            f"expected at least {2 * SUBSETS} pictures, generated ones and real ones for testing, got {n} and "
+            f"{held_out}"
+        )
+
+
 def report(
     x: Tensor, y: Tensor | None, real_train: ImageSet, real_test: ImageSet, classifier: Classifier | None
 ) -> dict:
@@ -190,11 +199,7 @@ def report(
 
     At most len(real_test) of x, at random, are judged: both scores must have the same sample-size bias.
     """
-    if min(len(x), len(real_test)) < 2 * SUBSETS:
-        raise ValueError(
-            f"expected at least {2 * SUBSETS} pictures, generated ones and real ones for testing, got {len(x)} and "
-            f"{len(real_test)}"
-        )
+    check_enough(len(x), len(real_test))
     generator = torch.Generator().manual_seed(0)
     n = min(len(x), len(real_test))
     some = (torch.randperm(len(z), generator=generator)[:n] for z in (x, real_test, real_train))
@@ -210,7 +215,7 @@ def report(
         scores = {
             "frechet": frechet(bank, features),
             "kid": kernel.mean,
-            "kid_error": kernel.error,
+            "kid_error": kernel.standard_error,
             "precision": precision,
             "recall": recall,
             "nearest_training_distance": nearest(features, bank)[0].median().item(),

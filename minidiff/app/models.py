@@ -1,5 +1,6 @@
 """The models that learn a given set of pictures: built fresh, or read back from a run or a checkpoint."""
 
+import json
 import warnings
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -35,7 +36,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class DenoiserConfig:
     """What a run makes its denoiser of: registered names of a network and a schedule, and what the network predicts."""
 
     net: str = "UNet"
@@ -48,7 +49,7 @@ class Recipe:
                 raise ValueError(f"expected a {kind} among {', '.join(known)}, got {name!r}")
 
 
-class CaptionedImages:
+class TokenizedImages:
     """Pictures with their captions' tokens in place of labels, as training draws them."""
 
     def __init__(self, images: ImageSet, tokens: Tensor):
@@ -73,20 +74,28 @@ def new_autoencoder(images: ImageSet) -> Autoencoder:
     return Autoencoder(config)
 
 
-def new_denoiser(metadata: dict[str, Any], latent: LatentCodec | None, recipe: Recipe = Recipe()) -> Denoiser:  # noqa: B008
+def new_denoiser(
+    metadata: dict[str, Any], latent: LatentCodec | None, recipe: DenoiserConfig = DenoiserConfig()
+) -> Denoiser:  # noqa: B008
     """Return a fresh denoiser for the pictures or codes and for the labels or words that a run's metadata tell."""
     size = tuple(metadata["size"])
     text = metadata["vocabulary"] and Vocabulary(**metadata["vocabulary"])
-    classes = 0 if text else len(metadata["classes"])
-    words = TextConfig(len(text), text.length) if text else None
+    num_classes = 0 if text else len(metadata["classes"])
+    text_config = TextConfig(len(text), text.length) if text else None
     channels, height, width = size if latent is None else latent.shape(size)
-    spec = DataSpec(channels, height, width, classes, words, latent is not None)
-    schedule = SCHEDULES[recipe.schedule]()
+    spec = DataSpec(channels, height, width, num_classes, text_config, latent is not None)
+    try:
+        schedule = SCHEDULES[recipe.schedule]()
+    except TypeError:
+        raise ValueError(f"expected a schedule whose values have defaults, got {recipe.schedule}") from None
     (alpha, sigma), (a, b) = schedule(1.0), target_coefficients(recipe.prediction, 1.0, schedule)
     check_regular(alpha * b - sigma * a, recipe.prediction, 1.0, schedule)  # sampling begins there
     net = NETS[recipe.net][0](config_for(recipe.net, spec))
-    null = 0 if words else classes  # the padding token, or the label after the last
-    return Denoiser(net, schedule, recipe.prediction, null)
+    null = 0 if text_config else num_classes  # the padding token, or the label after the last
+    denoiser = Denoiser(net, schedule, recipe.prediction, null)
+    as_stored = json.loads(json.dumps(checkpoint.describe(denoiser)))
+    checkpoint.build(as_stored)  # what could not be read back is refused now
+    return denoiser
 
 
 def load_trained(path: str | Path) -> tuple[Model, dict[str, Any]]:
@@ -104,8 +113,9 @@ def load_trained(path: str | Path) -> tuple[Model, dict[str, Any]]:
         )
     with checkpoint.prefix_errors(path):
         require_keys(metadata, "classes", "size")
-        prefix = "ema." if any(name.startswith("ema.") for name in tensors) else ""
-        denoiser = checkpoint.restore(checkpoint.build(metadata["denoiser"]), tensors, prefix, path)
+        denoiser = checkpoint.restore(
+            checkpoint.build(metadata["denoiser"]), tensors, checkpoint.denoiser_prefix(tensors), path
+        )
         return as_model(denoiser, metadata, load_codec(tensors, metadata, path)), metadata
 
 
@@ -114,13 +124,16 @@ def newest_file(folder: Path) -> Path:
     newest, previous = folder / CHECKPOINT, folder / PREVIOUS
     if not previous.is_file():
         return newest
+    if not newest.exists():
+        warnings.warn(f"{newest}: gone; going on from the one before it", stacklevel=3)
+        return previous
     try:
         checkpoint.load(newest)
     except DamagedCheckpoint as error:
         warnings.warn(f"{error}; going on from the one before it", stacklevel=3)
         return previous
-    except CheckpointError:
-        return newest if newest.exists() else previous
+    except CheckpointError:  # of another kind or version: whoever reads it says so
+        pass
     return newest
 
 
@@ -128,13 +141,21 @@ def as_model(denoiser: Denoiser, metadata: dict[str, Any], latent: LatentCodec |
     """Return a denoiser with all that a run or checkpoint says about it."""
     vocabulary = Vocabulary(**metadata["vocabulary"]) if metadata.get("vocabulary") else None
     text = getattr(getattr(denoiser.net, "config", None), "text", None)
-    if vocabulary and text and (len(vocabulary), vocabulary.length) != (text.tokens, text.length):
+    if vocabulary and text and (len(vocabulary), vocabulary.length) != (text.vocab_size, text.context_length):
         raise ValueError(
-            f"expected a vocabulary of {text.tokens} tokens and {text.length} words a prompt, as the network has them, "
-            f"got {len(vocabulary)} and {vocabulary.length}"
+            f"expected a vocabulary of {text.vocab_size} tokens and {text.context_length} words a prompt, as the "
+            f"network has them, got {len(vocabulary)} and {vocabulary.length}"
         )
     known = {key: value for key, value in metadata.get("sampling", {}).items() if key in SAMPLING}
-    return Model(denoiser, tuple(metadata["classes"]), tuple(metadata["size"]), latent, vocabulary, Sampling(**known))
+    return Model(
+        denoiser,
+        tuple(metadata["classes"]),
+        tuple(metadata["size"]),
+        latent,
+        vocabulary,
+        Sampling(**known),
+        metadata.get("fingerprint"),
+    )
 
 
 SAMPLING = tuple(field.name for field in fields(Sampling))

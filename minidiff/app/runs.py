@@ -27,9 +27,9 @@ from minidiff.app.metadata import require_keys
 from minidiff.app.models import (
     CHECKPOINT,
     PREVIOUS,
-    CaptionedImages,
-    Recipe,
+    DenoiserConfig,
     Task,
+    TokenizedImages,
     as_model,
     load_codec,
     new_autoencoder,
@@ -40,7 +40,7 @@ from minidiff.data import ImageSet
 from minidiff.latent import LatentCodec, LatentDataset, fit_scale
 from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.nets.text import Vocabulary
-from minidiff.training import Progress, TrainConfig, Training, train
+from minidiff.training import Progress, TrainConfig, TrainState, train
 from minidiff.training.objectives import reconstruction
 from minidiff.training.signals import SignalGuard
 
@@ -54,12 +54,12 @@ class Run:
     """A training in its folder. `start` makes a new one, `resume` goes on with one."""
 
     def __init__(
-        self, folder: Path, training: Training[Any], metadata: dict, history: list[dict], latent: LatentCodec | None
+        self, folder: Path, training: TrainState[Any], metadata: dict, history: list[dict], latent: LatentCodec | None
     ):
         self.folder, self.training, self.metadata, self.history = folder, training, metadata, history
         self.latent = latent  # None without codes, and while their autoencoder is being trained
         self.saved_at: int | None = None  # the step of the checkpoint on disk
-        self.stamp: tuple[int, ...] | None = None  # which file that is
+        self.stamp: tuple[int, ...] | None = None  # (inode, size, time) of that file
         self.from_previous = False  # whether it was the previous checkpoint that was read
         self.lock = FileLock(folder / LOCK)
 
@@ -71,7 +71,7 @@ class Run:
         config: TrainConfig,
         device: torch.device,
         task: Task = Task(),  # noqa: B008 (frozen)
-        recipe: Recipe = Recipe(),  # noqa: B008 (frozen)
+        recipe: DenoiserConfig = DenoiserConfig(),  # noqa: B008 (frozen)
     ) -> "Run":
         """Make a new run with fresh weights from the config's seed. ValueError if the folder holds one already, or
         files that a run would replace."""
@@ -98,7 +98,7 @@ class Run:
             if task.latent:
                 training = autoencoder_training(new_autoencoder(images).to(device), config)
             else:
-                training = Training(new_denoiser(metadata, None, recipe).to(device), config)
+                training = TrainState(new_denoiser(metadata, None, recipe).to(device), config)
         run = cls(folder, training, metadata, [], None)
         folder.mkdir(parents=True, exist_ok=True)
         run.acquire_lock()
@@ -135,9 +135,14 @@ class Run:
                 training = autoencoder_training(Autoencoder(shape).to(device), config)
             else:
                 require_keys(metadata, "denoiser")
-                training = Training(checkpoint.build(metadata["denoiser"]).to(device), config)
+                training = TrainState(checkpoint.build(metadata["denoiser"]).to(device), config)
             training.load_state_dict(tensors, metadata["step"], metadata["seconds"])
-        metadata = {"recipe": asdict(Recipe()), "vocabulary": None, "first_stage": None, "sampling": {}} | metadata
+        metadata = {
+            "recipe": asdict(DenoiserConfig()),
+            "vocabulary": None,
+            "first_stage": None,
+            "sampling": {},
+        } | metadata
         run = cls(folder, training, metadata, [], latent and latent.to(device))
         run.history = [entry for entry in read_history(folder / LOG) if entry["step"] <= run.step]
         run.saved_at, run.stamp, run.from_previous = run.step, seen, file.name == PREVIOUS
@@ -159,7 +164,11 @@ class Run:
         return self.first_stage["seconds"] + self.training.seconds
 
     def model(self) -> Model:
-        """Return a copy of the averaged weights, ready to sample."""
+        """Return a copy of the averaged weights, ready to sample. ValueError while the autoencoder is being trained."""
+        if self.metadata["task"]["latent"] and self.latent is None:
+            raise ValueError(
+                f"expected a run with a denoiser, got the autoencoder alone, at step {self.step}: go on first"
+            )
         return as_model(copy.deepcopy(self.training.ema.module), self.metadata, copy.deepcopy(self.latent))
 
     def train(
@@ -167,8 +176,9 @@ class Run:
     ) -> Generator[Progress, None, None]:
         """Train as `minidiff.training.train` does, and write it down: whatever ends it, the last whole step is saved.
 
-        ValueError while another training goes on in the folder.
+        ValueError while another training goes on in the folder, and for other images than the run began with.
         """
+        check_fingerprint(self.metadata, getattr(images, "fingerprint", None))
         saved, logged = time.monotonic(), 0.0
         self.acquire_lock()
         with SignalGuard(self.stop) as guard, closing(self.stages(images, guard, steps, seconds)) as stages:
@@ -250,8 +260,8 @@ class Run:
         scale = fit_scale(training.ema.module, images.tensor(slice(0, 2000)).to(training.device))
         latent = LatentCodec(training.ema.module, scale)
         with _seeded(config.seed):
-            denoiser = new_denoiser(self.metadata, latent, Recipe(**self.metadata["recipe"]))
-        second = Training(denoiser.to(training.device), config)
+            denoiser = new_denoiser(self.metadata, latent, DenoiserConfig(**self.metadata["recipe"]))
+        second = TrainState(denoiser.to(training.device), config)
         done = {"steps": training.step, "seconds": training.seconds, "scale": scale}
         with guard.deferred():  # all three or none
             self.latent, self.training, self.metadata["first_stage"] = latent, second, done
@@ -263,7 +273,7 @@ class Run:
             return images
         cond = Vocabulary(**words).encode(images.captions) if words else images.y
         if self.latent is None:
-            return CaptionedImages(images, cond)
+            return TokenizedImages(images, cond)
         parts = torch.arange(len(images)).split(500)
         device = self.training.device
         return LatentDataset(torch.cat([self.latent.encode(images.tensor(k).to(device)).cpu() for k in parts]), cond)
@@ -286,9 +296,9 @@ class Run:
         write_atomically(self.folder / LOG, log.encode())
 
 
-def autoencoder_training(autoencoder: Autoencoder, config: TrainConfig) -> Training:
+def autoencoder_training(autoencoder: Autoencoder, config: TrainConfig) -> TrainState:
     """Return the training of an autoencoder: the same recipe, but for the learning rate, which is the denoiser's."""
-    return Training(autoencoder, replace(config, lr=TrainConfig().lr), reconstruction)
+    return TrainState(autoencoder, replace(config, lr=TrainConfig().lr), reconstruction)
 
 
 @contextmanager
@@ -322,12 +332,8 @@ def check_unchanged(metadata: dict[str, Any], images: ImageSet, task: Task, give
         if list(metadata[key]) != now[key]:
             before, after = (", ".join(map(str, value))[:200] for value in (metadata[key], now[key]))
             raise ValueError(f"expected data of {key} {before}, as the run began, got {after}")
-    if metadata.get("fingerprint") not in (None, now["fingerprint"]):
-        raise ValueError(
-            f"expected the pictures of {metadata['data']} that the run began with (fingerprint "
-            f"{metadata['fingerprint']}), got other ones ({now['fingerprint']})"
-        )
-    settings = {**asdict(Recipe()), **metadata.get("recipe", {}), **asdict(TrainConfig(**metadata["config"]))}
+    check_fingerprint(metadata, now["fingerprint"])
+    settings = {**asdict(DenoiserConfig()), **metadata.get("recipe", {}), **asdict(TrainConfig(**metadata["config"]))}
     for key, value in given.items():
         if settings[key] != value:
             flag = "--" + key.replace("_", "-")
@@ -335,6 +341,16 @@ def check_unchanged(metadata: dict[str, Any], images: ImageSet, task: Task, give
                 f"expected {flag} {settings[key]}, as the run began, got {value}: leave it out to go on, or choose "
                 "another --out"
             )
+
+
+def check_fingerprint(metadata: dict[str, Any], fingerprint: str | None) -> None:
+    """Raise a ValueError if the pictures of that fingerprint are not those that a run began with; None is unknown."""
+    began = metadata.get("fingerprint")
+    if None not in (began, fingerprint) and began != fingerprint:
+        raise ValueError(
+            f"expected the pictures of {metadata['data']} that the run began with (fingerprint {began}), got other "
+            f"ones ({fingerprint})"
+        )
 
 
 def file_id(file: Path) -> tuple[int, ...] | None:

@@ -167,7 +167,7 @@ def training() -> str:
 
     with TemporaryDirectory() as folder:
         images = load("fashion")
-        run = Run.start(Path(folder), images, TrainConfig(warmup=5), best_device())
+        run = Run.start(Path(folder), images, TrainConfig(warmup_steps=5), best_device())
         losses = [p.loss for p in run.train(images, seconds=5)]
     if len(losses) < 5:
         raise RuntimeError(f"only {len(losses)} steps in 5 seconds, expected about 25: close what else is running")

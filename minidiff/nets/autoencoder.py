@@ -1,7 +1,7 @@
 """Autoencoders: a picture to a small code and back, and the cost of the code.
 
     x (B, C, H, W) -> encoder -> bottleneck -> z (B, c, H/f, W/f) -> decoder -> x_hat    (eq. 10.1)
-    loss = |x_hat - x|^2 + weight * cost    per picture, the error summed over its numbers    (eq. 10.2)
+    loss = |x_hat - x|^2 + cost_weight * cost    per picture, the error summed over its numbers    (eq. 10.2)
 
 Two bottlenecks share one interface, h -> Code(z, cost):
     GaussianBottleneck  z ~ N(mean, std^2), cost its divergence from N(0, 1) in nats (Kingma & Welling 2014;
@@ -39,18 +39,18 @@ class AutoencoderConfig:
     latent_channels: int = 4  # c, of the code
     width: int = 32  # channels of the first level; each further level has twice as many
     num_downsamples: int = 2  # f = 2^num_downsamples
-    blocks: int = 1  # residual blocks per level, down and up
+    num_blocks: int = 1  # residual blocks per level, down and up
     codebook_size: int = 0  # K of the VectorQuantizer; 0 for the GaussianBottleneck
-    weight: float = 1e-3  # of the cost
+    cost_weight: float = 1e-3
 
     def __post_init__(self):
         check_int("channels", self.channels, 1, MAX_CHANNELS)
         check_int("latent_channels", self.latent_channels, 1, MAX_CHANNELS)
         check_int("width", self.width, 1, MAX_CHANNELS)
         check_int("num_downsamples", self.num_downsamples, 1, 8)
-        check_int("blocks", self.blocks, 0, MAX_LAYERS)
+        check_int("num_blocks", self.num_blocks, 0, MAX_LAYERS)
         check_int("codebook_size", self.codebook_size, 0, MAX_CLASSES)
-        check_real("weight", self.weight, 0, 1e6)
+        check_real("cost_weight", self.cost_weight, 0, 1e6)
         check_int("width of the last level", self.widths[-1], 1, MAX_CHANNELS)
 
     @property
@@ -146,7 +146,7 @@ class Autoencoder(nn.Module):
         )
 
         def blocks(c: int) -> list[nn.Module]:
-            return [AutoencoderBlock(c) for _ in range(config.blocks)]
+            return [AutoencoderBlock(c) for _ in range(config.num_blocks)]
 
         down = [nn.PixelUnshuffle(2), nn.Conv2d(4 * config.channels, widths[0], 3, padding=1), *blocks(widths[0])]
         up = [nn.Conv2d(latent, widths[-1], 3, padding=1), *blocks(widths[-1])]
@@ -182,7 +182,7 @@ class Autoencoder(nn.Module):
 
 
 def autoencoder_loss(autoencoder: Autoencoder, x: Tensor, eps: Tensor | None = None) -> Tensor:
-    """Return |x_hat - x|^2 + weight * cost of pictures (B, C, H, W), divided by C H W: (B,) (eq. 10.2)."""
+    """Return |x_hat - x|^2 + cost_weight * cost of pictures (B, C, H, W), divided by C H W: (B,) (eq. 10.2)."""
     x_hat, cost = autoencoder(x, eps)
     error = (x_hat.to(x.dtype) - x).square().flatten(1).sum(1)  # (B,)
-    return (error + autoencoder.config.weight * cost) / x[0].numel()
+    return (error + autoencoder.config.cost_weight * cost) / x[0].numel()

@@ -18,18 +18,18 @@ from .checks import MAX_CHANNELS, MAX_CLASSES, check_int
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """Square pictures of `channels` and `size`, K = `classes`, `width` of the first stage, D = `features`."""
+    """Square pictures of `channels` and `size`, K = `num_classes`, `width` of the first stage, D = `features`."""
 
     channels: int = 1
     size: int = 32
-    classes: int = 10
+    num_classes: int = 10
     width: int = 16
     features: int = 64
 
     def __post_init__(self):
         check_int("channels", self.channels, 1, MAX_CHANNELS)
         check_int("size", self.size, 8, MAX_CHANNELS)
-        check_int("classes", self.classes, 1, MAX_CLASSES)
+        check_int("num_classes", self.num_classes, 1, MAX_CLASSES)
         check_int("width", self.width, 1, MAX_CHANNELS // 4)  # the last stages have four widths
         check_int("features", self.features, 1, MAX_CHANNELS)
 
@@ -62,7 +62,7 @@ class Classifier(nn.Module):
             width, size, wider = wider, (size + 1) // 2, min(2 * wider, 4 * config.width)
         self.body = nn.Sequential(*layers, nn.GroupNorm(1, width), nn.ReLU())
         self.embed = nn.Linear(width * size**2, config.features)
-        self.head = nn.Linear(config.features, config.classes)
+        self.head = nn.Linear(config.features, config.num_classes)
 
     def features(self, x: Tensor) -> Tensor:
         """Return a vector (B, D) for each picture (B, C, H, W) in [-1, 1]."""

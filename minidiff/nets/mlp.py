@@ -2,7 +2,7 @@
 
 Residual blocks of two linear layers, with the embedding of time and label added between them:
     h <- h + W2 silu(W1 norm(h) + U silu(emb)).
-Points are (B, D), times (B,), labels (B,) int64 with `classes` as the null label, the output is (B, D).
+Points are (B, D), times (B,), labels (B,) int64 with `num_classes` as the null label, the output is (B, D).
 The last layer starts at zero, so a new network outputs zero.
 """
 
@@ -22,15 +22,15 @@ class MLPConfig:
     """What an MLP is made of."""
 
     dim: int = 2  # coordinates of a point
-    classes: int = 0  # labels 0..classes-1; label `classes` means none
+    num_classes: int = 0  # labels 0..num_classes-1; label `num_classes` is the null label (unconditional)
     width: int = 128
-    blocks: int = 3
+    num_blocks: int = 3
 
     def __post_init__(self):
         check_int("dim", self.dim, 1, MAX_CHANNELS)
-        check_int("classes", self.classes, 0, MAX_CLASSES)
+        check_int("num_classes", self.num_classes, 0, MAX_CLASSES)
         check_int("width", self.width, 2, MAX_CHANNELS)
-        check_int("blocks", self.blocks, 1, MAX_LAYERS)
+        check_int("num_blocks", self.num_blocks, 1, MAX_LAYERS)
         if self.width % 2:
             raise ValueError(f"expected an even width, half of it for cosines and half for sines, got {self.width}")
 
@@ -61,10 +61,10 @@ class MLP(nn.Module):
     def __init__(self, config: MLPConfig):
         super().__init__()
         self.config = config
-        self.null = config.classes  # the label that says nothing
-        self.embed = TimeLabelEmbedding(config.width, config.classes)
+        self.null = config.num_classes  # the null label
+        self.embed = TimeLabelEmbedding(config.width, config.num_classes)
         self.stem = nn.Linear(config.dim, config.width)
-        self.blocks = nn.ModuleList(MLPBlock(config.width) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(MLPBlock(config.width) for _ in range(config.num_blocks))
         self.norm = nn.LayerNorm(config.width)
         self.head = zero_init(nn.Linear(config.width, config.dim))
 

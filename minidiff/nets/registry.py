@@ -25,14 +25,14 @@ class DataSpec:
     channels: int
     height: int
     width: int
-    classes: int  # 0 without labels
+    num_classes: int  # 0 without labels
     text: TextConfig | None = None
     latent: bool = False  # codes of an autoencoder instead of pictures
 
     def __post_init__(self):
         for name in ("channels", "height", "width"):
             check_int(name, getattr(self, name), 1, MAX_CHANNELS)
-        check_int("classes", self.classes, 0, MAX_CLASSES)
+        check_int("num_classes", self.num_classes, 0, MAX_CLASSES)
 
 
 NETS: dict[str, tuple[type[nn.Module], Any]] = {}  # name -> (Net, Config)
@@ -57,7 +57,7 @@ def register_net(name: str, Config: type, Net: type[nn.Module]) -> None:
 
 def config_for(name: str, spec: DataSpec) -> Any:
     """Return a config of the network `name` for some data: by Config.for_data(spec), or by filling what fields it has
-    of channels, size (H, W), classes and text."""
+    of channels, size (H, W), num_classes and text."""
     if name not in NETS:
         raise ValueError(f"expected a network among {', '.join(sorted(NETS))}, got {name!r:.60}")
     Config = NETS[name][1]
@@ -66,7 +66,7 @@ def config_for(name: str, spec: DataSpec) -> Any:
     known = {
         "channels": spec.channels,
         "size": (spec.height, spec.width),
-        "classes": spec.classes,
+        "num_classes": spec.num_classes,
         "text": spec.text,
     }
     fields = {field.name: field for field in dataclasses.fields(Config) if field.init}

@@ -42,7 +42,7 @@ class Vocabulary:
     @classmethod
     def from_captions(cls, captions: Iterable[str]) -> "Vocabulary":
         """Return the vocabulary of all words of the captions, with the length of the longest."""
-        found = [split(caption) for caption in captions]
+        found = [tokenize(caption) for caption in captions]
         if not any(found):
             raise ValueError("expected captions with words in them, got none")
         return cls(tuple(sorted({word for words in found for word in words})), max(map(len, found)))
@@ -58,7 +58,7 @@ class Vocabulary:
         tokens = torch.zeros(len(prompts), self.length, dtype=torch.long)
         token = {word: k + 1 for k, word in enumerate(self.words)}
         for i, prompt in enumerate(prompts):
-            words = split(prompt)
+            words = tokenize(prompt)
             for word in words:
                 if word not in token:
                     raise ValueError(f"prompt {prompt!r}: {self.unknown(word)}")
@@ -80,7 +80,7 @@ class Vocabulary:
         return f"expected words among the {len(self.words)} of the training captions, {known}; got {word!r}"
 
 
-def split(caption: str) -> list[str]:
+def tokenize(caption: str) -> list[str]:
     """Return the words of a caption, in lower case and without the punctuation around them."""
     return [word for word in (part.strip(".,:;!?\"'()") for part in caption.lower().split()) if word]
 
@@ -89,15 +89,15 @@ def split(caption: str) -> list[str]:
 class TextConfig:
     """What a text encoder is made of."""
 
-    tokens: int  # of the vocabulary, the padding token among them
-    length: int  # L, the most words in a prompt
+    vocab_size: int  # tokens of the vocabulary, the padding token among them
+    context_length: int  # L, the most words in a prompt
     width: int = 64
     layers: int = 2
     heads: int = 4
 
     def __post_init__(self):
-        check_int("tokens", self.tokens, 1, MAX_CLASSES)
-        check_int("length", self.length, 1, MAX_CHANNELS)
+        check_int("vocab_size", self.vocab_size, 1, MAX_CLASSES)
+        check_int("context_length", self.context_length, 1, MAX_CHANNELS)
         check_int("width", self.width, 1, MAX_CHANNELS)
         check_int("layers", self.layers, 0, MAX_LAYERS)
         check_int("heads", self.heads, 1, MAX_CHANNELS)
@@ -131,13 +131,13 @@ class TextEncoder(nn.Module):
     def __init__(self, config: TextConfig):
         super().__init__()
         self.config = config
-        self.token = nn.Embedding(config.tokens, config.width)
-        self.position = nn.Embedding(config.length, config.width)
+        self.token = nn.Embedding(config.vocab_size, config.width)
+        self.position = nn.Embedding(config.context_length, config.width)
         self.blocks = nn.ModuleList(TextBlock(config.width, config.heads) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        length = self.config.length
+        length = self.config.context_length
         if tokens.ndim != 2 or tokens.shape[1] > length or tokens.is_floating_point():
             raise ValueError(
                 f"expected integer tokens (B, at most {length}), got {tuple(tokens.shape)} of {tokens.dtype}"

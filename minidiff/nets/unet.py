@@ -4,7 +4,7 @@ It goes down to few pixels and many channels, where attention sees the whole ima
 joins the features of the way down (skips) to those of the way up (Ronneberger et al. 2015; Ho et al. 2020,
 appendix B). The stem folds patch_size x patch_size pixels into channels, the head unfolds them.
 Images are (B, C, H, W) with H and W divisible by `config.stride`; times (B,); labels (B,) int64 with
-`classes` as the null label, or with `text` tokens (B, L) int64, all zero for the empty prompt. Weights are kept
+`num_classes` as the null label, or with `text` tokens (B, L) int64, all zero for the empty prompt. Weights are kept
 channels-last, in which CPUs and tensor cores convolve fastest.
 Each residual branch, and the head, starts at zero: a new network outputs zero (eq. 6.15).
 """
@@ -33,27 +33,27 @@ class UNetConfig:
     """What a U-Net is made of."""
 
     channels: int = 1  # of the image
-    classes: int = 10  # labels 0..classes-1; label `classes` means none
+    num_classes: int = 10  # labels 0..num_classes-1; label `num_classes` is the null label (unconditional)
     width: int = 24  # channels of the first level
-    multipliers: tuple[int, ...] = (1, 2, 4)  # channels of each level, in widths; each level halves the image
-    blocks: int = 1  # residual blocks per level, down and up
+    channel_mult: tuple[int, ...] = (1, 2, 4)  # channels of each level, in widths; each level halves the image
+    num_blocks: int = 1  # residual blocks per level, down and up
     patch_size: int = 2  # pixels folded into channels by the stem, per side
     text: TextConfig | None = None  # what conditions: words instead of labels
 
     def __post_init__(self):
-        if not isinstance(self.multipliers, tuple | list) or not 1 <= len(self.multipliers) <= 8:
-            raise ValueError(f"expected 1 to 8 multipliers, got {self.multipliers!r:.60}")
-        object.__setattr__(self, "multipliers", tuple(self.multipliers))  # JSON has lists only
+        if not isinstance(self.channel_mult, tuple | list) or not 1 <= len(self.channel_mult) <= 8:
+            raise ValueError(f"expected channel_mult as 1 to 8 multipliers, got {self.channel_mult!r:.60}")
+        object.__setattr__(self, "channel_mult", tuple(self.channel_mult))  # JSON has lists only
         if isinstance(self.text, dict):  # and dictionaries
             object.__setattr__(self, "text", TextConfig(**self.text))
         if not isinstance(self.text, TextConfig | None):
             raise ValueError(f"expected a TextConfig or None as text, got {self.text!r:.60}")
         check_int("channels", self.channels, 1, MAX_CHANNELS)
-        check_int("classes", self.classes, 0, MAX_CLASSES)
+        check_int("num_classes", self.num_classes, 0, MAX_CLASSES)
         check_int("width", self.width, 1, MAX_CHANNELS)
-        check_int("blocks", self.blocks, 1, MAX_LAYERS)
+        check_int("num_blocks", self.num_blocks, 1, MAX_LAYERS)
         check_int("patch_size", self.patch_size, 1, 64)
-        for multiplier in self.multipliers:
+        for multiplier in self.channel_mult:
             check_int("each multiplier", multiplier, 1, MAX_CHANNELS)
         check_int("width x multiplier", max(self.widths), 1, MAX_CHANNELS)
         attending = self.widths if self.text else self.widths[-1:]
@@ -76,21 +76,21 @@ class UNetConfig:
                 f"got {spec.height} x {spec.width}: resize them, to {fits} for example"
             )
         width = 48 if spec.latent else 24
-        multipliers: tuple[int, ...] = (1, 2) if spec.latent else (1, 2, 4)
-        while any(n % (patch_size * 2 ** (len(multipliers) - 1)) for n in size):
-            multipliers = multipliers[:-1]
-        classes = 0 if spec.text else spec.classes
-        return cls(spec.channels, classes, width, multipliers, patch_size=patch_size, text=spec.text)
+        channel_mult: tuple[int, ...] = (1, 2) if spec.latent else (1, 2, 4)
+        while any(n % (patch_size * 2 ** (len(channel_mult) - 1)) for n in size):
+            channel_mult = channel_mult[:-1]
+        num_classes = 0 if spec.text else spec.num_classes
+        return cls(spec.channels, num_classes, width, channel_mult, patch_size=patch_size, text=spec.text)
 
     @property
     def widths(self) -> tuple[int, ...]:
         """The channels of each level."""
-        return tuple(self.width * multiplier for multiplier in self.multipliers)
+        return tuple(self.width * multiplier for multiplier in self.channel_mult)
 
     @property
     def stride(self) -> int:
         """The number that height and width of an image must be multiples of."""
-        return self.patch_size * 2 ** (len(self.multipliers) - 1)
+        return self.patch_size * 2 ** (len(self.channel_mult) - 1)
 
 
 FREQUENCIES = 0.5, 1.0, 2.0, 4.0  # of the position encoding, in half turns over the image
@@ -106,8 +106,8 @@ def position_encoding(height: int, width: int, device: torch.device | None = Non
 
 
 class TimeTextEmbedding(nn.Module):
-    """The condition of each block from a time (B,) and tokens (B, L): their embedding (B, dim), the mean of the words
-    in it, and each word (B, L, width)."""
+    """A time (B,) and tokens (B, L) to (emb (B, dim), context (B, L, width)): the embedding of the time plus the
+    projected mean of the embeddings of the tokens, and these."""
 
     def __init__(self, dim: int, config: TextConfig):
         super().__init__()
@@ -155,21 +155,21 @@ class UNet(nn.Module):
     def __init__(self, config: UNetConfig):
         super().__init__()
         self.config = config
-        self.null = 0 if config.text else config.classes  # the label, or the token at each place, that says nothing
+        self.null = 0 if config.text else config.num_classes  # the null label, or the token of the empty prompt
         widths, emb = config.widths, 4 * config.width
         low, folded = widths[-1], config.channels * config.patch_size**2
 
         self.embed: nn.Module
         block: Callable[[int, int], nn.Module]
         if config.text is None:
-            self.embed = TimeLabelEmbedding(emb, config.classes)
+            self.embed = TimeLabelEmbedding(emb, config.num_classes)
             block = partial(ResBlock, emb=emb)
         else:
             self.embed = TimeTextEmbedding(emb, config.text)
             block = partial(CrossAttentionBlock, emb=emb, words=config.text.width)
 
         def blocks(c_in: int, c: int) -> BlockList:
-            return BlockList(block(c_in if i == 0 else c, c) for i in range(config.blocks))
+            return BlockList(block(c_in if i == 0 else c, c) for i in range(config.num_blocks))
 
         self.stem = nn.Sequential(nn.PixelUnshuffle(config.patch_size), nn.Conv2d(folded, widths[0], 3, padding=1))
         self.down = nn.ModuleList(blocks(c, c) for c in widths[:-1])

@@ -2,7 +2,7 @@
 
 from minidiff.training.device import autocast_dtype, best_device
 from minidiff.training.ema import Ema
-from minidiff.training.loop import Progress, TrainConfig, Training, batch_indices, train, train_step
+from minidiff.training.loop import Progress, TrainConfig, TrainState, batch_indices, train, train_step
 from minidiff.training.muon import Muon
 from minidiff.training.progress import progress_bar
 
@@ -11,7 +11,7 @@ __all__ = [
     "Muon",
     "Progress",
     "TrainConfig",
-    "Training",
+    "TrainState",
     "autocast_dtype",
     "batch_indices",
     "best_device",

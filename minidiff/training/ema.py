@@ -23,7 +23,7 @@ class Ema(Generic[M]):
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
-        """Take in the weights after step 1, 2, ...; buffers are copied (eq. 7.3)."""
+        """Update the average after optimiser step `step`, counted from 1; buffers are copied (eq. 7.3)."""
         beta = (1 - 1 / step) ** (self.gamma + 1)
         torch._foreach_lerp_(list(self.module.parameters()), list(module.parameters()), 1 - beta)
         for average, current in zip(self.module.buffers(), module.buffers(), strict=True):

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from minidiff.latent import LatentDataset
+from minidiff.losses import WEIGHTINGS
+from minidiff.training import moments
 from minidiff.training.device import PRECISIONS, autocast_dtype
 from minidiff.training.ema import Ema, M
 from minidiff.training.muon import Muon, hidden_weights
@@ -29,13 +31,16 @@ from minidiff.training.signals import SignalGuard
 
 INITIAL_TIME_SHIFT = 60.0  # at the beginning of a shift warm-up: half of the times are above 0.98
 
-INT_RANGES = {"batch_size": (1, 2**20), "warmup": (0, 10**9), "seed": (-(2**40), 2**40)}  # a million seeds fit 64 bits
-MOMENTS = {"AdamW": ("step", "exp_avg", "exp_avg_sq"), "Muon": ("momentum",)}  # what each optimiser remembers
+INT_RANGES = {
+    "batch_size": (1, 2**20),
+    "warmup_steps": (0, 10**9),
+    "seed": (-(2**40), 2**40),
+}  # torch reads 32 bits of it
 FLOAT_RANGES = {
     "lr": (1e-12, 10),
     "cooldown": (0, 1),
     "shift_warmup": (0, 1),
-    "clip": (1e-12, math.inf),
+    "max_grad_norm": (1e-12, math.inf),
     "ema_gamma": (0, 1e6),
     "label_dropout": (0, 1),
 }
@@ -43,14 +48,15 @@ FLOAT_RANGES = {
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The recipe. Without cooldown and shift warm-up nothing in it depends on the length of a run: any can go on."""
+    """Hyperparameters of training, kept in the checkpoint. With cooldown = shift_warmup = 0 none depends on the budget,
+    so that any run can be extended."""
 
     batch_size: int = 64
     lr: float = 3e-3
-    warmup: int = 100  # steps until the learning rate is reached
+    warmup_steps: int = 100  # until the learning rate is reached
     cooldown: float = 0.0  # last share of the budget, over which the learning rate falls to zero
     shift_warmup: float = 0.0  # first share of the budget, over which times are shifted to noise, ever less
-    clip: float = 1.0  # largest norm of the gradient
+    max_grad_norm: float = 1.0  # longer gradients are shortened to it
     ema_gamma: float = 6.94  # the average of the weights reaches back over about a tenth of the run so far
     label_dropout: float = 0.1  # share of conditions replaced by the null condition, for guidance
     weighting: str = "v"
@@ -65,10 +71,16 @@ class TrainConfig:
                     raise ValueError(f"expected {name} as {what} from {low} to {high}, got {value!r:.40}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"expected a precision among {', '.join(PRECISIONS)}, got {self.precision!r:.40}")
+        if self.weighting not in WEIGHTINGS:
+            raise ValueError(f"expected a weighting among {', '.join(WEIGHTINGS)}, got {self.weighting!r:.40}")
 
 
-class Training(Generic[M]):
-    """What a run must remember to go on: the weights, their average, the optimisers, the step, the seconds spent."""
+class TrainState(Generic[M]):
+    """What a run must remember to go on: the weights, their average, the optimisers, the step, the seconds spent.
+
+    It takes the model over: sets it to train mode and to channels-last memory, and changes its weights in place.
+    ValueError if none of them requires a gradient, as in a denoiser loaded for sampling.
+    """
 
     def __init__(
         self,
@@ -77,6 +89,12 @@ class Training(Generic[M]):
         objective: Callable = denoising,
     ):
         self.config, self.objective = config, objective
+        if not any(p.requires_grad for p in model.parameters()):
+            raise ValueError(
+                "expected weights that require gradients, got none: loaded models are frozen, `model.requires_grad_()` "
+                "makes them trainable"
+            )
+        model.train()
         self.model: M = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = Ema(model, config.ema_gamma)
         hidden = hidden_weights(model)
@@ -93,15 +111,9 @@ class Training(Generic[M]):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all tensors of the run under flat names, for a checkpoint."""
-        moments = {
-            f"optimizer.{type(optimizer).__name__}.{i}.{name}": tensor
-            for optimizer in self.optimizers
-            for i, state in optimizer.state_dict()["state"].items()
-            for name, tensor in state.items()
-        }
         weights = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         average = {f"ema.{name}": tensor for name, tensor in self.ema.module.state_dict().items()}
-        return weights | average | moments
+        return weights | average | moments.tensors(self.optimizers)
 
     def load_state_dict(self, tensors: dict[str, Tensor], step: int, seconds: float) -> None:
         """Go back to the state that `state_dict` gave after that step. ValueError for tensors of another run."""
@@ -116,25 +128,12 @@ class Training(Generic[M]):
                 odd = sorted(name for name in shapes.keys() | found.keys() if shapes.get(name) != found.get(name))[0]
                 raise ValueError(f"expected {prefix}{odd} of shape {shapes.get(odd)}, got {found.get(odd)}")
             module.load_state_dict(part(prefix))
-        for optimizer in self.optimizers:
-            kind, weights = type(optimizer).__name__, [p for group in optimizer.param_groups for p in group["params"]]
-            moments: dict[int, dict[str, Tensor]] = {}
-            for name, tensor in part(f"optimizer.{kind}.").items():
-                number, _, key = name.partition(".")
-                i = int(number) if number.isdigit() else len(weights)
-                if i >= len(weights) or (tensor.ndim and tensor.shape != weights[i].shape):
-                    raise ValueError(f"expected moments of {len(weights)} weights, got {name} {tuple(tensor.shape)}")
-                if tensor.ndim:  # in the weight's memory layout: fused optimisers walk both element by element
-                    tensor = torch.empty_like(weights[i]).copy_(tensor)
-                moments.setdefault(i, {})[key] = tensor
-            if {frozenset(state) for state in moments.values()} != ({frozenset(MOMENTS[kind])} if step else set()):
-                raise ValueError(f"expected the moments {', '.join(MOMENTS[kind])} of {kind}, got others")
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+        moments.load(self.optimizers, part("optimizer."), begun=step > 0)
         self.step, self.seconds, self.whole = step, seconds, True
 
 
 def train(
-    training: Training, data, steps: int | None = None, seconds: float | None = None
+    training: TrainState, data, steps: int | None = None, seconds: float | None = None
 ) -> Generator[Progress, None, None]:
     """Train until `steps` steps or `seconds` seconds in all (earlier ones of the run count), whichever comes first.
 
@@ -162,18 +161,18 @@ def train(
             yield Progress(training.step, loss, lr, training.seconds, images_per_second, min(1.0, fraction()))
 
 
-def train_step(training: Training, batch: tuple[Tensor, ...], fraction: float = 0.0) -> tuple[float, float]:
+def train_step(training: TrainState, batch: tuple[Tensor, ...], fraction: float = 0.0) -> tuple[float, float]:
     """Take one step down the objective (eq. 7.1), a fraction of the budget being spent: (loss, learning rate)."""
     config, model = training.config, training.model
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + training.step)
     shift = INITIAL_TIME_SHIFT ** max(0.0, 1 - fraction / config.shift_warmup) if config.shift_warmup else 1.0
-    lr = config.lr * min(1.0, (training.step + 1) / max(config.warmup, 1))
+    lr = config.lr * min(1.0, (training.step + 1) / max(config.warmup_steps, 1))
     lr *= min(1.0, (1 - fraction) / config.cooldown) if config.cooldown else 1.0
 
     with torch.autocast(training.device.type, training.autocast_dtype, enabled=training.autocast_dtype is not None):
         loss = training.objective(model, batch, config, generator, shift)
     loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
     if not torch.isfinite(loss + norm):
         model.zero_grad()
         raise ValueError(

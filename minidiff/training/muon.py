@@ -4,7 +4,8 @@ A gradient of a weight matrix is mostly a few strong directions; Muon (Jordan et
 all of them. With the momentum M = U S V^T (a singular value decomposition) the step is U V^T:
     W <- W - lr * 0.2 sqrt(longer side) * U V^T,
 and U V^T comes from five matrix polynomials instead of a decomposition. The factor makes a step as long as one of
-AdamW, so that both share a learning rate (Liu et al. 2025, eq. 4). A convolution is a matrix (C_out, C_in k k).
+AdamW, so that both share a learning rate (Liu et al. 2025, eq. 4). Weights are flattened from dimension 1: those of
+Conv2d are (C_out, C_in k k), those of ConvTranspose2d (C_in, C_out k k).
 """
 
 from collections import defaultdict

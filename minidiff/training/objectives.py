@@ -38,7 +38,7 @@ def reconstruction(autoencoder: Autoencoder, batch, config, generator: Generator
     device = next(autoencoder.parameters()).device
     size = (c.latent_channels, x.shape[2] // c.factor, x.shape[3] // c.factor)
     # a code that costs nothing is read at its mean, without noise
-    eps = torch.randn((len(x), *size), generator=generator).to(device) if c.weight else None
+    eps = torch.randn((len(x), *size), generator=generator).to(device) if c.cost_weight else None
     return autoencoder_loss(autoencoder, x.to(device), eps).mean()
 
 

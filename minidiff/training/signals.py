@@ -18,10 +18,11 @@ class SignalGuard:
 
     def __init__(self, save: Callable[[], None] = lambda: None):
         self.save = save
-        self.pending: int | None = None
-        self.shields = 0
-        self.open = self.stopped = False
-        self.before: dict[int, Callable | int] = {}
+        self.pending: int | None = None  # the signal that waits
+        self.shields = 0  # how many `deferred` blocks are open
+        self.open = False  # our handlers are installed
+        self.stopped = False  # a signal has acted, and `save` has run
+        self.before: dict[int, Callable | int] = {}  # the handlers that were there
 
     def __enter__(self) -> "SignalGuard":
         self.open = threading.current_thread() is threading.main_thread()

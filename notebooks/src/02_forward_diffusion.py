@@ -42,12 +42,14 @@ diagrams.chain(boot, few, (0, 0.3, 0.4, 1), names,
 # A grey picture of 32 by 32 pixels is a list of 1,024 numbers from -1 (black) to 1 (white). A step shrinks each
 # number a little and adds a little noise:
 #
-# $$ q(x_k \mid x_{k-1}) = \mathcal N\!\left(x_k;\ \sqrt{1-\beta_k}\; x_{k-1},\ \beta_k I\right), \qquad
-# x_k = \sqrt{1-\beta_k}\; x_{k-1} + \sqrt{\beta_k}\; z_k \tag{2.1} $$
+# $$ \begin{gathered}
+# q(x_k \mid x_{k-1}) = \mathcal N\!\left(x_k;\ \sqrt{1-\beta_k}\; x_{k-1},\ \beta_k I\right), \\
+# x_k = \sqrt{1-\beta_k}\; x_{k-1} + \sqrt{\beta_k}\; z_k .
+# \end{gathered} \tag{2.1} $$
 #
-# On the left it is a density: $\mathcal N(x; m, v)$ is the normal density at $x$ with mean $m$ and *variance* $v$, and
-# the identity matrix $I$ says that every pixel gets its own noise. On the right it is a recipe, a fixed function of
-# the picture and of standard noise. Writing a random thing so is called *reparameterisation*.
+# The first line is a density: $\mathcal N(x; m, v)$ is the normal density at $x$ with mean $m$ and *variance* $v$, and
+# the identity matrix $I$ says that every pixel gets its own noise. The second is the same as a recipe, a fixed function
+# of the picture and of standard noise. Writing a random thing so is called *reparameterisation*.
 #
 # A step looks at the state before it and at nothing else. That makes a *Markov chain*, and the density of a whole
 # walk is a product, $q(x_1, \dots, x_T \mid x_0) = \prod_{k=1}^{T} q(x_k \mid x_{k-1})$. The idea is from
@@ -70,8 +72,8 @@ check(forward_step, lambda x, beta, z: add_noise(x, z, 1.0, FromBetas([beta])), 
       hint="beta is a variance; noise is scaled by its standard deviation")
 
 # %% [markdown]
-# Now a thousand of them. DDPM's variances rise evenly from 0.0001 to 0.02. The package's `Gaussian` is the left half
-# of (2.1), its `sample` the right half.
+# Now a thousand of them. DDPM's variances rise evenly from 0.0001 to 0.02. The package's `Gaussian` is the first line
+# of (2.1), its `sample` the second.
 
 # %%
 def walk(x, betas, seed=0):
@@ -356,9 +358,10 @@ print("✓ FromBetas agrees with the products of (2.3) at all 1,000 times")
 # The factor of $x_0$ must be $\alpha_t$. By (2.2) the two noises are one, whose variance must be $\sigma_t^2$. Two
 # equations, two unknowns ([@kingma2021]):
 #
-# $$ q(x_t \mid x_s) = \mathcal N\!\left(x_t;\ \alpha_{ts}\, x_s,\ \sigma_{ts}^2 I\right), \qquad
-# \alpha_{ts} = \frac{\alpha_t}{\alpha_s}, \qquad
-# \sigma_{ts}^2 = \sigma_t^2 - \alpha_{ts}^2\,\sigma_s^2 \tag{2.5} $$
+# $$ \begin{gathered}
+# q(x_t \mid x_s) = \mathcal N\!\left(x_t;\ \alpha_{ts}\, x_s,\ \sigma_{ts}^2 I\right), \\
+# \alpha_{ts} = \frac{\alpha_t}{\alpha_s}, \qquad \sigma_{ts}^2 = \sigma_t^2 - \alpha_{ts}^2\,\sigma_s^2 .
+# \end{gathered} \tag{2.5} $$
 #
 # **Your turn.**
 
@@ -449,9 +452,11 @@ print("✓ 20,000 numbers, walked to t = 0.25 in two steps, pass a test for the 
 # **Cosine** ([@nichol2021]) decides how $\alpha^2$ should fall, as a squared cosine, and takes the betas that achieve
 # it:
 #
-# $$ \alpha_k^2 = \frac{f(k)}{f(0)}, \quad
-# f(k) = \cos^2\!\left(\frac{k/T + 0.008}{1 + 0.008}\cdot\frac{\pi}{2}\right), \quad
-# \beta_k = \min\!\left(1 - \frac{\alpha_k^2}{\alpha_{k-1}^2},\ 0.999\right) \tag{2.10} $$
+# $$ \begin{gathered}
+# \alpha_k^2 = \frac{f(k)}{f(0)}, \qquad
+# f(k) = \cos^2\!\left(\frac{k/T + 0.008}{1 + 0.008}\cdot\frac{\pi}{2}\right), \\
+# \beta_k = \min\!\left(1 - \frac{\alpha_k^2}{\alpha_{k-1}^2},\ 0.999\right)
+# \end{gathered} \tag{2.10} $$
 #
 # ($\alpha_k$ is meant before the cap.) The 0.008 keeps the first steps from being uselessly small, the 0.999 the last
 # one from dividing by zero. Without both it is a quarter circle, $\alpha_t = \cos\frac{\pi t}{2}$,
@@ -627,7 +632,7 @@ print("✓ EngiOpt's authors quote 0.00635 for 1,000 steps, 0.282 for 250; we fi
 # of equally likely pictures $d_i$, Bayes' rule makes that exact, up to a sum that normalises:
 #
 # $$ q(x_0 = d_i \mid x_1) \ \propto\ q(x_1 \mid x_0 = d_i)
-# \ \propto\ \exp\!\left(-\frac{|x_1 - \alpha_1 d_i|^2}{2\,\sigma_1^2}\right) $$
+# \ \propto\ \exp\!\left(-\frac{|x_1 - \alpha_1 d_i|^2}{2\,\sigma_1^2}\right) . $$
 
 # %%
 bank, labels = clothes.tensor(slice(0, 4000)), clothes.y[:4000]

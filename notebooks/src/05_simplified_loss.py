@@ -190,12 +190,12 @@ assert abs(noise.std() - 1) < 0.02 and abs(noise[t <= 0.01].std() - 1) < 0.1
 # section 5, which changes the letters for good.
 
 # %%
-from minidiff.nets.embed import sinusoid
+from minidiff.nets.embed import timestep_embedding
 
 t = torch.linspace(0, 0.1, 1001)  # the first tenth of the walk, finely
 omega = 1000 * 10000 ** (-torch.arange(16) / 16)
 waves = torch.cat([torch.cos(t[:, None] * omega), torch.sin(t[:, None] * omega)], 1)  # (1001, 32)
-assert torch.allclose(sinusoid(t, 32), waves, atol=1e-3)
+assert torch.allclose(timestep_embedding(t, 32), waves, atol=1e-3)
 
 # %%
 likeness = (waves @ waves.T) / 16  # inner products, 1 for equal times
@@ -360,7 +360,7 @@ assert 50 < bound_weight.max() < 52 and 0.4 < 1 - (1 - 5 / T) ** 128 < 0.5
 recipes = {"simple": {}, "weights": {"weigh": bound_weight}, "chances": {"chance": bound_weight}}
 
 # %%
-nets = {name: algorithm_1(fresh(dim=64, classes=10, width=160), some_digits, steps=1000, **recipe)
+nets = {name: algorithm_1(fresh(dim=64, num_classes=10, width=160), some_digits, steps=1000, **recipe)
         for name, recipe in recipes.items()}
 
 # %% [markdown]
@@ -1217,7 +1217,7 @@ assert torch.allclose(weight("min_snr", torch.arange(1, T + 1) / T, schedule) / 
 # %%
 def attempt(steps=1000, seed=0, **recipe):
     """Trains the network of section 3 by one more recipe; prints its bits a pixel and the share that is read right."""
-    net = algorithm_1(fresh(seed, dim=64, classes=10, width=160), some_digits, steps=steps, **recipe)
+    net = algorithm_1(fresh(seed, dim=64, num_classes=10, width=160), some_digits, steps=steps, **recipe)
     print(f"{code(net, T).sum():.2f} bits, {label_accuracy(judge(draw(net)), asked):.1%} read right")
 
 

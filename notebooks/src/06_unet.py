@@ -273,7 +273,7 @@ picture
 # *Predict: what will the first one learn?*
 
 # %%
-from minidiff.nets.embed import sinusoid
+from minidiff.nets.embed import timestep_embedding
 
 
 def slow_and_fast(t):
@@ -297,7 +297,7 @@ def learn(features, steps=1000):
 
 
 # %%
-ways = {"bare number": lambda t: t[:, None], "32 waves": lambda t: sinusoid(t, 32)}
+ways = {"bare number": lambda t: t[:, None], "32 waves": lambda t: timestep_embedding(t, 32)}
 t = torch.linspace(0, 1, 2001)
 learned = {name: learn(features)(t) for name, features in ways.items()}
 errors = {name: (y - slow_and_fast(t)).square().mean() for name, y in learned.items()}
@@ -332,8 +332,8 @@ def rotation(delta, h):
 
 # %%
 t = torch.linspace(0, 0.9, 10, dtype=torch.float64)
-emb, turned = sinusoid(t, 96), sinusoid(t, 96) @ rotation(0.07, 48).T
-assert torch.allclose(turned, sinusoid(t + 0.07, 96))
+emb, turned = timestep_embedding(t, 96), timestep_embedding(t, 96) @ rotation(0.07, 48).T
+assert torch.allclose(turned, timestep_embedding(t + 0.07, 96))
 assert torch.allclose(rotation(0.07, 48).T @ rotation(0.07, 48), torch.eye(96, dtype=torch.float64))
 
 # %%
@@ -374,7 +374,7 @@ plot.curves(delta, lines, alt, r"distance of two times, $\delta$", "likeness", x
 alt = "Two squares with a bright diagonal, away from which likeness fades, on both the coarse and the fine scale."
 picture, axes = plot.figure(alt, 2, width=7.5, height=3.4)
 for ax, end in zip(axes, (1.0, 0.05), strict=True):
-    emb = sinusoid(torch.linspace(0, end, 200), 96)
+    emb = timestep_embedding(torch.linspace(0, end, 200), 96)
     shown = ax.imshow(emb @ emb.T / 48, vmin=0, vmax=1, extent=(0, end, end, 0))
     ax.set(xlabel="t", ylabel="t'", title=f"likeness, t up to {end}")
     ax.grid(False)
@@ -407,7 +407,7 @@ class TimeAndLabel(nn.Module):
 
     def forward(self, t, y):
         table = self.label.weight  # (classes + 1, dim)
-        return self.time(sinusoid(t, table.shape[1])) + F.one_hot(y, len(table)).to(table) @ table
+        return self.time(timestep_embedding(t, table.shape[1])) + F.one_hot(y, len(table)).to(table) @ table
 
 
 # %% [markdown]
@@ -426,7 +426,7 @@ def copy_weights(source, goal):
 
 
 # %%
-theirs, ours = TimeLabelEmbedding(96, classes=10), TimeAndLabel(96, classes=10)
+theirs, ours = TimeLabelEmbedding(96, num_classes=10), TimeAndLabel(96, classes=10)
 copy_weights(theirs, ours)
 t, y = torch.rand(12, generator=seeded(7)), torch.arange(12) % 11
 assert torch.allclose(ours(t, y), theirs(t, y), atol=1e-5)
@@ -1251,8 +1251,8 @@ except ValueError as error:
     print(error)
 
 # %%
-data_end, noise_end = sinusoid(torch.tensor([0.0, 1.0]) / 1000, 96)  # waves for steps, given t
-right_ends = sinusoid(torch.tensor([0.0, 1.0]), 96)
+data_end, noise_end = timestep_embedding(torch.tensor([0.0, 1.0]) / 1000, 96)  # waves for steps, given t
+right_ends = timestep_embedding(torch.tensor([0.0, 1.0]), 96)
 likeness_of_ends = data_end @ noise_end / 48, right_ends[0] @ right_ends[1] / 48
 assert likeness_of_ends[0] > 0.95 and likeness_of_ends[1] < 0.3
 print("likeness of both ends of the walk: {:.2f}, and as it should be: {:.2f}".format(*likeness_of_ends))
@@ -1324,7 +1324,7 @@ assert stray["Attend"] < 1e-5 and stray["Reshaped"] > 0.01
 # and training is the package's recipe (chapter 07 takes it apart), 100 steps:
 
 # %%
-from minidiff.training import TrainConfig, Training, train
+from minidiff.training import TrainConfig, TrainState, train
 
 
 # %%
@@ -1340,7 +1340,7 @@ def trained(skips, steps=100):
     net = UNet(UNetConfig())
     for blocks in [] if skips else net.up:
         blocks[0].register_forward_pre_hook(own_features_twice)
-    training = Training(Denoiser(net, schedule), TrainConfig(seed=0))
+    training = TrainState(Denoiser(net, schedule), TrainConfig(seed=0))
     for _ in train(training, clothes, steps=steps):
         pass
     return training.ema.module
@@ -1663,7 +1663,7 @@ def operated(surgery, steps=100, seed=0):
     torch.manual_seed(seed)
     net = UNet(UNetConfig())
     surgery(net)
-    training = Training(Denoiser(net, schedule), TrainConfig(seed=seed))
+    training = TrainState(Denoiser(net, schedule), TrainConfig(seed=seed))
     for _ in train(training, clothes, steps=steps):
         pass
     work = flop(net, torch.zeros(1, 1, 32, 32), torch.zeros(1)) / 1e6

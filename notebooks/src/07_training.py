@@ -82,11 +82,11 @@ rows_of([x0[ten], eps[ten], x_t[ten]], alt, ["picture", "noise", "mixture"], abo
 # time becomes a vector** of waves (5.6), one row for each picture of the batch, so that the network can hear it:
 
 # %%
-from minidiff.nets.embed import sinusoid
+from minidiff.nets.embed import timestep_embedding
 
 alt = "A striped carpet: 64 rows, one for each time; in each half fast waves on the left, slow ones on the right."
 picture, (ax,) = plot.figure(alt)
-ax.imshow(sinusoid(t, 96), aspect="auto", interpolation="nearest")
+ax.imshow(timestep_embedding(t, 96), aspect="auto", interpolation="nearest")
 ax.set(xlabel="number in the vector: 48 cosines, then 48 sines", ylabel="picture of the batch")
 picture
 
@@ -226,17 +226,17 @@ def our_loop(denoiser, average, data, steps, seed=0):
 
 
 # %% [markdown]
-# And the package. `Training` holds what a run must remember, `train` is a generator that yields after each step: what
+# And the package. `TrainState` holds what a run must remember, `train` is a generator that yields after each step: what
 # you print, draw or save meanwhile is your affair. Both loops, 20 steps on the 8 by 8 digits, with a small U-Net:
 
 # %%
-from minidiff.training import TrainConfig, Training, train, train_step
+from minidiff.training import TrainConfig, TrainState, train, train_step
 
 digits, unseen_digits = load("digits"), load("digits", "test")
 tiny = {"width": 16, "patch_size": 1}
 
 # %%
-theirs = Training(fresh_denoiser(**tiny), TrainConfig(precision="fp32"))
+theirs = TrainState(fresh_denoiser(**tiny), TrainConfig(precision="fp32"))
 their_losses = torch.tensor([p.loss for p in train(theirs, digits, steps=20)])
 
 # %%
@@ -287,8 +287,8 @@ flat = TensorDataset(digits.tensor().flatten(1), digits.y)  # points of 64 numbe
 
 def pupil(data=flat, steps=300, **recipe):
     torch.manual_seed(0)
-    net = MLP(MLPConfig(dim=64, classes=10, width=64))
-    training = Training(Denoiser(net, schedule), TrainConfig(**{"precision": "fp32", "warmup": 20} | recipe))
+    net = MLP(MLPConfig(dim=64, num_classes=10, width=64))
+    training = TrainState(Denoiser(net, schedule), TrainConfig(**{"precision": "fp32", "warmup_steps": 20} | recipe))
     return training, torch.tensor([p.loss for p in train(training, data, steps=steps)])
 
 
@@ -617,7 +617,7 @@ assert max(last["0.003"], last["0.03"]) < 0.5 < 0.6 < min(last["0.0003"], last["
 # %%
 spoiled = flat.tensors[0].clone()
 spoiled[100, 7] = torch.nan  # one pixel of picture 100
-training = Training(student.model, TrainConfig(precision="fp32"))
+training = TrainState(student.model, TrainConfig(precision="fp32"))
 try:
     for _ in train(training, TensorDataset(spoiled, digits.y), steps=300):
         pass
@@ -647,7 +647,7 @@ assert torch.allclose(p.detach(), -3e-3 * p.grad.sign(), rtol=1e-2)
 # insurance, is behind after 150 steps if 100 of them were a warm-up.
 
 # %%
-behind = {warmup: pupil(steps=150, warmup=warmup)[1][-30:].mean() for warmup in (1, 100)}
+behind = {warmup: pupil(steps=150, warmup_steps=warmup)[1][-30:].mean() for warmup in (1, 100)}
 assert behind[1] < behind[100] - 0.01
 
 # %% [markdown]
@@ -664,8 +664,8 @@ damaged = TensorDataset(bright, digits.y)
 
 def on_damaged(clip, plain):
     torch.manual_seed(0)
-    denoiser = Denoiser(MLP(MLPConfig(dim=64, classes=10, width=64)), schedule)
-    training = Training(denoiser, TrainConfig(precision="fp32", clip=clip, lr=0.3 if plain else 3e-3))
+    denoiser = Denoiser(MLP(MLPConfig(dim=64, num_classes=10, width=64)), schedule)
+    training = TrainState(denoiser, TrainConfig(precision="fp32", max_grad_norm=clip, lr=0.3 if plain else 3e-3))
     if plain:
         training.optimizers = [torch.optim.SGD(denoiser.parameters())]
     try:  # median over the last epoch, which is 23 steps
@@ -767,8 +767,8 @@ assert reached.min() > 0.67 and reached.max() < 1.21
 # %%
 def adam_only():
     torch.manual_seed(0)
-    denoiser = Denoiser(MLP(MLPConfig(dim=64, classes=10, width=64)), schedule)
-    training = Training(denoiser, TrainConfig(precision="fp32", warmup=20))
+    denoiser = Denoiser(MLP(MLPConfig(dim=64, num_classes=10, width=64)), schedule)
+    training = TrainState(denoiser, TrainConfig(precision="fp32", warmup_steps=20))
     training.optimizers = [torch.optim.AdamW(training.model.parameters(), betas=(0.9, 0.99), fused=True)]
     return torch.tensor([p.loss for p in train(training, flat, steps=300)])
 
@@ -831,7 +831,7 @@ import time
 from torch.utils.flop_counter import FlopCounterMode
 
 torch.set_num_threads(threads)
-painter = Training(fresh_denoiser(), TrainConfig())
+painter = TrainState(fresh_denoiser(), TrainConfig())
 x0, y, t, x_t = x64, y64, t64, add_noise(x64, eps64, t64, schedule)
 with FlopCounterMode(display=False) as counter:
     batch_loss(fresh_denoiser()).backward()
@@ -1223,7 +1223,7 @@ rows_of(list(emoji.tensor(some).split(8)), alt, ["", ""])
 # *Predict: 40 seconds. How far will it come?*
 
 # %% tags=["nbval-ignore-output", "slow"]
-colourist, sketches = Training(fresh_denoiser(channels=3, classes=8), TrainConfig()), {}
+colourist, sketches = TrainState(fresh_denoiser(channels=3, num_classes=8), TrainConfig()), {}
 for p in train(colourist, emoji, seconds=COLOUR_SECONDS):
     if p.seconds >= COLOUR_SECONDS / 2 * (len(sketches) + 1) or p.fraction == 1:
         sketches[round(p.seconds)] = generate(colourist.ema.module, cycle_labels(8, 8), (3, 32, 32), seed=3)
@@ -1382,7 +1382,7 @@ for k in range(240):
 # %%
 mine = load(place / "mine")
 assert mine.classes == ("circles", "squares") and mine.shape == (3, 32, 32)
-apprentice = Training(fresh_denoiser(channels=3, classes=2, width=16), TrainConfig(batch_size=32, lr=1e-2))
+apprentice = TrainState(fresh_denoiser(channels=3, num_classes=2, width=16), TrainConfig(batch_size=32, lr=1e-2))
 for _ in train(apprentice, mine, seconds=8):
     pass
 

@@ -39,11 +39,11 @@ print(classes)
 # machinery there is.
 
 # %%
-from minidiff.nets.embed import sinusoid
+from minidiff.nets.embed import timestep_embedding
 
 embed, t, y = denoiser.net.embed, torch.tensor([0.3]), torch.tensor([9])
 rows = embed.label.weight
-assert torch.allclose(embed(t, y), embed.time(sinusoid(t, 96)) + rows[9], atol=1e-5)  # (6.5)
+assert torch.allclose(embed(t, y), embed.time(timestep_embedding(t, 96)) + rows[9], atol=1e-5)  # (6.5)
 rows.shape
 
 # %% [markdown]
@@ -600,7 +600,7 @@ def drop_never(cond, null, p, generator):
 # %%
 def fit_points(drop, steps=1200):
     torch.manual_seed(0)
-    small, generator = Denoiser(MLP(MLPConfig(classes=3, width=64)), schedule, "v"), seeded(11)
+    small, generator = Denoiser(MLP(MLPConfig(num_classes=3, width=64)), schedule, "v"), seeded(11)
     adam = torch.optim.Adam(small.parameters(), lr=3e-3, fused=True)
     sink = torch.optim.lr_scheduler.LambdaLR(adam, lambda i: min(1, (i + 1) / 100) * (1 - i / steps))
     for _ in range(steps):

@@ -123,14 +123,14 @@ plot.show_source(Autoencoder.encode)
 # the range from $-1$ to $1$. Six decibels more are half the error (not squared).
 
 # %%
-from minidiff.training import TrainConfig, Training, train
+from minidiff.training import TrainConfig, TrainState, train
 from minidiff.training.objectives import reconstruction
 
-RECIPE = TrainConfig(batch_size=16, lr=1e-2, warmup=30, cooldown=0.3)
+RECIPE = TrainConfig(batch_size=16, lr=1e-2, warmup_steps=30, cooldown=0.3)
 
 
 def learn(autoencoder, steps=350):
-    training = Training(autoencoder, RECIPE, reconstruction)
+    training = TrainState(autoencoder, RECIPE, reconstruction)
     for _ in train(training, clothes, steps=steps):
         pass
     return training.ema.module
@@ -152,7 +152,7 @@ def there_and_back(autoencoder, x, noisy=False):
 
 
 # %%
-plain = learn(fresh(weight=0.0), steps=900)
+plain = learn(fresh(cost_weight=0.0), steps=900)
 
 # %%
 def by_pca(x, k):
@@ -426,7 +426,7 @@ plot.show_source(GaussianBottleneck)
 # %%
 from minidiff.nets.autoencoder import autoencoder_loss
 
-heavy, eps = fresh(weight=0.3), torch.randn(10, 4, 8, 8, generator=seeded(20))
+heavy, eps = fresh(cost_weight=0.3), torch.randn(10, 4, 8, 8, generator=seeded(20))
 x_hat, cost = heavy(ten, eps)
 
 # %%
@@ -493,7 +493,7 @@ assert abs((D1 - D0) / (R_ - R) + 2 * 0.5) < 1e-3  # the slope is -w
 # each?*
 
 # %% tags=["slow"]
-sweep = {w: learn(fresh(weight=w)) for w in (0.01, 0.1, 1.0, 10.0, 100.0)}
+sweep = {w: learn(fresh(cost_weight=w)) for w in (0.01, 0.1, 1.0, 10.0, 100.0)}
 
 # %% [markdown]
 # All that follows is measured on the unseen pictures, and with *samples* of the codes: the rate pays for a noisy code,
@@ -730,7 +730,7 @@ plot.show_source(VectorQuantizer)
 
 # %% tags=["slow"]
 def small_start(dead_threshold):
-    autoencoder = fresh(codebook_size=256, weight=1.0)
+    autoencoder = fresh(codebook_size=256, cost_weight=1.0)
     torch.nn.init.uniform_(autoencoder.bottleneck.codebook.weight, -1 / 256, 1 / 256)
     autoencoder.bottleneck.dead_threshold = dead_threshold
     return learn(autoencoder)
@@ -932,7 +932,7 @@ picture
 # %%
 SECONDS = 28
 torch.manual_seed(0)
-final_run = Training(Autoencoder(AutoencoderConfig(width=24, weight=1e-3)),
+final_run = TrainState(Autoencoder(AutoencoderConfig(width=24, cost_weight=1e-3)),
                      TrainConfig(batch_size=16, lr=1e-2, cooldown=0.3), reconstruction)
 looks = {"0 s": there_and_back(final_run.model, ten)[0]}
 
@@ -998,11 +998,11 @@ kids = {name: kid(bank, f, generator=seeded(16)) for name, f in features.items()
 # %%
 assert frechets["real, unseen"] + 0.005 < frechets["there and back"] < 0.25
 a, b = kids.values()
-assert abs(a.mean - b.mean) < 3 * (a.error**2 + b.error**2) ** 0.5
+assert abs(a.mean - b.mean) < 3 * (a.standard_error**2 + b.standard_error**2) ** 0.5
 
 # %% tags=["nbval-ignore-output"]
 for name in floor:
-    print(f"{name:15} Frechet {frechets[name]:.3f}, KID {kids[name].mean:.4f} +- {kids[name].error:.4f}")
+    print(f"{name:15} Frechet {frechets[name]:.3f}, KID {kids[name].mean:.4f} +- {kids[name].standard_error:.4f}")
 
 # %% [markdown]
 # The floor is low here, so low that KID, whose error is larger than the difference, does not see it. But it is there,
@@ -1202,7 +1202,7 @@ from minidiff.data import load_scenes
 
 def priced(data, pictures, steps, **config):
     """Rate in bits a pixel and PSNR on unseen pictures (N, C, 32, 32), after so many steps on `data`."""
-    training = Training(fresh(channels=pictures.shape[1], **config), RECIPE, reconstruction)
+    training = TrainState(fresh(channels=pictures.shape[1], **config), RECIPE, reconstruction)
     for _ in train(training, data, steps=steps):
         pass
     trained = training.ema.module
@@ -1219,7 +1219,7 @@ plot.strips({name: pictures[::10][:10] for name, (_, pictures) in colourful.item
 
 # %% tags=["nbval-ignore-output"]
 for name, (data, pictures) in colourful.items():
-    bits_a_pixel, decibels = priced(data, pictures, steps=10, weight=0.1)  # only to see that it runs
+    bits_a_pixel, decibels = priced(data, pictures, steps=10, cost_weight=0.1)  # only to see that it runs
     assert bits_a_pixel > 0
     print(f"{name}: {bits_a_pixel:.2f} bits a pixel, {decibels:.1f} dB after ten steps")
 

@@ -45,12 +45,12 @@ ten = new[torch.tensor([int((unseen.y == k).nonzero()[3]) for k in range(10)])] 
 
 # %% tags=["nbval-ignore-output"]
 from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
-from minidiff.training import TrainConfig, Training, train
+from minidiff.training import TrainConfig, TrainState, train
 from minidiff.training.objectives import reconstruction
 
 torch.manual_seed(1)
 recipe = TrainConfig(batch_size=16, lr=1e-2, cooldown=0.3)  # chapter 10's
-first = Training(Autoencoder(AutoencoderConfig(width=24)), recipe, reconstruction)
+first = TrainState(Autoencoder(AutoencoderConfig(width=24)), recipe, reconstruction)
 for _ in train(first, clothes, seconds=FIRST):
     pass
 print(f"{first.step} steps in {first.seconds:.0f} s")
@@ -366,7 +366,7 @@ def scored(pictures, asked):
 def with_scale(s, steps=140):
     """A model of codes s times as large as they should be."""
     torch.manual_seed(0)
-    training = Training(new_denoiser(about, latent), TrainConfig(cooldown=0.3))
+    training = TrainState(new_denoiser(about, latent), TrainConfig(cooldown=0.3))
     for _ in train(training, LatentDataset(s * codes, clothes.y), steps=steps):
         pass
     return Model(training.ema.module, clothes.classes, clothes.shape, LatentCodec(autoencoder, s * scale))
@@ -397,14 +397,14 @@ for s, (distance, right) in verdict.items():
 # ## 3. Live
 #
 # Codes are data. So everything that the course has built works on them as it is: `LatentDataset` holds pairs of a code and its
-# label, of which `train` draws its batches; `Training`, the loss (7.1), the average of the weights, the sampler and
+# label, of which `train` draws its batches; `TrainState`, the loss (7.1), the average of the weights, the sampler and
 # guidance are those of chapters 07 to 09. *Nothing is changed but the data.* (One rule had to be dropped: pictures
 # must be in $[-1, 1]$, codes need not.) The encoder has done its work already: all 10,000 pictures were encoded once,
 # before the first step, and take no time any more.
 
 # %%
 torch.manual_seed(0)
-painter = Training(new_denoiser(about, latent), TrainConfig(cooldown=0.3))
+painter = TrainState(new_denoiser(about, latent), TrainConfig(cooldown=0.3))
 history, looks, marks = [], {}, [SECONDS * k / 75 for k in (3, 10, 25, 50, 75)]
 
 
@@ -624,7 +624,7 @@ print({name: f"{n / 1e6:.2f} MB a picture" for name, n in memory.items()})
 
 # %%
 def images_a_second(learner, data):
-    training = Training(learner, TrainConfig())
+    training = TrainState(learner, TrainConfig())
     return sorted(p.images_per_second for p in train(training, data, steps=9))[-3]
 
 
@@ -866,7 +866,7 @@ print(f"of the variance of the samples {share:.1%} is the encoder's noise")
 # %%
 emoji, strange = load("emoji"), load("emoji", "test")
 torch.manual_seed(0)
-colourist = Training(Autoencoder(AutoencoderConfig(channels=3, width=24)), recipe, reconstruction)
+colourist = TrainState(Autoencoder(AutoencoderConfig(channels=3, width=24)), recipe, reconstruction)
 for _ in train(colourist, emoji, seconds=5):
     pass
 colourful = LatentCodec(colourist.ema.module, fit_scale(colourist.ema.module, emoji.tensor()))
@@ -1063,11 +1063,11 @@ check(standard, by_batch_norm, [(z, seen), (seen[:7], seen)], tolerance=1e-3,
 def two_stages(first_steps, second_steps, pictures=10_000, **config):
     """Trains an autoencoder of that config and diffusion on its codes, on so many pictures, and measures both."""
     torch.manual_seed(1)
-    a = Training(Autoencoder(AutoencoderConfig(width=24, **config)), recipe, reconstruction)
+    a = TrainState(Autoencoder(AutoencoderConfig(width=24, **config)), recipe, reconstruction)
     for _ in train(a, clothes, steps=first_steps):
         pass
     coder = LatentCodec(a.ema.module, fit_scale(a.ema.module, x[: min(pictures, 2000)]))
-    b = Training(new_denoiser(about, coder), TrainConfig(cooldown=0.3))
+    b = TrainState(new_denoiser(about, coder), TrainConfig(cooldown=0.3))
     for _ in train(b, LatentDataset(coder.encode(x[:pictures]), clothes.y[:pictures]), steps=second_steps):
         pass
     sheet = Model(b.ema.module, clothes.classes, clothes.shape, coder).sample(wishes[: pictures // 50])

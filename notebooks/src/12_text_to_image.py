@@ -642,15 +642,15 @@ print(len(lone), "scenes, codes of", tuple(codes.shape[1:]), "  words:", *few_wo
 # %%
 from minidiff.app.generate import Model
 from minidiff.nets.unet import UNet, UNetConfig
-from minidiff.training import TrainConfig, Training, train
+from minidiff.training import TrainConfig, TrainState, train
 
 
 # %%
 def new_painter():
     torch.manual_seed(0)
-    config = UNetConfig(channels=codes.shape[1], classes=0, width=48, multipliers=(1, 2), patch_size=1,
+    config = UNetConfig(channels=codes.shape[1], num_classes=0, width=48, channel_mult=(1, 2), patch_size=1,
                         text=TextConfig(len(few_words), few_words.length))
-    return Training(Denoiser(UNet(config), Cosine()), TrainConfig(lr=5e-3, shift_warmup=0.6, cooldown=0.35))
+    return TrainState(Denoiser(UNet(config), Cosine()), TrainConfig(lr=5e-3, shift_warmup=0.6, cooldown=0.35))
 
 
 # %%
@@ -1370,9 +1370,9 @@ plot.strips({"drawn": framed(famous, 2), "nearest": framed(emoji.tensor(recalled
 # most words of the names stand in a single one.
 
 # %%
-from minidiff.nets.text import split
+from minidiff.nets.text import tokenize
 
-count = Counter(word for name in emoji.captions for word in split(name))
+count = Counter(word for name in emoji.captions for word in tokenize(name))
 once = sum(number == 1 for number in count.values())
 assert once > 900 and count["octopus"] == 1
 print(f"{once} of {len(count)} words stand in one name only; 'cat' in {count['cat']}, 'heart' in {count['heart']}")
@@ -1392,7 +1392,7 @@ def named_right(names):
 
 
 # %%
-spoken = [name for name in unseen.captions if set(split(name)) <= set(count)]
+spoken = [name for name in unseen.captions if set(tokenize(name)) <= set(count)]
 old_names, new_names = ([names[k] for k in torch.randperm(len(names), generator=seeded(30))[:40].tolist()]
                         for names in (emoji.captions, spoken))
 (old_x, old_right), (new_x, new_right) = named_right(old_names), named_right(new_names)

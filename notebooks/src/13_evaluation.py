@@ -604,8 +604,8 @@ picture
 from minidiff.app.metrics import kid
 
 estimate = kid(F_test, F_train, generator=seeded(15))
-assert abs(estimate.mean) < 4 * estimate.error
-print(f"kid of unseen and training photographs: {estimate.mean:.4f} give or take {estimate.error:.4f}")
+assert abs(estimate.mean) < 4 * estimate.standard_error
+print(f"kid of unseen and training photographs: {estimate.mean:.4f} give or take {estimate.standard_error:.4f}")
 
 # %%
 import warnings
@@ -1010,11 +1010,11 @@ from torch.utils.data import TensorDataset
 
 from minidiff import Denoiser
 from minidiff.nets.unet import UNet, UNetConfig
-from minidiff.training import TrainConfig, Training, train
+from minidiff.training import TrainConfig, TrainState, train
 
 torch.manual_seed(0)
 recipe = TrainConfig(batch_size=32, cooldown=0.3, label_dropout=0.0, precision="fp32")
-control = Training(Denoiser(UNet(UNetConfig(**about["denoiser"]["net_config"])), Cosine()), recipe)
+control = TrainState(Denoiser(UNet(UNetConfig(**about["denoiser"]["net_config"])), Cosine()), recipe)
 looks = {}
 
 # %% tags=["nbval-ignore-output", "slow"]

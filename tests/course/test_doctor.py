@@ -104,6 +104,11 @@ def test_packages_that_are_missing_or_old(monkeypatch):
     assert '"torch>=2.8"' in str(e.value) and "jupyterlab" not in str(e.value)
 
 
+def test_packages_of_version_10_are_newer_than_of_version_9(monkeypatch):
+    versions(monkeypatch, torch="2.10.0")
+    assert "torch 2.10.0" in doctor.packages()
+
+
 def test_a_folder_that_was_never_installed(monkeypatch):
     def requires(name):
         raise PackageNotFoundError(name)
