@@ -17,7 +17,7 @@ from minidiff.process import transition
 from minidiff.schedule import Schedule
 
 FORWARD, BACKWARD = COLOURS[0], COLOURS[3]  # blue with the noise, red against it, in all chapters
-WORDS = 12  # points, for what a reader must see
+WORDS = 14  # points, for what a reader must see: 8 pixels on a phone
 
 
 def chain(
@@ -51,9 +51,9 @@ def chain(
     _, before, after, _ = names
     near, far = places[1] + 0.62, places[2] + 0.38
     _bow(ax, (near, 1.06), (far, 1.06), FORWARD, "-")
-    ax.text(3.8, 1.5, f"$q({after}\\,|\\,{before})$   {forward}", color=FORWARD, ha="center", fontsize=WORDS)
+    ax.text(3.8, 1.52, f"$q({after}\\,|\\,{before})$   {forward}", color=FORWARD, ha="center", fontsize=WORDS)
     _bow(ax, (far, -0.42), (near, -0.42), BACKWARD, (0, (4, 2.5)))
-    ax.text(3.8, -1.1, f"$p({before}\\,|\\,{after})$   {backward}", color=BACKWARD, ha="center", fontsize=WORDS)
+    ax.text(3.8, -1.14, f"$p({before}\\,|\\,{after})$   {backward}", color=BACKWARD, ha="center", fontsize=WORDS)
     return picture
 
 
@@ -68,13 +68,13 @@ def round_cloud(a: float, b: float, n: int = 4000, seed: int = 0) -> Picture:
     picture = Picture(alt, 7.0, 3.1)
     left, right = picture.subplots(1, 2, width_ratios=[1, 1.25])
     left.scatter(*z.T.numpy(), s=2, color="0.65", linewidths=0)
-    bars = torch.linspace(-3.6, 3.6, 37)
+    bars, ground = torch.linspace(-3.6, 3.6, 37), {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1}
     for axis, colour, name, where in (
         (torch.tensor([1.0, 0.0]), COLOURS[3], "along $z_1$", (2.2, -0.85)),
         (slanted, COLOURS[0], r"along $(a, b)$", (1.1, 2.5)),
     ):
         left.annotate("", (3.2 * axis).tolist(), (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 2.5})
-        left.text(*where, name, color=colour, fontsize=WORDS, ha="center", weight="bold")
+        left.text(*where, name, color=colour, fontsize=WORDS, ha="center", weight="bold", bbox=ground)
         label = f"{name}: std {(z @ axis).std():.2f}"
         right.hist(
             (z @ axis).numpy(), bins=bars.tolist(), density=True, histtype="step", lw=1.8, color=colour, label=label
@@ -83,7 +83,7 @@ def round_cloud(a: float, b: float, n: int = 4000, seed: int = 0) -> Picture:
     right.plot(bars, bell, color="black", lw=1.5, label=r"$\mathcal{N}(0, 1)$")
     left.set(xlim=(-3.6, 3.6), ylim=(-3.6, 3.6), aspect="equal", xlabel="$z_1$", ylabel="$z_2$")
     right.set(xlabel="position along the arrow", ylabel="density", ylim=(0, 0.68))
-    right.legend(loc="upper center", ncols=1, fontsize=10)
+    right.legend(loc="upper center", fontsize=11)
     return picture
 
 
