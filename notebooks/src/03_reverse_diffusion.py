@@ -1066,7 +1066,7 @@ for n, (width, rare) in found.items():
 # $$
 #
 # the average of all pictures, each weighted by how well it would explain what we see (*softmax*, exponentials
-# divided by their sum, as in section 10 of chapter 02). No network, no training, and for *these* data exact.
+# divided by their sum, as in section 6 of chapter 02). No network, no training, and for *these* data exact.
 
 # %%
 from minidiff import Empirical
