@@ -4,7 +4,7 @@ They are used in more than one chapter. Words stand in them, so fonts are larger
 narrow: a phone shows 700 pixels at half size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -13,9 +13,10 @@ from torch import Tensor
 
 from minidiff.course.plot import COLOURS, Picture
 from minidiff.oracle import Mixture
-from minidiff.process import transition
+from minidiff.process import Gaussian, transition
 from minidiff.schedule import Schedule
 
+BLACK = COLOURS[6]
 FORWARD, BACKWARD = COLOURS[0], COLOURS[3]  # blue with the noise, red against it, in all chapters
 WORDS = 14  # points, for what a reader must see: 8 pixels on a phone
 
@@ -157,3 +158,117 @@ def _bow(ax: Axes, start: tuple[float, float], end: tuple[float, float], colour:
     ax.annotate(
         "", end, start, arrowprops=bend | {"color": colour, "lw": 2, "linestyle": style, "shrinkA": 0, "shrinkB": 0}
     )
+
+
+def two_bells(
+    first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], names: Sequence[str], alt: str, title: str = ""
+) -> Picture:
+    """Draw two bells, each (mean, variance), and the one that is their product (eq. 3.3), under their three names."""
+    (m_1, v_1), (m_2, v_2) = ((float(m), float(v)) for m, v in (first, second))
+    v = 1 / (1 / v_1 + 1 / v_2)
+    bells = [(m_1, v_1, COLOURS[0]), (m_2, v_2, COLOURS[1]), (v * (m_1 / v_1 + m_2 / v_2), v, BLACK)]
+    x = torch.linspace(-2.5, 2.5, 1001, dtype=torch.float64)
+    picture = Picture(alt, 7.0, 3.0)
+    ax, top = picture.add_subplot(1, 1, 1), 0.0
+    for (mean, variance, colour), name in zip(bells, names, strict=True):
+        height = torch.distributions.Normal(mean, variance**0.5).log_prob(x).exp()
+        top = max(top, 1.15 * float(height.max()))
+        ax.fill_between(x, height, color=colour, alpha=0.25 if colour != BLACK else 0.0, linewidth=0)
+        ax.plot(x, height, color=colour, lw=2.5 if colour == BLACK else 1.5, label=name)
+    ax.set(xlim=(-2.5, 2.5), ylim=(0, top), ylabel="density")
+    ax.set_xlabel("$x_s$", fontsize=WORDS)
+    ax.set_title(title, fontsize=WORDS)
+    ax.legend(loc="upper left", fontsize=12)
+    return picture
+
+
+def score_arrows(
+    mixture: Mixture, schedule: Schedule, points: Mapping[float, Tensor], words: Sequence[str], alt: str
+) -> Picture:
+    """Draw the score of a mixture in the plane at several times as arrows, over its density, with points (N, 2).
+
+    `points` has a cloud for each time, in the order of the panels, and `words` a line for each. Arrows are as long as
+    the score times sigma, where that is short; longer ones are compressed.
+    """
+    if mixture.means.shape[1] != 2 or len(points) != len(words):
+        raise ValueError(
+            "expected a mixture in the plane and a word for each time, "
+            f"got {mixture.means.shape[1]} dimensions, {len(points)} times and {len(words)} words"
+        )
+    fine, coarse = (torch.linspace(-2.4, 2.4, n, dtype=torch.float64) for n in (97, 13))
+    plane, places = torch.cartesian_prod(fine, fine), torch.cartesian_prod(coarse, coarse)  # (9409, 2), (169, 2)
+    picture = Picture(alt, 7.0, 7.0 / len(points) + 0.6 if len(points) > 1 else 4.6)
+    for k, ((t, cloud), word) in enumerate(zip(points.items(), words, strict=True), 1):
+        ax = picture.add_subplot(1, len(points), k)
+        density = mixture.log_prob(plane, t, schedule).exp().reshape(97, 97).T
+        ax.imshow(
+            (density / density.max()).sqrt().numpy(), cmap="Greys", vmax=1.8, origin="lower", extent=(-2.4, 2.4) * 2
+        )
+        arrows = schedule(t)[1] * mixture.score(places, t, schedule)  # (169, 2)
+        length = arrows.norm(dim=1, keepdim=True).clamp(min=1e-9)
+        arrows = 0.38 * (length / 2).tanh() / length * arrows
+        ax.scatter(*cloud.T.numpy(), s=5, color=COLOURS[0], linewidths=0, alpha=0.8)
+        ax.quiver(
+            *places.T.numpy(), *arrows.T.numpy(), color=BACKWARD, angles="xy", scale_units="xy", scale=1, width=0.008
+        )
+        ax.set(xlim=(-2.4, 2.4), ylim=(-2.4, 2.4), xticks=[], yticks=[], aspect="equal")
+        ax.grid(False)
+        ax.set_title(f"$t = {float(t):.2g}$", fontsize=WORDS)
+        ax.set_xlabel(word, fontsize=WORDS)
+    return picture
+
+
+def contest(drawn: Mapping[str, Tensor | str], bits: Mapping[str, float], alt: str, most: float = 8.0) -> Picture:
+    """Draw one row for each code: what it draws, images (6, C, H, W) or a word, and the bits it spends, as a bar.
+
+    `most` is the length of the bars' scale, a dotted line.
+    """
+    if list(drawn) != list(bits):
+        raise ValueError(f"expected bits for {list(drawn)}, got them for {list(bits)}")
+    height = 1.55 * len(drawn) + 0.75
+    picture, ax = _canvas(alt, width=7.0, height=7.0 * height / 9.7, right=9.7, top=height, bottom=0.0)
+    ax.text(0, height - 0.15, "draws", va="top", fontsize=WORDS)
+    ax.text(6.5, height - 0.15, "bits for each pixel", va="top", fontsize=WORDS)
+    for row, (name, x) in enumerate(drawn.items()):
+        y = height - 2.25 - 1.55 * row  # of the lower edge
+        ax.text(0, y + 1.06, name, va="bottom", fontsize=WORDS, weight="bold")
+        if isinstance(x, str):
+            ax.text(0, y + 0.5, x, va="center", fontsize=WORDS, color="0.35")
+        else:
+            for k, image in enumerate(x[:6]):
+                grey = (image.permute(1, 2, 0).clamp(-1, 1) + 1) / 2
+                ax.imshow(grey.numpy(), cmap="gray", vmin=0, vmax=1, extent=(1.04 * k, 1.04 * k + 1, y, y + 1))
+        length = 2.9 * bits[name] / most
+        ax.barh(y + 0.5, length, 0.55, left=6.5, color=COLOURS[row % len(COLOURS)])
+        ax.text(6.62 + length, y + 0.5, f"{bits[name]:.2f}", va="center", fontsize=WORDS + 2, weight="bold")
+    ax.plot([9.4, 9.4], [0.05, height - 0.75], color="0.4", linestyle=":")
+    ax.text(9.32, 0.02, f"all levels alike: {most:g}", ha="right", va="bottom", fontsize=WORDS, color="0.35")
+    return picture
+
+
+def bells(
+    pairs: Sequence[tuple[Gaussian | float, Gaussian]], titles: Sequence[str], notes: Sequence[str], alt: str
+) -> Picture:
+    """Draw pairs of bells, one panel each: the truth filled, or a line where it is one number; the model's dashed.
+
+    The Gaussians hold one number each. `notes` stand under the titles.
+    """
+    if not len(pairs) == len(titles) == len(notes):
+        raise ValueError(f"expected a title and a note for each of {len(pairs)} pairs")
+    picture = Picture(alt, 7.0, 3.1)
+    axes = picture.subplots(1, len(pairs), sharex=True, squeeze=False)[0]
+    x = torch.linspace(-2.6, 2.6, 521, dtype=torch.float64)
+    for ax, (truth, model), title, note in zip(axes, pairs, titles, notes, strict=True):
+        bell = model.log_prob(x[:, None]).exp()
+        ax.plot(x, bell, color=BACKWARD, lw=2, linestyle=(0, (4, 2)), label="model")
+        if isinstance(truth, Gaussian):
+            ax.fill_between(x, truth.log_prob(x[:, None]).exp(), color=FORWARD, alpha=0.35, label="truth")
+        else:
+            ax.axvline(truth, color=FORWARD, lw=2.5)
+        ax.set_title(title, fontsize=WORDS)
+        ax.set_xlabel(note, fontsize=WORDS)
+        ax.set(yticks=[])
+        ax.set_ylim(0)
+        ax.grid(False)
+    axes[0].legend(loc="upper left", fontsize=11, handlelength=1.2, borderaxespad=0)
+    return picture

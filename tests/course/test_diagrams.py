@@ -95,3 +95,37 @@ def test_ribbon_refuses_a_plane():
     plane = Mixture(torch.ones(1), torch.zeros(1, 2), torch.ones(1))
     with pytest.raises(ValueError, match="got 2 dimensions"):
         diagrams.ribbon(plane, Cosine(), TS, torch.zeros(5, 3), "a ribbon")
+
+
+PLANE = Mixture(torch.tensor([0.5, 0.5]), torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), torch.tensor([0.2, 0.2]))
+
+
+def test_two_bells_draw_their_product():
+    picture = diagrams.two_bells((torch.tensor(-1.0), 0.5), (1.0, torch.tensor(0.5)), ["a", "b", "both"], "bells", "s")
+    (ax,) = picture.axes
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b", "both"] and picture.alt == "bells"
+    x, height = ax.lines[2].get_data()
+    assert abs(x[height.argmax()]) < 1e-6  # two equal witnesses are met halfway
+    assert abs((height[1:] * (x[1] - x[0])).sum() - 1) < 1e-6
+    assert abs((x**2 * height).sum() / height.sum() - 0.25) < 1e-3  # precisions add
+    assert picture.png() == picture.png()
+
+
+def test_score_arrows_point_to_the_data():
+    points = {0.9: torch.zeros(5, 2), 0.05: torch.ones(5, 2)}
+    picture = diagrams.score_arrows(PLANE, Cosine(), points, ["far", "near"], "arrows")
+    assert [ax.get_xlabel() for ax in picture.axes] == ["far", "near"]
+    assert [ax.get_title() for ax in picture.axes] == ["$t = 0.9$", "$t = 0.05$"]
+    for ax, mean in zip(picture.axes, (0.0, 1.0), strict=True):
+        (arrows,) = [c for c in ax.collections if hasattr(c, "U")]
+        right = arrows.X > 1.5
+        assert (np.sign(arrows.U[right]) == -1).all()  # from beyond the data back to them
+        between = (arrows.X > 0.3) & (arrows.X < 0.7) & (arrows.Y == 0)
+        assert (np.sign(arrows.U[between]) == (1 if mean else -1)).all()
+    assert picture.png() == picture.png()
+
+
+@pytest.mark.parametrize("mixture, words", [(HUMPS, ["one"]), (PLANE, ["one", "two"])])
+def test_score_arrows_refuse_a_line_and_missing_words(mixture, words):
+    with pytest.raises(ValueError, match="expected a mixture in the plane and a word for each time"):
+        diagrams.score_arrows(mixture, Cosine(), {0.5: torch.zeros(5, 2)}, words, "arrows")
