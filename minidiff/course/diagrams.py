@@ -131,6 +131,89 @@ def ribbon(mixture: Mixture, schedule: Schedule, times: Tensor, paths: Tensor, a
     return picture
 
 
+def contest(drawn: Mapping[str, Tensor | str], bits: Mapping[str, float], alt: str, most: float = 8.0) -> Picture:
+    """Draw one row for each code: what it draws, images (6, C, H, W) or a word, and the bits it spends, as a bar.
+
+    `most` is the length of the bars' scale, a dotted line.
+    """
+    if list(drawn) != list(bits):
+        raise ValueError(f"expected bits for {list(drawn)}, got them for {list(bits)}")
+    height = 1.55 * len(drawn) + 0.75
+    picture, ax = _canvas(alt, width=7.0, height=7.0 * height / 9.7, right=9.7, top=height, bottom=0.0)
+    ax.text(0, height - 0.15, "draws", va="top", fontsize=WORDS)
+    ax.text(6.5, height - 0.15, "bits for each pixel", va="top", fontsize=WORDS)
+    for row, (name, x) in enumerate(drawn.items()):
+        y = height - 2.25 - 1.55 * row  # of the lower edge
+        ax.text(0, y + 1.06, name, va="bottom", fontsize=WORDS, weight="bold")
+        if isinstance(x, str):
+            ax.text(0, y + 0.5, x, va="center", fontsize=WORDS, color="0.35")
+        else:
+            for k, image in enumerate(x[:6]):
+                grey = (image.permute(1, 2, 0).clamp(-1, 1) + 1) / 2
+                ax.imshow(grey.numpy(), cmap="gray", vmin=0, vmax=1, extent=(1.04 * k, 1.04 * k + 1, y, y + 1))
+        length = 2.9 * bits[name] / most
+        ax.barh(y + 0.5, length, 0.55, left=6.5, color=COLOURS[row % len(COLOURS)])
+        ax.text(6.62 + length, y + 0.5, f"{bits[name]:.2f}", va="center", fontsize=WORDS + 2, weight="bold")
+    ax.plot([9.4, 9.4], [0.05, height - 1.05], color="0.4", linestyle=":")
+    ax.text(9.6, height - 0.6, f"all levels alike: {most:g}", ha="right", va="top", fontsize=WORDS, color="0.35")
+    return picture
+
+
+def bells(
+    pairs: Sequence[tuple[Gaussian | float, Gaussian]], titles: Sequence[str], notes: Sequence[str], alt: str
+) -> Picture:
+    """Draw pairs of bells, one panel each: the truth filled, or a line where it is one number; the model's dashed.
+
+    The Gaussians hold one number each. `notes` stand under the titles.
+    """
+    if not len(pairs) == len(titles) == len(notes):
+        raise ValueError(f"expected a title and a note for each of {len(pairs)} pairs")
+    picture = Picture(alt, 7.0, 3.1)
+    axes = picture.subplots(1, len(pairs), sharex=True, squeeze=False)[0]
+    x = torch.linspace(-2.6, 2.6, 521, dtype=torch.float64)
+    for ax, (truth, model), title, note in zip(axes, pairs, titles, notes, strict=True):
+        bell = model.log_prob(x[:, None]).exp()
+        ax.plot(x, bell, color=BACKWARD, lw=2, linestyle=(0, (4, 2)), label="model")
+        if isinstance(truth, Gaussian):
+            ax.fill_between(x, truth.log_prob(x[:, None]).exp(), color=FORWARD, alpha=0.35, label="truth")
+        else:
+            ax.axvline(truth, color=FORWARD, lw=2.5)
+        ax.set_title(title, fontsize=WORDS)
+        ax.set_xlabel(note, fontsize=WORDS)
+        ax.set(yticks=[])
+        ax.set_ylim(0)
+        ax.grid(False)
+    axes[0].legend(loc="upper left", fontsize=11, handlelength=1.2, borderaxespad=0)
+    return picture
+
+
+def telescope() -> Picture:
+    """Draw what cancels in the bound of a walk 0 < a < b < 1: each noisy state's density, once with +, once with -."""
+    alt = (
+        "Four states in a row, x_0, x_a, x_b, x_1, joined by three steps. Under x_a and under x_b stand plus log q and "
+        "minus log q, struck out. Under x_1 stands only plus log q, which remains."
+    )
+    picture, ax = _canvas(alt, width=7.0, height=2.5, right=9.8, top=2.0, bottom=-1.5)
+    places, names = (0.5, 3.0, 6.0, 9.0), ("x_0", "x_a", "x_b", "x_1")
+    steps = ("first step", "turned round", "turned round")
+    for left, right, word in zip(places, places[1:], steps, strict=False):
+        _bow(ax, (left + 0.25, 1.12), (right - 0.25, 1.12), FORWARD, "-")
+        ax.text((left + right) / 2, 1.62, word, ha="center", va="bottom", color=FORWARD, fontsize=WORDS)
+    for place, name in zip(places, names, strict=True):
+        ax.text(place, 0.8, f"${name}$", ha="center", va="center", fontsize=WORDS + 6)
+    for place, name in zip(places[1:], names[1:], strict=True):
+        for y, sign, gone in ((0.0, "+", name != "x_1"), (-0.75, "-", True)):
+            if sign == "-" and name == "x_1":
+                continue
+            term = f"${sign}\\log q({name}|x_0)$"
+            ax.text(place, y, term, ha="center", va="center", color="0.5" if gone else FORWARD, fontsize=WORDS)
+            if gone:
+                ax.plot([place - 1.15, place + 1.15], [y - 0.02, y - 0.02], color=BACKWARD, lw=1.5)
+    ax.text(9.0, -0.75, "stays", ha="center", va="center", color=FORWARD, fontsize=WORDS)
+    ax.text(0.5, -0.37, "these\ncancel:", ha="center", va="center", fontsize=WORDS)
+    return picture
+
+
 def _walk(x0: Tensor, times: Sequence[float], schedule: Schedule, seed: int = 1) -> list[Tensor]:
     """Return x0 and its states at the later times, each drawn given the one before."""
     generator, states = torch.Generator().manual_seed(seed), [x0]
@@ -182,24 +265,23 @@ def two_bells(
     return picture
 
 
-def score_arrows(
-    mixture: Mixture, schedule: Schedule, points: Mapping[float, Tensor], words: Sequence[str], alt: str
-) -> Picture:
-    """Draw the score of a mixture in the plane at several times as arrows, over its density, with points (N, 2).
+def score_arrows(panels: Sequence[tuple[Mixture, float, Tensor, str]], schedule: Schedule, alt: str) -> Picture:
+    """Draw the score of a mixture in the plane as arrows over its density, with points (N, 2) on them.
 
-    `points` has a cloud for each time, in the order of the panels, and `words` a line for each. Arrows are as long as
-    the score times sigma, where that is short; longer ones are compressed.
+    Each panel is a mixture, a time, the points and a line of words below. Arrows are as long as the score times sigma,
+    where that is short; longer ones are compressed.
     """
-    if mixture.means.shape[1] != 2 or len(points) != len(words):
-        raise ValueError(
-            "expected a mixture in the plane and a word for each time, "
-            f"got {mixture.means.shape[1]} dimensions, {len(points)} times and {len(words)} words"
-        )
+    for mixture, _, points, _ in panels:
+        if mixture.means.shape[1] != 2 or points.shape[1:] != (2,):
+            raise ValueError(
+                "expected mixtures and points (N, 2) in the plane, "
+                f"got {mixture.means.shape[1]} dimensions and points {tuple(points.shape)}"
+            )
     fine, coarse = (torch.linspace(-2.4, 2.4, n, dtype=torch.float64) for n in (97, 13))
     plane, places = torch.cartesian_prod(fine, fine), torch.cartesian_prod(coarse, coarse)  # (9409, 2), (169, 2)
-    picture = Picture(alt, 7.0, 7.0 / len(points) + 0.6 if len(points) > 1 else 4.6)
-    for k, ((t, cloud), word) in enumerate(zip(points.items(), words, strict=True), 1):
-        ax = picture.add_subplot(1, len(points), k)
+    picture = Picture(alt, 7.0, 7.0 / len(panels) + 0.6)
+    for k, (mixture, t, points, words) in enumerate(panels, 1):
+        ax = picture.add_subplot(1, len(panels), k)
         density = mixture.log_prob(plane, t, schedule).exp().reshape(97, 97).T
         ax.imshow(
             (density / density.max()).sqrt().numpy(), cmap="Greys", vmax=1.8, origin="lower", extent=(-2.4, 2.4) * 2
@@ -207,68 +289,12 @@ def score_arrows(
         arrows = schedule(t)[1] * mixture.score(places, t, schedule)  # (169, 2)
         length = arrows.norm(dim=1, keepdim=True).clamp(min=1e-9)
         arrows = 0.38 * (length / 2).tanh() / length * arrows
-        ax.scatter(*cloud.T.numpy(), s=5, color=COLOURS[0], linewidths=0, alpha=0.8)
+        ax.scatter(*points.T.numpy(), s=5, color=COLOURS[0], linewidths=0, alpha=0.8)
         ax.quiver(
             *places.T.numpy(), *arrows.T.numpy(), color=BACKWARD, angles="xy", scale_units="xy", scale=1, width=0.008
         )
         ax.set(xlim=(-2.4, 2.4), ylim=(-2.4, 2.4), xticks=[], yticks=[], aspect="equal")
         ax.grid(False)
         ax.set_title(f"$t = {float(t):.2g}$", fontsize=WORDS)
-        ax.set_xlabel(word, fontsize=WORDS)
-    return picture
-
-
-def contest(drawn: Mapping[str, Tensor | str], bits: Mapping[str, float], alt: str, most: float = 8.0) -> Picture:
-    """Draw one row for each code: what it draws, images (6, C, H, W) or a word, and the bits it spends, as a bar.
-
-    `most` is the length of the bars' scale, a dotted line.
-    """
-    if list(drawn) != list(bits):
-        raise ValueError(f"expected bits for {list(drawn)}, got them for {list(bits)}")
-    height = 1.55 * len(drawn) + 0.75
-    picture, ax = _canvas(alt, width=7.0, height=7.0 * height / 9.7, right=9.7, top=height, bottom=0.0)
-    ax.text(0, height - 0.15, "draws", va="top", fontsize=WORDS)
-    ax.text(6.5, height - 0.15, "bits for each pixel", va="top", fontsize=WORDS)
-    for row, (name, x) in enumerate(drawn.items()):
-        y = height - 2.25 - 1.55 * row  # of the lower edge
-        ax.text(0, y + 1.06, name, va="bottom", fontsize=WORDS, weight="bold")
-        if isinstance(x, str):
-            ax.text(0, y + 0.5, x, va="center", fontsize=WORDS, color="0.35")
-        else:
-            for k, image in enumerate(x[:6]):
-                grey = (image.permute(1, 2, 0).clamp(-1, 1) + 1) / 2
-                ax.imshow(grey.numpy(), cmap="gray", vmin=0, vmax=1, extent=(1.04 * k, 1.04 * k + 1, y, y + 1))
-        length = 2.9 * bits[name] / most
-        ax.barh(y + 0.5, length, 0.55, left=6.5, color=COLOURS[row % len(COLOURS)])
-        ax.text(6.62 + length, y + 0.5, f"{bits[name]:.2f}", va="center", fontsize=WORDS + 2, weight="bold")
-    ax.plot([9.4, 9.4], [0.05, height - 0.75], color="0.4", linestyle=":")
-    ax.text(9.32, 0.02, f"all levels alike: {most:g}", ha="right", va="bottom", fontsize=WORDS, color="0.35")
-    return picture
-
-
-def bells(
-    pairs: Sequence[tuple[Gaussian | float, Gaussian]], titles: Sequence[str], notes: Sequence[str], alt: str
-) -> Picture:
-    """Draw pairs of bells, one panel each: the truth filled, or a line where it is one number; the model's dashed.
-
-    The Gaussians hold one number each. `notes` stand under the titles.
-    """
-    if not len(pairs) == len(titles) == len(notes):
-        raise ValueError(f"expected a title and a note for each of {len(pairs)} pairs")
-    picture = Picture(alt, 7.0, 3.1)
-    axes = picture.subplots(1, len(pairs), sharex=True, squeeze=False)[0]
-    x = torch.linspace(-2.6, 2.6, 521, dtype=torch.float64)
-    for ax, (truth, model), title, note in zip(axes, pairs, titles, notes, strict=True):
-        bell = model.log_prob(x[:, None]).exp()
-        ax.plot(x, bell, color=BACKWARD, lw=2, linestyle=(0, (4, 2)), label="model")
-        if isinstance(truth, Gaussian):
-            ax.fill_between(x, truth.log_prob(x[:, None]).exp(), color=FORWARD, alpha=0.35, label="truth")
-        else:
-            ax.axvline(truth, color=FORWARD, lw=2.5)
-        ax.set_title(title, fontsize=WORDS)
-        ax.set_xlabel(note, fontsize=WORDS)
-        ax.set(yticks=[])
-        ax.set_ylim(0)
-        ax.grid(False)
-    axes[0].legend(loc="upper left", fontsize=11, handlelength=1.2, borderaxespad=0)
+        ax.set_xlabel(words, fontsize=WORDS)
     return picture

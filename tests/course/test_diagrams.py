@@ -7,19 +7,25 @@ import pytest
 import torch
 from PIL import Image
 
-from minidiff import Cosine, Flow, Mixture
+from minidiff import Cosine, Flow, Gaussian, Mixture
 from minidiff.course import diagrams
 
 GREY = torch.zeros(1, 1, 8, 8)
 NAMES = ("x_0", "x_s", "x_t", "x_1")
 HUMPS = Mixture(torch.tensor([0.4, 0.6]), torch.tensor([[-1.2], [0.8]]), torch.tensor([0.2, 0.2]))
 TS = torch.linspace(0, 1, 5, dtype=torch.float64)
+BELL = Gaussian(torch.zeros(1, 1), torch.tensor(0.5))
 
 FIGURES = {
     "chain": lambda: diagrams.chain(GREY, Cosine(), (0, 0.3, 0.4, 1), NAMES, "noise comes in", "noise goes out"),
     "colour": lambda: diagrams.chain(GREY.expand(-1, 3, -1, -1), Flow(), (0, 0.3, 0.4, 0.9), NAMES, "in", "out"),
     "round cloud": lambda: diagrams.round_cloud(0.8, 0.5, n=200),
     "ribbon": lambda: diagrams.ribbon(HUMPS, Cosine(), TS, torch.zeros(5, 3), "a ribbon", "forward"),
+    "contest": lambda: diagrams.contest(
+        {"grain": GREY.expand(6, -1, -1, -1), "zip": "nothing"}, {"grain": 3.5, "zip": 3}, "two codes"
+    ),
+    "bells": lambda: diagrams.bells([(0.3, BELL), (BELL, BELL)], ("one", "two"), ("a", "b"), "two panels"),
+    "telescope": diagrams.telescope,
     "ribbon, back": lambda: diagrams.ribbon(HUMPS, Flow(), TS.flip(0), torch.zeros(5, 9), "a ribbon"),
 }
 
@@ -112,8 +118,8 @@ def test_two_bells_draw_their_product():
 
 
 def test_score_arrows_point_to_the_data():
-    points = {0.9: torch.zeros(5, 2), 0.05: torch.ones(5, 2)}
-    picture = diagrams.score_arrows(PLANE, Cosine(), points, ["far", "near"], "arrows")
+    panels = [(PLANE, 0.9, torch.zeros(5, 2), "far"), (PLANE, 0.05, torch.ones(5, 2), "near")]
+    picture = diagrams.score_arrows(panels, Cosine(), "arrows")
     assert [ax.get_xlabel() for ax in picture.axes] == ["far", "near"]
     assert [ax.get_title() for ax in picture.axes] == ["$t = 0.9$", "$t = 0.05$"]
     for ax, mean in zip(picture.axes, (0.0, 1.0), strict=True):
@@ -125,7 +131,31 @@ def test_score_arrows_point_to_the_data():
     assert picture.png() == picture.png()
 
 
-@pytest.mark.parametrize("mixture, words", [(HUMPS, ["one"]), (PLANE, ["one", "two"])])
-def test_score_arrows_refuse_a_line_and_missing_words(mixture, words):
-    with pytest.raises(ValueError, match="expected a mixture in the plane and a word for each time"):
-        diagrams.score_arrows(mixture, Cosine(), {0.5: torch.zeros(5, 2)}, words, "arrows")
+@pytest.mark.parametrize("mixture, points", [(HUMPS, torch.zeros(5, 2)), (PLANE, torch.zeros(5, 1))])
+def test_score_arrows_refuse_what_is_not_in_the_plane(mixture, points):
+    with pytest.raises(ValueError, match=r"expected mixtures and points \(N, 2\) in the plane"):
+        diagrams.score_arrows([(mixture, 0.5, points, "words")], Cosine(), "arrows")
+
+
+def test_a_contest_writes_what_each_code_draws_and_spends():
+    picture = FIGURES["contest"]()
+    assert {"grain", "zip", "nothing", "3.50", "3.00", "all levels alike: 8"} <= set(texts(picture))
+    grain, zipped = (bar.get_width() for bar in picture.axes[0].patches)
+    assert grain / zipped == pytest.approx(3.5 / 3)
+    with pytest.raises(ValueError, match="expected bits for"):
+        diagrams.contest({"grain": "nothing"}, {"zip": 3.0}, "one code")
+
+
+def test_bells_are_the_densities_and_numbers_are_lines():
+    line, bell = (ax.lines for ax in FIGURES["bells"]().axes)
+    assert len(line) == 2 and list(line[1].get_xdata()) == [0.3, 0.3] and len(bell) == 1
+    drawn = torch.as_tensor(bell[0].get_ydata())
+    assert drawn.max() == pytest.approx(1 / (0.5 * (2 * torch.pi) ** 0.5))
+    with pytest.raises(ValueError, match="expected a title and a note for each of 1 pairs"):
+        diagrams.bells([(0.3, BELL)], ("one", "two"), ("a",), "one panel")
+
+
+def test_a_telescope_leaves_only_its_far_end():
+    picture = diagrams.telescope()
+    terms = [text for text in texts(picture) if "log q" in text]
+    assert len(terms) == 5 and sum("x_1" in term for term in terms) == 1 and len(picture.axes[0].lines) == 4
