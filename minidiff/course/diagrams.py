@@ -14,6 +14,7 @@ from torch import Tensor
 from minidiff.course.plot import COLOURS, Picture
 from minidiff.oracle import Mixture
 from minidiff.process import Gaussian, transition
+from minidiff.samplers import State
 from minidiff.schedule import Schedule
 
 BLACK = COLOURS[6]
@@ -297,4 +298,132 @@ def score_arrows(panels: Sequence[tuple[Mixture, float, Tensor, str]], schedule:
         ax.grid(False)
         ax.set_title(f"$t = {float(t):.2g}$", fontsize=WORDS)
         ax.set_xlabel(words, fontsize=WORDS)
+    return picture
+
+
+def guess_and_mix(noise: Tensor, states: Sequence[State], words: Sequence[str], alt: str) -> Picture:
+    """Draw a sampler's walk of one image (1, C, H, W) from noise at t = 1: its states above, its guesses below.
+
+    A black arrow leads from a state to the guess that is made of it, a red one from the guess to the next state.
+    `words` stand under the guesses.
+    """
+    if noise.ndim != 4 or len(noise) != 1 or not 1 <= len(states) == len(words) <= 3:
+        raise ValueError(
+            "expected one image (1, C, H, W), 1 to 3 states and words for each, "
+            f"got {tuple(noise.shape)}, {len(states)} and {len(words)}"
+        )
+    picture, ax = _canvas(alt, width=7.0, height=3.75, right=7.0, top=3.25, bottom=-0.5)
+    walk = [(1.0, noise), *((float(state.t), state.x) for state in states)]
+    for k, (t, x) in enumerate(walk):
+        _place(ax, x, (2 * k, 1.75))
+        ax.text(2 * k + 0.5, 2.85, f"$t = {t:.2g}$", ha="center", va="bottom", fontsize=WORDS)
+    straight = {"arrowstyle": "-|>,head_width=0.35,head_length=0.6", "lw": 2, "shrinkA": 0, "shrinkB": 0}
+    for k, state in enumerate(states):
+        left = 2 * k
+        _place(ax, state.x0, (left, 0))
+        ax.annotate("", (left + 0.5, 1.04), (left + 0.5, 1.7), arrowprops=straight | {"color": BLACK})
+        ax.annotate("", (left + 1.95, 2.0), (left + 1.05, 0.75), arrowprops=straight | {"color": BACKWARD})
+        ax.annotate("", (left + 1.93, 2.25), (left + 1.07, 2.25), arrowprops=straight | {"color": "0.6"})
+    ax.text(0.38, 1.37, "guess", ha="right", va="center", fontsize=WORDS)
+    ax.text(1.62, 1.2, "mix", color=BACKWARD, va="center", fontsize=WORDS)
+    for k, text in enumerate(words):
+        ax.text(2 * k + 0.5, -0.12, text, ha="center", va="top", fontsize=WORDS)
+    return picture
+
+
+def _place(ax: Axes, x: Tensor, corner: tuple[float, float]) -> None:
+    """Draw an image (1, C, H, W) as a square of side one, its lower left corner at a point."""
+    grey = (x[0].permute(1, 2, 0).clamp(-1, 1) + 1) / 2
+    left, low = corner
+    ax.imshow(grey.numpy(), cmap="gray", vmin=0, vmax=1, extent=(left, left + 1, low, low + 1), interpolation="nearest")
+
+
+def families(noise: Tensor, stages: Sequence[Tensor]) -> Picture:
+    """Draw how a GAN, a VAE, a flow and diffusion turn noise (N, 2) into samples, and what else each is trained with.
+
+    `stages` are the clouds (N, 2) of a diffusion walk from the noise, the samples last.
+    """
+    alt = (
+        "Four rows from a cloud of noise to eight clusters. GAN: noise, generator, samples; trained against a "
+        "discriminator. VAE: noise, decoder, samples; trained with an encoder. Flow: one network that runs both ways. "
+        "Diffusion: noise, a denoiser many times with clouds in between, samples; trained with noise that is added."
+    )
+    picture, ax = _canvas(alt, width=7.0, height=5.3, right=14, top=10.6, bottom=0.0)
+    learned = {"boxstyle": "round,pad=0.35", "facecolor": "#FDE2B3", "edgecolor": "none"}
+    fixed = {"boxstyle": "round,pad=0.35", "facecolor": "0.88", "edgecolor": "none"}
+
+    def cloud(x: Tensor, place: float, y: float, scale: float = 0.36) -> None:
+        at = x.clamp(-2.6, 2.6) * scale + torch.tensor([place, y])
+        ax.scatter(*at.T.numpy(), s=1.5, linewidths=0, color=FORWARD, alpha=0.6)
+
+    def arrow(start: float, end: float, y: float, style: str = "-|>", colour: str = BLACK, line: str = "-") -> None:
+        drawn = {"arrowstyle": style, "color": colour, "lw": 1.8, "linestyle": line, "shrinkA": 0, "shrinkB": 0}
+        ax.annotate("", (end, y), (start, y), arrowprops=drawn)
+
+    for place, word in ((3.15, "noise"), (6.0, "sampling"), (8.85, "samples"), (12.05, "in training")):
+        ax.text(place, 10.55, word, ha="center", va="top", fontsize=WORDS, color="0.35")
+    rows = (
+        ("GAN", "generator", "-|>", "discriminator", learned),
+        ("VAE", "decoder", "-|>", "encoder", learned),
+        ("flow", "invertible", "<|-|>", "itself, inverted", learned),
+        ("diffusion", "", "", "adds noise", fixed),
+    )
+    for y, (name, box, style, helper, look) in zip((8.85, 6.45, 4.05, 1.65), rows, strict=True):
+        ax.text(0.0, y, name, va="center", fontsize=WORDS, weight="bold")
+        scale = 0.36 if box else 0.3
+        cloud(noise, 3.15, y, scale)
+        cloud(stages[-1], 8.85, y, scale)
+        if box:
+            ax.text(6.0, y, box, ha="center", va="center", fontsize=WORDS, bbox=learned)
+            arrow(4.1, 4.6, y, style)
+            arrow(7.4, 7.9, y, style)
+        else:
+            for k, x in enumerate(stages[:-1], 1):
+                cloud(x, 3.15 + 5.7 * k / len(stages), y, scale)
+            for k in range(len(stages)):
+                middle = 3.15 + 5.7 * (k + 0.5) / len(stages)
+                arrow(middle - 0.22, middle + 0.22, y)
+            ax.text(6.0, y - 1.25, "denoiser, 50 times", ha="center", va="center", fontsize=WORDS, bbox=learned)
+        ax.text(12.05, y, helper, ha="center", va="center", fontsize=WORDS, bbox=look)
+        arrow(9.8, 10.25, y, "-" if name == "GAN" else "<|-|>" if name == "VAE" else "-|>", "0.5", "-")
+    return picture
+
+
+def clouds(
+    panels: Mapping[str, Tensor], alt: str, colours: Sequence[str] | str = FORWARD, columns: int = 3, title: str = ""
+) -> Picture:
+    """Draw point clouds (N, 2) in rows of equal panels; `colours` is one for all, or one for each of N points."""
+    rows = -(-len(panels) // columns)
+    picture = Picture(alt, 7.0, 7.0 / columns * rows * 1.1 + 0.3 * bool(title))
+    for k, (name, x) in enumerate(panels.items(), 1):
+        ax = picture.add_subplot(rows, columns, k)
+        ax.scatter(*x.T.numpy(), s=3, linewidths=0, c=colours)
+        ax.set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5), xticks=[], yticks=[], aspect="equal")
+        ax.spines[["left", "bottom"]].set_visible(False)
+        ax.set_title(name, fontsize=WORDS)
+    if title:
+        picture.suptitle(title, fontsize=WORDS)
+    return picture
+
+
+def two_by_two(panels: Mapping[str, Tensor], behind: Sequence[Tensor], alt: str) -> Picture:
+    """Draw four sets of paths (S, N, 2) in the plane, each over a pale cloud: all ends, and two of the ways there.
+
+    The starts are black. Titles may have two lines.
+    """
+    if not len(panels) == len(behind) == 4:
+        raise ValueError(f"expected four panels and clouds, got {len(panels)} and {len(behind)}")
+    picture = Picture(alt, 7.0, 7.9)
+    for k, ((name, paths), cloud) in enumerate(zip(panels.items(), behind, strict=True), 1):
+        ax = picture.add_subplot(2, 2, k)
+        ax.scatter(*cloud.T.numpy(), s=3, linewidths=0, color="0.85")
+        ax.scatter(*paths[-1].T.numpy(), s=8, linewidths=0, color=FORWARD)
+        for n in range(min(2, paths.shape[1])):
+            colour = (BACKWARD, COLOURS[2])[n]
+            ax.plot(*paths[:, n].T.numpy(), color=colour, lw=1.3)
+            ax.plot(*paths[-1, n].numpy(), "o", color=colour, markersize=10, markeredgecolor="white", zorder=4)
+        ax.plot(*paths[0, 0].numpy(), "o", color=BLACK, markersize=10, markeredgecolor="white", zorder=5)
+        ax.set(xlim=(-2.7, 2.7), ylim=(-2.7, 2.7), xticks=[], yticks=[], aspect="equal")
+        ax.spines[["left", "bottom"]].set_visible(False)
+        ax.set_title(name, fontsize=WORDS)
     return picture

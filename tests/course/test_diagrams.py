@@ -9,6 +9,7 @@ from PIL import Image
 
 from minidiff import Cosine, Flow, Gaussian, Mixture
 from minidiff.course import diagrams
+from minidiff.samplers import State
 
 GREY = torch.zeros(1, 1, 8, 8)
 NAMES = ("x_0", "x_s", "x_t", "x_1")
@@ -26,6 +27,9 @@ FIGURES = {
     ),
     "bells": lambda: diagrams.bells([(0.3, BELL), (BELL, BELL)], ("one", "two"), ("a", "b"), "two panels"),
     "telescope": diagrams.telescope,
+    "guess and mix": lambda: diagrams.guess_and_mix(
+        GREY, [State(torch.tensor(0.0), GREY, GREY)], ["a mean"], "one step"
+    ),
     "ribbon, back": lambda: diagrams.ribbon(HUMPS, Flow(), TS.flip(0), torch.zeros(5, 9), "a ribbon"),
 }
 
@@ -159,3 +163,19 @@ def test_a_telescope_leaves_only_its_far_end():
     picture = diagrams.telescope()
     terms = [text for text in texts(picture) if "log q" in text]
     assert len(terms) == 5 and sum("x_1" in term for term in terms) == 1 and len(picture.axes[0].lines) == 4
+
+
+def test_guesses_stand_below_their_states():
+    white = torch.ones(1, 1, 8, 8)
+    states = [State(torch.tensor(0.5), GREY, -white)]
+    picture = diagrams.guess_and_mix(white, states, ["a mean"], "one step")
+    first, second, guess = picture.axes[0].images
+    assert [image.get_array().mean() for image in (first, second, guess)] == [1, 0.5, 0]
+    assert first.get_extent()[:2] == guess.get_extent()[:2] and guess.get_extent()[3] < first.get_extent()[2]
+    assert {"$t = 1$", "$t = 0.5$", "guess", "mix", "a mean"} <= set(texts(picture))
+
+
+@pytest.mark.parametrize("noise, words", [(torch.ones(2, 1, 8, 8), ["a"]), (GREY, ["a", "b"])])
+def test_guess_and_mix_refuses_other_shapes(noise, words):
+    with pytest.raises(ValueError, match="expected one image"):
+        diagrams.guess_and_mix(noise, [State(torch.tensor(0.0), GREY, GREY)], words, "one step")
