@@ -8,8 +8,8 @@ import re
 
 import jupytext
 import nbformat
-from links import CITATION, LIST, TAG, anchor, linked, listed
-from places import DEEPER, ROOT, built, setting, students_copy
+from links import CITATION, LIST, cell_id, linked, listed, start_of_ids
+from places import ROOT, built, setting, students_copy
 
 # Names that Colab, Binder and every Jupyter know; the local Python's version would change with each author.
 METADATA = {
@@ -36,11 +36,6 @@ SOLUTION = re.compile(r"(?ms)^( *)### BEGIN SOLUTION\n.*?^ *### END SOLUTION")
 FOLD = re.compile(r"(?s)<details>.*?</details>")
 
 
-def start_of_ids(path):
-    """What the ids of cells begin with: those of a main line and of what goes beyond it differ."""
-    return ("deeper-" if path.parent == DEEPER else "") + path.stem.replace("_", "-")
-
-
 def opening(path):
     """The badge and the setup cell of the notebook at a path."""
     start, where = start_of_ids(path), setting()
@@ -50,19 +45,12 @@ def opening(path):
     return nbformat.v4.new_markdown_cell(badge, id=f"{start}-badge"), setup
 
 
-def cell_id(cell, number, path):
-    """The id of a cell: of its first equation, which other notebooks link to, or of its position."""
-    if cell.cell_type == "markdown" and (found := TAG.search(cell.source)):
-        return anchor(found[1])
-    return f"{start_of_ids(path)}-{number:02d}"
-
-
 def described(source, path):
     """The notebook that a source describes, without outputs, as it stands at a path."""
     notebook = jupytext.read(source, fmt="py:percent")
     keys = CITATION.findall("\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown"))
     for number, cell in enumerate(notebook.cells):
-        cell["id"] = cell_id(cell, number, path)
+        cell["id"] = cell_id(cell.source if cell.cell_type == "markdown" else "", number, path)
         cell.metadata.pop("lines_to_next_cell", None)  # jupytext's own note about blank lines
         if cell.cell_type == "markdown":
             cell.source = linked(cell.source, source, path).replace(LIST, listed(keys))

@@ -5,6 +5,7 @@
     [@ho2020]           a link to the paper with that key in docs/references.json
     {references}        the list of all papers that the notebook cites
     [word](../docs/..)  a page of docs/, whatever folder the notebook is in
+    [5](02_x.ipynb#5-y) a section of another notebook, by the anchor that GitHub would give its heading
 
 Formulas, code, headings and the words of other links stay as they are.
 """
@@ -15,7 +16,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from places import NOTEBOOKS, ROOT, SOURCES, STUDENT, all_sources, built, students_copy
+from places import DEEPER, NOTEBOOKS, ROOT, SOURCES, STUDENT, all_sources, built, students_copy
 
 REFERENCES = ROOT / "docs/references.json"
 TAG = re.compile(r"\\tag\{(\d+\.\d+)\}")
@@ -23,6 +24,7 @@ MENTION = re.compile(r"\((\d+\.\d+)\)")
 CITATION = re.compile(r"\[@(\w+)\]")
 LIST = "{references}"
 LINK = re.compile(r"(\[[^\]]*\]\()([^)\s]+)(\))")
+HEADING = re.compile(r"(?m)^# ##+ (.+)$")
 KEPT = re.compile(r"(?ms)(^```.*?^```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\[[^\]]*\]\([^)]*\)|^#+ [^\n]*|^<[^\n]*)")
 # A formula on lines of its own, in a quotation or a list too, and the plain paragraph that leads up to it.
 DISPLAYED = re.compile(r"(?ms)(?P<lead>(?:^(?![-+*] |\d+\. )[^\s#>|<`][^\n]*\n)+\n)?^(?P<margin>> | +)?\$\$.*?\$\$")
@@ -33,6 +35,7 @@ DISPLAYED = re.compile(r"(?ms)(?P<lead>(?:^(?![-+*] |\d+\. )[^\s#>|<`][^\n]*\n)+
 ANCHOR = '<a id="scrollTo={}"></a>'
 HERE, THERE = "#scrollTo={}", "{}#cell-id={}"
 ANCHORS = re.compile(r'<a id="scrollTo=eq-[\d-]+"></a>')
+CELL = re.compile(r"(?<=#)cell-id=([\w-]+)")
 LINKED = re.compile(r"\[(\(\d+\.\d+\))\]\([^()]*#(?:scrollTo|cell-id)=eq-[\d-]+\)")
 
 
@@ -49,6 +52,33 @@ def equations():
         for cell in source.read_text(encoding="utf-8").split("\n# %%"):
             numbers = TAG.findall(cell)
             found |= {number: (source, anchor(numbers[0])) for number in numbers}
+    return found
+
+
+def slug(heading):
+    """The anchor that GitHub and the book give a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def start_of_ids(path):
+    """What the ids of the cells of a notebook begin with: those of a main line and of what goes beyond it differ."""
+    return ("deeper-" if path.parent == DEEPER else "") + path.stem.replace("_", "-")
+
+
+def cell_id(text, number, path):
+    """The id of a cell: of its first equation, which other notebooks link to, or of its position."""
+    found = TAG.search(text)
+    return anchor(found[1]) if found else f"{start_of_ids(path)}-{number:02d}"
+
+
+@cache
+def sections():
+    """The cell in which each section begins: {(path of its notebook, anchor of its heading): id of the cell}."""
+    found = {}
+    for source in all_sources():
+        for number, cell in enumerate(source.read_text(encoding="utf-8").split("\n# %%")):
+            for heading in HEADING.findall(cell) if "[markdown]" in cell.partition("\n")[0] else []:
+                found[built(source), slug(heading)] = cell_id(cell, number, built(source))
     return found
 
 
@@ -87,6 +117,8 @@ def moved(target, source, path):
     if not name or ":" in name:
         return target
     file = (ROOT / name[3:] if name.startswith("../docs/") else built(source).parent / name).resolve()
+    if (file, place) in sections():
+        place = f"cell-id={sections()[file, place]}"
     if path.parent == STUDENT and file.parent == NOTEBOOKS and file.suffix == ".ipynb":
         file = STUDENT / file.name
     return relative(file, path) + mark + place
@@ -126,5 +158,7 @@ def linked(text, source, path):
 
 
 def unlinked(text):
-    """A notebook's Markdown without the anchors and links of equations: the book has its own."""
-    return LINKED.sub(r"\1", ANCHORS.sub("", text))
+    """A notebook's Markdown as the book takes it: sections by their anchors, equations without anchors and links."""
+    anchors = {cell: place for (_, place), cell in reversed(sections().items())}  # of two, the first in its cell
+    text = LINKED.sub(r"\1", ANCHORS.sub("", text))
+    return CELL.sub(lambda found: anchors.get(found[1], found[0]), text)

@@ -1,5 +1,7 @@
 """Links in notebooks: equations, papers and pages of docs/ are found from each folder, and nothing else is touched."""
 
+import re
+
 import links
 import places
 import pytest
@@ -138,3 +140,22 @@ def test_the_list_of_papers_is_sorted_and_names_each_once():
         "- Ho et al. 2020. [Denoising](https://a/b). NeurIPS 2020.",
     ]
     assert links.listed(["ho2020", "do2019", "ho2020"]).splitlines() == wanted
+
+
+SECTIONS = {(places.built(CHAPTER), "2-two"): "03-name-07", (places.built(BEYOND), "2-two"): "deeper-03-name-05"}
+
+
+def test_a_section_is_linked_by_the_cell_it_begins_in(monkeypatch):
+    """JupyterLab opens another notebook at a cell, and at nothing else."""
+    monkeypatch.setattr(links, "sections", lambda: SECTIONS)
+    text = "see [2](03_name.ipynb#2-two) and [more](deeper/03_name.ipynb#2-two), not [x](03_name.ipynb#3-x)"
+    main_line, beyond = "03_name.ipynb#cell-id=03-name-07", "deeper/03_name.ipynb#cell-id=deeper-03-name-05"
+    assert as_main_line(text) == f"see [2]({main_line}) and [more]({beyond}), not [x](03_name.ipynb#3-x)"
+    assert as_students_copy(text) == f"see [2]({main_line}) and [more](../{beyond}), not [x](03_name.ipynb#3-x)"
+    assert unlinked(as_main_line(text)) == text
+
+
+def test_every_section_that_a_source_names_is_there():
+    for source in places.all_sources():
+        for name, place in re.findall(r"\]\(([\w/.]+\.ipynb)#([\w-]+)\)", source.read_text(encoding="utf-8")):
+            assert ((places.built(source).parent / name).resolve(), place) in links.sections(), (source.name, place)
