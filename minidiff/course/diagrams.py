@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from minidiff.course.plot import COLOURS, Picture
+from minidiff.losses import weight
 from minidiff.oracle import Mixture
-from minidiff.process import Gaussian, transition
+from minidiff.process import Gaussian, target_coefficients, transition
 from minidiff.samplers import State
 from minidiff.schedule import Schedule
 
@@ -113,6 +114,7 @@ def ribbon(mixture: Mixture, schedule: Schedule, times: Tensor, paths: Tensor, a
     for k, path in enumerate(paths.T):
         middle.plot(times, path, color=colours[k % len(colours)], lw=1.3)
         middle.plot(times[-1:], path[-1:], "o", color=colours[k % len(colours)], markersize=5, clip_on=False, zorder=3)
+        middle.plot(times[:1], path[:1], "o", color=BLACK, markersize=6, clip_on=False, zorder=3)
     for ax, k, title in ((first, 0, "data"), (last, -1, "$t = 1$")):
         ax.fill_betweenx(x, density[:, k], color="0.55")
         ax.set_title(title, fontsize=WORDS)
@@ -122,9 +124,11 @@ def ribbon(mixture: Mixture, schedule: Schedule, times: Tensor, paths: Tensor, a
         ax.grid(False)
         ax.spines[["left", "bottom"]].set_visible(ax is middle)
         ax.tick_params(left=False)
+    first.tick_params(labelleft=False)
+    middle.tick_params(left=True, labelleft=True)
     middle.set_xlabel("time $t$", fontsize=WORDS)
     middle.set_ylim(-3.2, 3.2)
-    first.set_ylabel("$x_t$", fontsize=WORDS)
+    middle.set_ylabel("$x_t$", fontsize=WORDS, labelpad=-4)
     if arrow:
         middle.set_title(
             arrow + r" $\rightarrow$" if times[-1] > times[0] else r"$\leftarrow$ " + arrow, fontsize=WORDS
@@ -341,7 +345,7 @@ def _place(ax: Axes, x: Tensor, corner: tuple[float, float]) -> None:
 def families(noise: Tensor, stages: Sequence[Tensor]) -> Picture:
     """Draw how a GAN, a VAE, a flow and diffusion turn noise (N, 2) into samples, and what else each is trained with.
 
-    `stages` are the clouds (N, 2) of a diffusion walk from the noise, the samples last.
+    `stages` are the clouds (N, 2) of a diffusion walk from the noise; the last are samples, drawn in every row.
     """
     alt = (
         "Four rows from a cloud of noise to eight clusters. GAN: noise, generator, samples; trained against a "
@@ -406,7 +410,7 @@ def clouds(
     return picture
 
 
-def two_by_two(panels: Mapping[str, Tensor], behind: Sequence[Tensor], alt: str) -> Picture:
+def four_walks(panels: Mapping[str, Tensor], behind: Sequence[Tensor], alt: str) -> Picture:
     """Draw four sets of paths (S, N, 2) in the plane, each over a pale cloud: all ends, and two of the ways there.
 
     The starts are black. Titles may have two lines.
@@ -426,4 +430,314 @@ def two_by_two(panels: Mapping[str, Tensor], behind: Sequence[Tensor], alt: str)
         ax.set(xlim=(-2.7, 2.7), ylim=(-2.7, 2.7), xticks=[], yticks=[], aspect="equal")
         ax.spines[["left", "bottom"]].set_visible(False)
         ax.set_title(name, fontsize=WORDS)
+    return picture
+
+
+def guess_the_noise(x0: Tensor, eps: Tensor, x_t: Tensor, guess: Tensor) -> Picture:
+    """Draw one step of training on an image (1, C, H, W): x0 and eps make x_t, the network guesses eps, the two differ.
+
+    The difference is drawn twice as strong.
+    """
+    alt = (
+        "A clean picture and a picture of noise are added to a noisy picture. A network makes of it a guess at the "
+        "noise. An arrow compares noise and guess; their difference shows faint outlines of the clean picture."
+    )
+    picture, ax = _canvas(alt, width=7.0, height=3.3, right=8.6, top=3.35, bottom=-0.7)
+    size = {"ha": "center", "va": "top", "fontsize": WORDS}
+    for x, corner, words in (
+        (x0, (0, 0), r"clean $x_0$"),
+        (eps, (0, 1.75), ""),
+        (x_t, (2.2, 0), r"noisy $x_t$"),
+        (guess, (5.2, 0), "its guess"),
+        (2 * (eps - guess), (7.5, 0), "missed"),
+    ):
+        _place(ax, x, corner)
+        ax.text(corner[0] + 0.5, -0.12, words, **size)
+    ax.text(0.5, 2.82, r"noise $\epsilon$", ha="center", va="bottom", fontsize=WORDS)
+    arrow = {"arrowstyle": "-|>,head_width=0.35,head_length=0.6", "lw": 2, "shrinkA": 0, "shrinkB": 0, "color": BLACK}
+    ax.annotate("", (2.12, 0.4), (1.08, 0.4), arrowprops=arrow)
+    ax.annotate("", (2.12, 0.85), (1.08, 1.85), arrowprops=arrow)
+    ax.text(1.6, 0.28, r"$\times\,\alpha_t$", **size)
+    ax.text(1.75, 1.5, r"$\times\,\sigma_t$", ha="left", va="center", fontsize=WORDS)
+    ax.annotate("", (5.12, 0.5), (3.28, 0.5), arrowprops=arrow)
+    box = {"boxstyle": "round,pad=0.35", "facecolor": "#FDE2B3", "edgecolor": "none"}
+    ax.text(4.15, 0.5, "network", ha="center", va="center", fontsize=WORDS, bbox=box)
+    loss = {
+        "arrowstyle": "<|-|>,head_width=0.35,head_length=0.6",
+        "lw": 2,
+        "color": BACKWARD,
+        "shrinkA": 0,
+        "shrinkB": 0,
+    }
+    ax.annotate("", (5.7, 1.08), (1.08, 2.3), arrowprops=loss | {"connectionstyle": "arc3,rad=-0.3"})
+    ax.text(
+        4.5,
+        2.62,
+        r"loss $|\epsilon - \epsilon_\theta(x_t, t)|^2$",
+        color=BACKWARD,
+        ha="left",
+        va="center",
+        fontsize=WORDS,
+    )
+    ax.annotate("", (7.42, 0.5), (6.28, 0.5), arrowprops=arrow | {"color": "0.6"})
+    return picture
+
+
+def rows_and_weights(schedule: Schedule, t: float) -> Picture:
+    """Draw what a network may predict: as arrows y = a x0 + b eps beside x_t at a time, and as weights over time."""
+    alt = (
+        "Left, arrows in the plane of x0 and eps: x_t on a quarter circle, v at a right angle to it, velocity longer "
+        "the same way, x0 along one axis, eps along the other, the score down. Right, the weights over time: score and "
+        "bound fall most steeply, then v and eps, min-SNR is capped, x0 is flat."
+    )
+    picture = Picture(alt, 7.0, 3.9)
+    left, right = picture.subplots(1, 2, width_ratios=[1, 1.15])
+    colours = {"x0": COLOURS[2], "eps": COLOURS[0], "v": COLOURS[3], "velocity": COLOURS[1], "score": COLOURS[4]}
+    quarter = torch.linspace(0, torch.pi / 2, 91)
+    left.plot(quarter.cos(), quarter.sin(), color="0.8", lw=1.5)
+    alpha, sigma = (float(c) for c in schedule(t))
+    arrow = {"arrowstyle": "-|>,head_width=0.3,head_length=0.5", "lw": 2.2, "shrinkA": 0, "shrinkB": 0}
+    left.annotate("", (alpha, sigma), (0, 0), arrowprops=arrow | {"color": BLACK})
+    left.text(alpha + 0.06, sigma + 0.02, "$x_t$", fontsize=WORDS)
+    words = {
+        "x0": (1.05, -0.2),
+        "eps": (0.08, 1.08),
+        "v": (-0.36, 0.98),
+        "velocity": (-1.2, 1.52),
+        "score": (0.1, -1.2),
+    }
+    names = {"x0": "$x_0$", "eps": r"$\epsilon$", "v": "$v$", "velocity": "velocity", "score": "score"}
+    for name in ("velocity", "v", "x0", "eps", "score"):
+        a, b = (float(c) for c in target_coefficients(name, t, schedule))
+        left.annotate("", (a, b), (0, 0), arrowprops=arrow | {"color": colours[name]})
+        left.text(*words[name], names[name], color=colours[name], fontsize=WORDS)
+    corner = 0.13 * torch.tensor([[alpha, sigma], [alpha - sigma, sigma + alpha], [-sigma, alpha]])
+    left.plot(*corner.T.numpy(), color="0.3", lw=1)
+    left.set(xlim=(-1.3, 1.45), ylim=(-2.4, 1.8), aspect="equal", xticks=[-1, 0, 1], yticks=[-2, -1, 0, 1])
+    left.set_xlabel("$a$: how much $x_0$", fontsize=WORDS)
+    left.set_ylabel(r"$b$: how much $\epsilon$", fontsize=WORDS)
+    u = torch.linspace(0.02, 0.98, 193, dtype=torch.float64)
+    lines = {"score": "-", "v": "-", "eps": "-", "x0": "-", "min_snr": ":", "vlb": "--"}
+    for name, style in lines.items():
+        right.plot(u, weight(name, u, schedule), style, color=colours.get(name, BLACK), lw=2)
+    for name, place in {
+        "score": (0.1, 6e3),
+        "vlb": (0.62, 4.5),
+        "v": (0.86, 1.9),
+        "x0": (0.02, 0.42),
+        "min_snr": (0.02, 1.9),
+        "eps": (0.83, 0.12),
+    }.items():
+        label = names.get(name, {"min_snr": "min-SNR", "vlb": "bound"}.get(name))
+        right.text(*place, label, color=colours.get(name, BLACK), fontsize=WORDS)
+    right.set(yscale="log", ylim=(5e-3, 3e4), xlim=(0, 1))
+    right.set_xlabel("time $t$", fontsize=WORDS)
+    right.set_title(r"weight of $|x_0 - \hat x_0|^2$", fontsize=WORDS)
+    return picture
+
+
+def predictions(panels: Sequence[tuple[str, Tensor, str]], columns: int, rows: Sequence[str], alt: str) -> Picture:
+    """Draw point clouds (N, 2) in rows of panels on one scale; each has a title and a note below; rows have names."""
+    if len(panels) != columns * len(rows):
+        raise ValueError(f"expected {columns} panels for each of {len(rows)} rows, got {len(panels)}")
+    picture = Picture(alt, 7.0, 2.55 * len(rows))
+    for k, (title, x, note) in enumerate(panels):
+        ax = picture.add_subplot(len(rows), columns, k + 1)
+        ax.scatter(*x.T.numpy(), s=4, linewidths=0, color=FORWARD)
+        ax.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), xticks=[], yticks=[], aspect="equal")
+        ax.set_title(title, fontsize=WORDS)
+        ax.set_xlabel(note, fontsize=WORDS)
+        if k % columns == 0:
+            ax.set_ylabel(rows[k // columns], fontsize=WORDS)
+    return picture
+
+
+def pictures(rows: Mapping[str, Tensor], alt: str, above: Sequence[str] = ()) -> Picture:
+    """Draw named rows of images (B, C, H, W) in [-1, 1] (others are clipped) over the whole width, dot by dot.
+
+    `above` has words for each column, or for each image, row by row.
+    """
+    most = max(map(len, rows.values()))
+    if len(above) not in (0, most, sum(map(len, rows.values()))):
+        raise ValueError(f"expected words for {most} columns or for all images, got {len(above)}")
+    left = 0.13 * max(map(len, rows)) + 0.1 if any(rows) else 0.0
+    side = min(1.7, (7.0 - left) / most)
+    each = len(above) > most
+    head = 0.32 if above else 0.0
+    height = len(rows) * side + head * (len(rows) if each else 1)
+    picture, ax = _canvas(alt, left + most * side, height, left + most * side, height, 0.0)
+    low, n = height - (0.0 if each else head), 0
+    for name, x in rows.items():
+        low -= side + head * each
+        ax.text(left - 0.12, low + side / 2, name, ha="right", va="center", fontsize=WORDS)
+        for k, image in enumerate(x):
+            grey = (image.float().permute(1, 2, 0).clamp(-1, 1) + 1) / 2
+            box = (left + k * side, left + k * side + 0.95 * side, low + 0.05 * side, low + side)
+            ax.imshow(grey.numpy(), cmap="gray", vmin=0, vmax=1, extent=box, interpolation="nearest")
+            if above and (each or n < most):
+                ax.text(box[0] + 0.475 * side, low + side + 0.05, above[n], ha="center", va="bottom", fontsize=WORDS)
+            n += 1
+    return picture
+
+
+def dissolve(x: Tensor, title: str, alt: str) -> Picture:
+    """Draw an image (1, H, W) and the histogram of its pixels, under the standard normal density.
+
+    The root of the density is to scale, so that the high bar of a plain ground and the low bell both show.
+    """
+    picture = Picture(alt, 7.0, 3.2)
+    left, right = picture.subplots(1, 2, width_ratios=[1, 1.3])
+    left.imshow(x[0].numpy(), cmap="gray", vmin=-1, vmax=1)
+    left.set(xticks=[], yticks=[])
+    left.set_title(title, fontsize=WORDS)
+    edges = torch.linspace(-3.5, 3.5, 43)
+    density = torch.histc(x, 42, -3.5, 3.5) / x.numel() * 6
+    right.stairs(density.sqrt().numpy(), edges.numpy(), fill=True, color=COLOURS[5])
+    bell = torch.distributions.Normal(0.0, 1.0).log_prob(edges).exp()
+    right.plot(edges, bell.sqrt(), color=BLACK, lw=1.5)
+    ticks = (0.1, 0.4, 1, 2, 4)
+    right.set_yticks([tick**0.5 for tick in ticks], [str(tick) for tick in ticks])
+    right.set(ylim=(0, 2.05), xlabel="value of a pixel")
+    right.set_title("density (root scale)", fontsize=WORDS)
+    return picture
+
+
+def under_bells(panels: Mapping[str, tuple[Tensor, float | Tensor, float | Tensor]], alt: str) -> Picture:
+    """Draw for each (sample (N,), mean, std) the sample's histogram and the normal density, on common axes."""
+    picture = Picture(alt, 7.0, 2.9)
+    x = torch.linspace(-4, 4, 401, dtype=torch.float64)
+    for ax, (title, (sample, mean, std)) in zip(picture.subplots(1, len(panels)), panels.items(), strict=True):
+        ax.hist(sample.numpy(), bins=60, density=True, color=COLOURS[5], label="the walk")
+        bell = torch.distributions.Normal(mean, std).log_prob(x).exp()
+        ax.plot(x, bell, color=BACKWARD, lw=1.8, label="one jump")
+        ax.set(xlim=(-4, 4), ylim=(0, 1.25 * float(bell.max())), yticks=[], xlabel="value of the pixel")
+        ax.set_title(title, fontsize=WORDS)
+    picture.axes[0].legend(loc="upper left", fontsize=11, handlelength=1.2, borderaxespad=0)
+    return picture
+
+
+def kernels(mixture: Mixture, schedule: Schedule, t: float, lengths: Sequence[float], x_t: Tensor) -> Picture:
+    """Draw where x_t (1,) came from, q(x_s | x_t), for strides t - s of some lengths, each over its nearest Gaussian.
+
+    The nearest is the one of the same mean and variance.
+    """
+    alt = "Panels for shorter and shorter strides: two humps, far from the dashed bell, then a bell that covers it."
+    picture = Picture(alt, 7.0, 2.9)
+    for ax, length in zip(picture.subplots(1, len(lengths)), lengths, strict=True):
+        kernel = mixture.reverse(x_t, t - length, t, schedule)
+        mean = (kernel.weights * kernel.means[:, 0]).sum()
+        second = (kernel.weights * (kernel.stds[:, 0] ** 2 + kernel.means[:, 0] ** 2)).sum()
+        bell = torch.distributions.Normal(mean, (second - mean**2).sqrt())
+        x = mean + bell.stddev * torch.linspace(-3.5, 3.5, 401)
+        true = kernel.log_prob(x[:, None], 0.0, schedule).exp()
+        ax.fill_between(x, true, color=FORWARD, alpha=0.35, linewidth=0, label="true")
+        ax.plot(x, bell.log_prob(x).exp(), color=BACKWARD, lw=2, linestyle=(0, (4, 2)), label="Gaussian")
+        ax.set_title(f"$t - s = {length:g}$", fontsize=WORDS)
+        ax.set_xlabel("$x_s$", fontsize=WORDS)
+        ax.set(yticks=[])
+        ax.set_ylim(0, 1.1 * max(float(true.max()), float(bell.log_prob(mean).exp())))
+        ax.grid(False)
+    picture.axes[0].legend(loc="upper left", fontsize=11, handlelength=1.2, borderaxespad=0)
+    return picture
+
+
+def schedule_paths(schedules: Mapping[str, Schedule], alt: str) -> Picture:
+    """Draw alpha (solid) and sigma (dashed) of schedules against time, and their paths in the plane of the two.
+
+    A dot stands at each tenth of the time.
+    """
+    picture = Picture(alt, 7.0, 3.5)
+    left, right = picture.subplots(1, 2, width_ratios=[1.15, 1])
+    t = torch.linspace(0, 1, 201, dtype=torch.float64)
+    for k, (name, each) in enumerate(schedules.items()):
+        (alpha, sigma), colour = each(t), COLOURS[(0, 3, 2, 4)[k % 4]]
+        left.plot(t, alpha, color=colour, lw=2, label=name)
+        left.plot(t, sigma, color=colour, lw=1.6, linestyle=(0, (3, 2)))
+        right.plot(alpha, sigma, color=colour, lw=2)
+        right.plot(alpha[::20], sigma[::20], "o", color=colour, markersize=9 - 3 * k, label=name)
+    left.text(0.02, 0.7, r"$\alpha_t$", fontsize=WORDS + 2)
+    left.text(0.17, 0.03, r"$\sigma_t$", fontsize=WORDS + 2)
+    left.set(xlabel="time t", ylim=(0, 1.05))
+    right.legend(loc="lower left", fontsize=11, handlelength=1.2)
+    right.text(1.07, -0.02, "data", fontsize=WORDS)
+    right.text(0.1, 1.06, "noise", fontsize=WORDS)
+    right.set(xlim=(-0.05, 1.32), ylim=(-0.07, 1.2), aspect="equal")
+    right.set_xlabel(r"signal $\alpha_t$", fontsize=12)
+    right.set_ylabel(r"noise $\sigma_t$", fontsize=12)
+    return picture
+
+
+def log_snr_curves(schedules: Mapping[str, Schedule], alt: str) -> Picture:
+    """Draw log SNR of schedules against time; where there is more signal than noise the ground is grey."""
+    picture = Picture(alt, 7.0, 3.4)
+    ax = picture.add_subplot(1, 1, 1)
+    t = torch.linspace(0.001, 0.999, 999, dtype=torch.float64)
+    for k, (name, each) in enumerate(schedules.items()):
+        ax.plot(t, each.log_snr(t), label=name, color=COLOURS[(0, 3, 2, 4)[k % 4]], lw=2)
+    ax.axhspan(0, 10, color="0.94")
+    ax.text(0.98, 8, "more signal than noise", ha="right", fontsize=WORDS)
+    ax.text(0.98, -12.5, "more noise than signal", ha="right", fontsize=WORDS)
+    ax.set(xlabel="time t", ylabel="log SNR", xlim=(0, 1), ylim=(-14, 10), yticks=range(-10, 11, 5))
+    ax.legend(loc="lower left", fontsize=12)
+    return picture
+
+
+def shares(bars: Mapping[str, float], alt: str) -> Picture:
+    """Draw parts of a whole as bars, each with its per cent; the first, the truth, is grey."""
+    picture = Picture(alt, 7.0, 0.5 * len(bars) + 0.4)
+    ax = picture.add_subplot(1, 1, 1)
+    drawn = ax.barh(list(bars), list(bars.values()), color=["0.6"] + [FORWARD] * (len(bars) - 1))
+    ax.bar_label(drawn, [f"{bar:.0%}" for bar in bars.values()], padding=4, fontsize=WORDS)
+    ax.set(xticks=[], xlim=(0, 1.15 * max(bars.values())))
+    ax.tick_params(axis="y", labelsize=WORDS, length=0)
+    ax.spines["bottom"].set_visible(False)
+    ax.invert_yaxis()
+    ax.grid(False)
+    return picture
+
+
+def named_points(
+    curve: tuple[Tensor, Tensor], points: Mapping[str, tuple[float, float]], level: float, alt: str, xlabel: str, ylabel: str
+) -> Picture:
+    """Draw a curve, points (x, y) on it, each under its name, and a dotted level: the data's."""
+    picture = Picture(alt, 7.0, 3.4)
+    ax = picture.add_subplot(1, 1, 1)
+    ax.plot(*curve, color=BACKWARD, lw=2)
+    ax.axhline(level, color=BLACK, linestyle=":")
+    for name, (x, y) in points.items():
+        ax.plot([x], [y], "o", color=BACKWARD, markersize=9)
+        ax.annotate(name, (x, y), (10, -6), textcoords="offset points", fontsize=WORDS, va="top")
+    right, low, high = float(curve[0].max()), float(curve[1].min()), float(curve[1].max())
+    ax.text(1.25 * right, level, "data", ha="right", va="bottom", fontsize=WORDS)
+    ax.set(xlabel=xlabel, ylabel=ylabel, xlim=(-0.02, 1.27 * right))
+    ax.set(ylim=(low - 0.16 * (high - low), high + 0.1 * (high - low)))
+    return picture
+
+
+def labelled(
+    x: Tensor, lines: Mapping[str, tuple[Tensor, tuple[float, float]]], alt: str, xlabel: str, ylabel: str
+) -> Picture:
+    """Draw lines over x (N,), each a pair of its values and of the place of its name, which has its colour."""
+    picture = Picture(alt, 6.4, 3.2)
+    ax = picture.add_subplot(1, 1, 1)
+    for (name, (y, place)), colour in zip(lines.items(), [COLOURS[k] for k in (0, 3, 2, 4, 1, 5)], strict=False):
+        ax.plot(x, y, color=colour)
+        ax.text(*place, name, color=colour, fontsize=WORDS, ha="center")
+    ax.set_xlabel(xlabel, fontsize=12)
+    ax.set_ylabel(ylabel, fontsize=12)
+    return picture
+
+
+def against(x: Tensor, panels: Mapping[str, tuple[Tensor, Tensor]], names: tuple[str, str], alt: str) -> Picture:
+    """Draw panels of two densities over x (N,), the first shaded, the second dashed; `names` are theirs."""
+    picture = Picture(alt, 7.0, 3.0)
+    for k, (title, (shaded, dashed)) in enumerate(panels.items(), 1):
+        ax = picture.add_subplot(1, len(panels), k)
+        ax.fill_between(x, shaded, color=BACKWARD, alpha=0.4, linewidth=0, label=names[0])
+        ax.plot(x, dashed, color=BLACK, linestyle="--", label=names[1])
+        top = 1.6 if k == 1 else 1.08  # room for the legend
+        ax.set(xlim=(-2, 2), ylim=(0, top * float(torch.stack([shaded, dashed]).max())), yticks=[])
+        ax.set_title(title, fontsize=WORDS)
+        ax.set_xlabel("$x_s$", fontsize=WORDS)
+    picture.axes[0].legend(loc="upper left", fontsize=11)
     return picture

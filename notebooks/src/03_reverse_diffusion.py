@@ -41,12 +41,12 @@ diagrams.score_arrows(panels, schedule, alt)
 #
 # | letter | meaning |
 # |---|---|
-# | $x_t = \alpha_t x_0 + \sigma_t \epsilon$ | the noisy state at time $t$, from 0 (data) to 1 (noise), by (2.4) |
+# | $x_t = \alpha_t x_0 + \sigma_t \epsilon$ | the state at time $t$, from 0 (data) to 1 (noise) (2.4) |
 # | $s < t$ | two times, $s$ nearer the data: a step back goes from $t$ to $s$ |
-# | $\alpha_{ts},\ \sigma_{ts}$ | the step *forward* between them, $x_t = \alpha_{ts} x_s + \sigma_{ts} \epsilon'$, by (2.5) |
-# | $q,\ p_t$ | what the noise really does; the density of $x_t$, that is $q(x_t)$ |
+# | $\alpha_{ts},\ \sigma_{ts}$ | the step *forward* between them: $x_t = \alpha_{ts} x_s + \sigma_{ts} \epsilon'$ |
+# | $q,\ p_t$ | the densities of the way to noise; $p_t$ is that of $x_t$ |
 # | $\mathcal N(x; m, v)$ | the normal density at $x$ with mean $m$ and *variance* $v$ |
-# | $E[x_0 \mid x_t]$ | the mean of all clean data that could have become $x_t$ |
+# | $\hat x_0 = E[x_0 \mid x_t]$ | the mean of all clean data that could have become $x_t$ |
 
 # %% [markdown]
 # ## 1. Walking back blindly
@@ -88,7 +88,7 @@ print(f"✓ variance of the noise: stretched {stretched:.2f}, walked back {walke
 # %% [markdown]
 # ### One giant step
 #
-# Then forget about steps. Look at the noise and guess the picture, all at once.
+# Then guess the picture all at once.
 #
 # *Predict: you see nothing but noise, and are judged by squared error. What do you draw?*
 
@@ -100,7 +100,7 @@ plot.strips({"": torch.cat([mean, clothes[:6]])}, alt, above=["guess"] + ["data"
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The mean of all pictures, the blur on the left. (Section 4 proves it.)
+# The mean of all pictures, the blur on the left. (Proof in section 4.)
 #
 # </details>
 #
@@ -132,10 +132,10 @@ def normal(x, mean, variance):
     return bell.log_prob(torch.as_tensor(x)).exp()
 
 
-def marginal(data, t):
-    """q(x_t) on the grid: the integral of (3.1) as a sum."""
+def marginal(data, x_t, t):
+    """q(x_t) at points (N,): the integral of (3.1) as a sum over the grid."""
     alpha, sigma = schedule(t)
-    return normal(x[:, None], alpha * x, sigma**2) @ data * dx
+    return normal(x_t[:, None], alpha * x, sigma**2) @ data * dx
 
 
 # %% [markdown]
@@ -151,19 +151,26 @@ came_here = normal(0.0, alpha_ts * x, sigma_ts**2)  # q(x_t = 0 | x_s), for each
 
 back = {}
 for name, data in worlds.items():
-    joint = came_here * marginal(data, 0.1)
+    joint = came_here * marginal(data, x, 0.1)
     back[name] = joint / (joint.sum() * dx)
 
 # %%
 alt = "Where x was: two far peaks for the data with two humps, one wide peak otherwise."
-picture, (ax,) = plot.figure(alt, width=6.4, height=2.9)
-for (name, density), colour, place in zip(
-        back.items(), (3, 0), ((-1.15, 0.66), (0, 0.62)), strict=True):
-    ax.plot(x, density, color=plot.COLOURS[colour])
-    ax.text(*place, name, color=plot.COLOURS[colour], fontsize=12, ha="center")
-ax.set(xlim=(-2.5, 2.5), ylim=(0, 0.95), ylabel="density",
-       xlabel="where it was at s = 0.1, if it is 0 at t = 0.4")
+places = {"two humps": (-1.15, 0.48), "one hump": (0.0, 0.5)}
+lines = {name: (back[name], place) for name, place in places.items()}
+picture = diagrams.labelled(x, lines, alt, "where it was at s = 0.1", "density")
+picture.axes[0].set(xlim=(-2.5, 2.5), ylim=(0, 0.75))
 picture
+
+# %% tags=["check"]
+# @title ✓ Two worlds, alike in mean and variance, with different ways back
+for name, data in worlds.items():
+    mean, p = (x * data).sum() * dx, back[name]
+    assert abs(mean) < 1e-6 and abs((x**2 * data).sum() * dx - 1) < 1e-6
+    assert abs(p.sum() * dx - 1) < 1e-9
+two, one = back.values()
+assert two[1200] < 0.2 * two.max() and abs(x[one.argmax()]) < 0.01  # x[1200] is 0
+print(f"✓ density at 0: {two[1200]:.2f} with two humps, {one[1200]:.2f} with one")
 
 # %% [markdown]
 # <details><summary>Answer</summary>
@@ -173,8 +180,8 @@ picture
 # </details>
 #
 # Same noise, same place, different answers: **the way back depends on the data.** That is how data can come out at the
-# end. But for pictures the grid would have $2401^{1024}$ points. The integral is *intractable*: well defined, and out of
-# reach.
+# end. But for pictures the grid would have $2401^{1024}$ points. The integral is *intractable*: well defined, and out
+# of reach.
 #
 # ## 2. If the picture were known
 #
@@ -190,7 +197,7 @@ picture
 # - $x_t = \alpha_{ts} x_s + \sigma_{ts}\epsilon'$, divided by $\alpha_{ts}$, says: near $x_t / \alpha_{ts}$, with
 #   variance $\sigma_{ts}^2 / \alpha_{ts}^2$.
 #
-# The picture multiplies them, for $x_0 = 0.8$ and $x_t = -0.8$ at $t = 0.2$. Slide $s$ from the data to $t$.
+# The figure multiplies them, for $x_0 = 0.8$ and $x_t = -0.8$ at $t = 0.2$. Slide $s$ from the data to $t$.
 #
 # *Predict: to which witness does the product listen more?*
 
@@ -214,12 +221,11 @@ _ = widgets.explore(testimony, s=slider)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# To the surer one, whose bell is narrower: $x_0$ near the data, $x_t$ just before $t$. Together they are surer than
-# either.
+# To the surer one, whose bell is narrower: $x_0$ near the data, $x_t$ just before $t$.
 #
 # </details>
 #
-# It is a theorem about any two Gaussians ($\propto$ means equal up to a factor without $x$):
+# For any two Gaussians ($\propto$ means equal up to a factor without $x$):
 #
 # $$ \begin{gathered}
 # \mathcal N(x; m_1, v_1)\; \mathcal N(x; m_2, v_2) \;\propto\; \mathcal N(x; m, v), \\
@@ -303,7 +309,7 @@ check(step_back, package, [(noisy, clean, *pair) for pair in ((0.1, 0.4), (0.3, 
       hint="the mean has two terms, both over sigma_t squared; v is a variance")
 
 # %% [markdown]
-# The package's `posterior` is this. It returns a `Gaussian`, with `mean`, `std` and `sample`.
+# The package's `posterior` is this. Its `Gaussian` has a `mean`, a `std`, which is the *root* of $v$, and `sample`.
 
 # %%
 plot.show_source(posterior)
@@ -344,7 +350,7 @@ print("✓ both formulas agree to 1e-8; the last step returns x0, without noise"
 # The blind walk subtracted $\sigma_{ts}\, z$. The right step subtracts $\epsilon$, the noise that *is* there, and less
 # of it.
 #
-# *Predict: how much less, from step 1 to step 500?*
+# *Predict: where do the two differ more, at step 1 or at step 500?*
 
 # %%
 for k in (1, 10, 100, 500):
@@ -357,7 +363,7 @@ for k in (1, 10, 100, 500):
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# At step 1 as much: that step made all the noise there is. At step 500 a tenth: nearly all the noise was there before.
+# At step 500. Step 1 made all the noise there is, so all of it goes. At step 500 nearly all the noise was there before.
 #
 # </details>
 
@@ -377,18 +383,19 @@ print("✓ the same mean, from x0 and from the noise, for steps of four lengths"
 # We do not know $x_0$. How much more uncertain does that make us? A step back can be drawn in two stages, first $x_0$
 # given $x_t$, then $x_s$ by (3.4), and the two uncertainties add: the first line below. In the second the data are
 # Gaussian of variance $c^2$; in the third, on a variance-preserving schedule, any data of variance at most one
-# ([@sohldickstein2015]; DDPM, section 3.2). *Deeper* has the proofs.
+# ([@sohldickstein2015]; DDPM, section 3.2).
 #
 # $$ \begin{aligned}
-# \mathrm{Var}(x_s \mid x_t) &= v + \left( \frac{\alpha_s\sigma_{ts}^2}{\sigma_t^2} \right)^{\!2} \mathrm{Var}(x_0 \mid x_t) \\
+# \mathrm{Var}(x_s \mid x_t) &= v
+# + \left( \frac{\alpha_s\sigma_{ts}^2}{\sigma_t^2} \right)^{\!2} \mathrm{Var}(x_0 \mid x_t) \\
 # &= \frac{\sigma_{ts}^2\, V}{\alpha_{ts}^2\, V + \sigma_{ts}^2}, \quad V = \alpha_s^2 c^2 + \sigma_s^2 , \\
 # \underbrace{\frac{\sigma_{ts}^2\,\sigma_s^2}{\sigma_t^2}}_{c = 0:\ \tilde\beta}
 # &\le\; E\big[\mathrm{Var}(x_s \mid x_t)\big] \;\le\; \underbrace{\sigma_{ts}^2}_{c = 1:\ \beta} .
 # \end{aligned} \tag{3.6} $$
 #
 # The lower bound is met by a single possible picture, the upper one by data that are themselves noise. Their ratio,
-# $\sigma_s^2 / \sigma_t^2$, is 0.98 at DDPM's step 100 but 0.45 at step 2: the choice between the two matters only for the
-# finest grain. DDPM tried both; the package samples with the lower.
+# $\sigma_s^2 / \sigma_t^2$, is 0.98 at DDPM's step 100 but 0.45 at step 2: the choice between the two matters only for
+# the finest grain, if steps are many. DDPM tried both; the package samples with the lower.
 #
 # To *see* the true step we need data whose density we know: a mixture of Gaussians. Each point picks component $j$ with
 # probability $w_j$, and falls around the mean $m_j$ with standard deviation $c_j$. By (2.2) noise turns each component
@@ -403,22 +410,23 @@ weights, means = torch.tensor([0.4, 0.6]), torch.tensor([-1.2, 0.8])
 std = torch.tensor(0.2)  # of both components
 
 
-def density_at(t):
-    """Return p_t on the grid x, (2401,): (3.7), component by component."""
+def density(x_t, t):
+    """Return p_t at points x_t (N,): (3.7), component by component."""
     alpha, sigma = schedule(t)
     ### BEGIN SOLUTION
     variance = alpha**2 * std**2 + sigma**2
-    return sum(w * normal(x, alpha * m, variance) for w, m in zip(weights, means))
+    return sum(w * normal(x_t, alpha * m, variance) for w, m in zip(weights, means))
     ### END SOLUTION
 
 
 # %%
-check(density_at, lambda t: marginal(two_humps, t), [(0.05,), (0.3,), (1.0,)],
+check(density, lambda x_t, t: marginal(two_humps, x_t, t),
+      [(torch.tensor([-1.0, 0.0, 0.7]), t) for t in (0.05, 0.3, 1.0)],
       hint="alpha multiplies means and stds; noise adds the variance sigma squared")
 
 # %% [markdown]
-# The package's `Mixture` is this, in any dimension. Now the step back. Within a component (3.3) multiplies $x_t$'s
-# bell with the component's own, of mean $\alpha_s m_j$ and variance $V_j = \alpha_s^2 c_j^2 + \sigma_s^2$. The probability
+# The package's `Mixture` is this, in any dimension. Now the step back. Within a component (3.3) multiplies $x_t$'s bell
+# with the component's own, of mean $\alpha_s m_j$ and variance $V_j = \alpha_s^2 c_j^2 + \sigma_s^2$. The probability
 # that it *was* component $j$, given $x_t$, is its share in (3.7) at $x_t$, its *responsibility* $r_j$. Together
 #
 # $$ \begin{gathered}
@@ -441,41 +449,36 @@ def way_back(x_t, s, t):
     return kernel.log_prob(x[:, None], 0.0, schedule).exp()
 
 
-def moments(density):
-    mean = (x * density).sum() * dx
-    return mean, ((x - mean) ** 2 * density).sum() * dx
+def moments(p):
+    mean = (x * p).sum() * dx
+    return mean, ((x - mean) ** 2 * p).sum() * dx
 
 
 # %%
-alt = "The true step for three lengths: two humps, a lopsided hump, a bell."
-picture, axes = plot.figure(alt, 3, width=7.0, height=2.9)
-for ax, s in zip(axes, (0.05, 0.2, 0.35), strict=True):
+panels = {}
+for s in (0.05, 0.2, 0.35):
     true = way_back(0.0, s, 0.4)
-    ax.fill_between(x, true, color=plot.COLOURS[3], alpha=0.4, label="true")
-    ax.plot(x, normal(x, *moments(true)), "k--", label="best Gaussian")
-    ax.set(xlim=(-2, 2), xlabel="$x_s$", title=f"from 0.4 to {s}", yticks=[])
-axes[0].set_ylim(0, 1.6)
-axes[0].legend(fontsize=11, loc="upper left")
-picture
+    panels[f"from 0.4 to {s}"] = true, normal(x, *moments(true))
+alt = "The true step for three lengths: two humps, a lopsided hump, a bell."
+diagrams.against(x, panels, ("true", "best Gaussian"), alt)
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# A long step has two humps; the best Gaussian, of the same mean and variance, puts its weight between them. A short step
-# is a bell.
+# A long step has two humps; the best Gaussian, of the same mean and variance, puts its weight between them. A short
+# step is a bell.
 #
 # </details>
 #
-# Why? By (3.1) the true step is a bell of width about $\sigma_{ts}$ times $p_s(x_s)$. Over a short step the bell is so
+# By (3.1) the true step is a bell of width about $\sigma_{ts}$ times $p_s(x_s)$. Over a short step the bell is so
 # narrow that across it $\log p_s$ is nearly a straight line, and a bell times the exponential of a straight line is the
 # same bell, moved. **Long steps back are not Gaussian, short ones nearly are** ([@feller1949] for the limit;
-# [@sohldickstein2015] built on it). That is why diffusion models take many small steps, and why their networks need only
-# tell a mean.
+# [@sohldickstein2015] built on it). Hence many small steps, and networks that need only tell a mean.
 
 # %% tags=["check"]
 # @title ✓ (3.8) against brute force, and (3.6) on data that are not Gaussian
 assert torch.allclose(way_back(0.0, 0.1, 0.4), back["two humps"], atol=1e-6)
-at, p_t = x[::20], marginal(two_humps, 0.4)[::20]
+at, p_t = x[::20], marginal(two_humps, x[::20], 0.4)
 true, unknown = (torch.stack([moments(way_back(float(u), s, 0.4))[1] for u in at])
                  for s in (0.1, 0.0))
 (_, sigma_ts), (alpha_s, _) = transition(0.1, 0.4, schedule), schedule(0.1)
@@ -502,15 +505,16 @@ print(f"✓ from the best Gaussian: {far(0.35):.2f} for step 0.35, {far(0.05):.0
 # %% [markdown]
 # ## 4. The best guess at the picture
 #
-# Back to the blur. A [denoiser](../docs/glossary.md#denoiser) is a function $f(x_t)$ that guesses $x_0$. Which one has the least squared error? Write
-# $m = E[x_0 \mid x_t]$. For any $f$
+# Back to the blur. A [denoiser](../docs/glossary.md#denoiser) is a function $f(x_t)$ that guesses $x_0$. Which one has
+# the least squared error? With $\hat x_0 = E[x_0 \mid x_t]$, for any $f$
 #
-# $$ E\,|x_0 - f|^2 = E\,|x_0 - m|^2 + E\,|m - f|^2 , $$
+# $$ E\,|x_0 - f|^2 = E\,|x_0 - \hat x_0|^2 + E\,|\hat x_0 - f|^2 , $$
 #
-# because at a fixed $x_t$ the mixed term $2(x_0 - m)\cdot(m - f)$ averages to 0: $m - f$ is fixed, and $x_0 - m$ is 0 on
-# average. The first part does not depend on $f$, so the best denoiser is $f = m$. For a mixture
+# because at a fixed $x_t$ the mixed term $2(x_0 - \hat x_0)\cdot(\hat x_0 - f)$ averages to 0: its second factor is
+# fixed, and its first is 0 on average. The first part does not depend on $f$, so the best denoiser is $f = \hat x_0$,
+# the mean. For a mixture
 #
-# $$ E[x_0 \mid x_t] = \sum_j r_j(x_t) \left( m_j
+# $$ \hat x_0 = \sum_j r_j(x_t) \left( m_j
 # + \frac{\alpha_t c_j^2}{\alpha_t^2 c_j^2 + \sigma_t^2}\, (x_t - \alpha_t m_j) \right) : \tag{3.9} $$
 #
 # each component guesses its mean, corrected by what $x_t$ says, and the responsibilities average the guesses. It is
@@ -519,13 +523,12 @@ print(f"✓ from the best Gaussian: {far(0.35):.2f} for step 0.35, {far(0.05):.0
 # *Predict: how will it look as a function of* $x_t$, *for little noise, for some, for nothing but noise?*
 
 # %%
+places = {0.01: (1.5, 1.7), 0.2: (-0.3, 0.55), 0.4: (1.6, 0.35), 1.0: (-1.6, 0.12)}
+lines = {f"t = {t}": (humps.denoise(x[:, None], t, schedule)[:, 0], place)
+         for t, place in places.items()}
 alt = "A diagonal, two soft steps between the humps, and a flat line."
-picture, (ax,) = plot.figure(alt, width=6.4, height=3.6)
-for t, colour, place in ((0.01, 2, (-1.55, -1.95)), (0.2, 3, (-0.55, 0.3)),
-                         (0.4, 1, (1.2, 0.3)), (1.0, 0, (-1.5, 0.1))):
-    ax.plot(x, humps.denoise(x[:, None], t, schedule)[:, 0], color=plot.COLOURS[colour])
-    ax.text(*place, f"t = {t}", color=plot.COLOURS[colour], fontsize=12)
-ax.set(xlim=(-2, 2), ylim=(-2, 2), xlabel="$x_t$", ylabel="best guess at $x_0$")
+picture = diagrams.labelled(x, lines, alt, "$x_t$", "best guess at $x_0$")
+picture.axes[0].set(xlim=(-2, 2), ylim=(-2, 2))
 picture
 
 # %% [markdown]
@@ -535,8 +538,6 @@ picture
 # $t = 1$ it sees nothing and says the mean: the blur.
 #
 # </details>
-#
-# A guess between the humps is no plausible number, and yet the best guess.
 
 # %% tags=["check"]
 # @title ✓ (3.9) against averages in bins of half a million pairs; nothing beats it
@@ -552,19 +553,35 @@ error = [float((pure - guess).square().mean()) for guess in guesses]
 assert gap < 0.05 and error[0] < error[1] < error[2]
 print("✓ squared error {:.2f}; best line {:.2f}, stretched {:.2f}".format(*error))
 
+# %% tags=["check"]
+# @title ✓ The best guess in the humps, and when there is only noise
+little, some, none = (humps.denoise(x[:, None], t, schedule)[:, 0]
+                      for t in (0.01, 0.2, 1.0))
+inner = x.abs() < 2
+assert (little - x)[inner].abs().max() < 0.15 and none[inner].abs().max() < 0.05
+left, right = some[(x + 1.2).abs().argmin()], some[(x - 0.8).abs().argmin()]
+assert abs(left + 1.2) < 0.1 and abs(right - 0.8) < 0.1
+print(f"✓ at t = 0.2 it says {left:.2f} at -1.2, {right:.2f} at 0.8; at t = 1 nearly 0")
+
 # %% [markdown]
 # ## 5. The first samples
 #
-# We know the step back if $x_0$ is known, and the best guess at $x_0$. Put the one into the other. With
-# $\hat x_0 = E[x_0 \mid x_t]$ in the place of $x_0$, $v$ as in (3.4) and fresh noise $z$,
+# We know the step back if $x_0$ is known, and the best guess at $x_0$. Put the one into the other. With $v$ as in (3.4)
+# and fresh noise $z$,
 #
 # $$ x_s = \frac{\alpha_{ts}\,\sigma_s^2}{\sigma_t^2}\; x_t
 # + \frac{\alpha_s\,\sigma_{ts}^2}{\sigma_t^2}\; \hat x_0 + \sqrt v\; z, \qquad
 # z \sim \mathcal N(0, I). \tag{3.10} $$
 #
-# This is [ancestral sampling](../docs/glossary.md#ancestral-sampling) (DDPM's algorithm 2). May an average stand for the picture? For the mean, yes: $m$ in
-# (3.4) is linear in $x_0$, so its average over all possible $x_0$ is its value at their average. The mean of (3.10) *is*
-# that of the true step, however long. Shape and variance are not, but by section 3 that dies out with the step.
+# This is [ancestral sampling](../docs/glossary.md#ancestral-sampling) (DDPM's algorithm 2). May an average stand for
+# the picture? For the mean, yes: $m$ in (3.4) is linear in $x_0$, so its average over all possible $x_0$ is its value
+# at their average. The mean of (3.10) *is* that of the true step, however long. Shape and variance are not, but by
+# section 3 that dies out with the step.
+#
+# > **How the papers write it.** The model is this chain with a network in it,
+# > $p_\theta(x_{0:T}) = p(x_T) \prod_t p_\theta(x_{t-1} \mid x_t)$, of steps $\mathcal N(\mu_\theta, \Sigma_\theta)$:
+# > $\mu_\theta$ is $\tilde\mu_t$ with the network's $\hat x_0$, and $\Sigma_\theta$ is $\tilde\beta_t I$ or
+# > $\beta_t I$.
 #
 # **Your turn.** Walk from noise to data. `ts` is a falling grid of times, `denoise` our oracle for the clusters.
 
@@ -626,8 +643,8 @@ def frame(state):
 widgets.film([frame(state) for state in states[3::8]], ms=250)
 
 # %% [markdown]
-# The guesses start at the mean and take the shape of the data before the points do. Data come out of noise, and nothing
-# was trained! But are they *right*, not only pretty? The four small clusters have weight 1/16 each, the others 3/16.
+# The guesses start at the mean and take the shape of the data before the points do. Nothing was trained! But are they
+# *right*, not only pretty? The four small clusters have weight 1/16 each, the others 3/16.
 #
 # *Predict: how many steps are enough: 5, 20, 100 or 500?*
 
@@ -660,11 +677,11 @@ for n, points in clouds.items():
 #
 # Hundreds. Five smear points into the valleys between clusters. With 20 the *sliced Wasserstein distance* (chapter 01)
 # is small already, but clusters are too narrow, as $v$ is only the lower bound of (3.6), and the rare ones get too
-# much. No single number sees everything.
+# much.
 #
 # </details>
 #
-# Chapter 08 gets there in far fewer steps.
+# Chapter 08 needs far fewer steps.
 
 # %% tags=["check"]
 # @title ✓ The mean of (3.10) is that of the true step
@@ -681,6 +698,9 @@ found = {n: rare_and_width(points) for n, points in clouds.items()}
 assert found[5][0] > 0.35 and 0.27 < found[20][0] < 0.31 and found[20][1] < 0.17
 where = torch.cdist(clouds[500], clusters.means).argmin(1)
 share = torch.bincount(where, minlength=8) / 2000
+guesses, at = states[89].x0, states[89].x  # at t = 0.1
+assert states[0].x0.abs().max() < 0.05  # the first guesses are the mean
+assert rare_and_width(guesses)[1] < 0.8 * rare_and_width(at)[1]
 assert torch.allclose(share, clusters.weights, atol=0.025)
 assert abs(found[500][0] - 0.25) < 0.03 and abs(found[500][1] / 0.2 - 1) < 0.05
 assert torch.allclose(clouds[500].std(0), torch.ones(2), atol=0.04)
@@ -689,7 +709,7 @@ print("✓ with 500 steps shares to 0.025, widths to 5 percent, overall spread t
 # %% [markdown]
 # ### Find the bug
 #
-# Two lines that were shipped. What would you see?
+# Two slips that were shipped. What would you see?
 #
 # **a.** A table of $\bar\alpha_s$ for the step back. Its first entry belongs to the step to the data.
 #
@@ -699,7 +719,8 @@ print("✓ with 500 steps shares to 0.025, widths to 5 percent, overall spread t
 #
 # <details><summary>Answer</summary>
 #
-# At $s = 0$ nothing has been shrunk: the entry must be 1. In (3.4) the last step would nearly double $x_0$. Test: *the step to 0 returns* $x_0$. (labml's annotated
+# At $s = 0$ nothing has been shrunk: the entry must be 1. In (3.4) the last step would nearly double $x_0$; in DDIM,
+# where it was shipped, noise is left. (labml's annotated
 # [DDIM](https://github.com/labmlai/annotated_deep_learning_paper_implementations/blob/88ad6733df65f9abe69acd67e4f3cca193baee9b/labml_nn/diffusion/stable_diffusion/sampler/ddim.py);
 # ControlNet, [pull request 587](https://github.com/lllyasviel/ControlNet/pull/587).)
 #
@@ -725,7 +746,7 @@ one, alpha_1 = bar[1], (1 - betas[0]).sqrt()  # a: the last step, with bar[1] fo
 a = (alpha_1 * (1 - one) * 0.75 + one.sqrt() * betas[0] * 0.8) / (1 - one)
 b = {n: float(transition(0.0, 1 / n, schedule)[1]) for n in (20, 1000)}  # std left
 assert a > 1.5 and b[20] > 0.15 and b[1000] < 0.02
-print(f"✓ a: {a:.2f} for 0.8; b: noise {b[20]:.2f} with 20 steps, {b[1000]:.2f} with 1,000")
+print(f"✓ a: {a:.2f} for 0.8; b: noise {b[20]:.2f}, with 1,000 steps {b[1000]:.2f}")
 
 # %% [markdown]
 # ## 6. A denoiser with perfect memory
@@ -733,12 +754,12 @@ print(f"✓ a: {a:.2f} for 0.8; b: noise {b[20]:.2f} with 20 steps, {b[1000]:.2f
 # Pictures have no formula for their density, but a data set. Take it as the whole truth: $N$ pictures $d_n$, equally
 # likely, and nothing else possible. That is a mixture of $N$ Gaussians of width 0, and (3.9) becomes
 #
-# $$ E[x_0 \mid x_t] = \sum_n r_n(x_t)\; d_n, \qquad
+# $$ \hat x_0 = \sum_n r_n(x_t)\; d_n, \qquad
 # r_n(x_t) = \underset{n}{\mathrm{softmax}}
 # \left( -\frac{|x_t - \alpha_t d_n|^2}{2\,\sigma_t^2} \right) : \tag{3.11} $$
 #
-# the average of all pictures, each weighted by how well it explains what we see. (*Softmax*: exponentials over their
-# sum.) For *these* data it is the best denoiser, `Empirical`. We show it a boot that it knows and a shirt that it has
+# the average of all pictures, each weighted by how well it explains what we see. For *these* data it is the best
+# denoiser, `Empirical`. We show it a boot that it knows and a shirt that it has
 # never seen.
 #
 # *Predict: what will it make of them?*
@@ -811,12 +832,13 @@ print(f"✓ to the nearest in memory: drawn {distance.max():.0f}, new ones {usua
 # %% [markdown]
 # ## 7. Arrows: the score
 #
-# The arrows of the opening picture are the [score](../docs/glossary.md#score), the gradient of the log density: where noisy data become likelier,
-# and how fast. Differentiate $p_t(x_t) = \int q(x_t \mid x_0)\, q(x_0)\, dx_0$. The gradient of the Gaussian
-# $q(x_t \mid x_0)$ is $-(x_t - \alpha_t x_0)/\sigma_t^2$ times itself. Divided by $p_t(x_t)$ its weights under the
-# integral are, by Bayes, those of $x_0$ *given* $x_t$. So
+# The arrows of the opening picture are the [score](../docs/glossary.md#score), the gradient of the log density: where
+# noisy data become likelier, and how fast. (Long ones are drawn shorter.) Differentiate
+# $p_t(x_t) = \int q(x_t \mid x_0)\, q(x_0)\, dx_0$. The gradient of the Gaussian $q(x_t \mid x_0)$ is
+# $-(x_t - \alpha_t x_0)/\sigma_t^2$ times itself. Divided by $p_t(x_t)$ the weights under the integral are, by Bayes,
+# those of $x_0$ *given* $x_t$. So
 #
-# $$ \nabla \log p_t(x_t) = \frac{\alpha_t\, E[x_0 \mid x_t] - x_t}{\sigma_t^2} , \tag{3.12} $$
+# $$ \nabla \log p_t(x_t) = \frac{\alpha_t\, \hat x_0 - x_t}{\sigma_t^2} , \tag{3.12} $$
 #
 # *Tweedie's formula* ([@efron2011]). **A denoiser and a score are the same thing**: the arrow points from $x_t$ to
 # $\alpha_t$ times the guess. [@song2019] learned scores and sampled with them before DDPM.
@@ -880,7 +902,7 @@ _ = widgets.explore(arrows, t=slider)
 # %% [markdown]
 # At large $t$ the arrows look alike. Near the data they lead to clusters on the left, on the right to the 12 points and
 # nothing else. A network gets points like these 12, and shall learn the arrows on the left. What to teach it is clear:
-# squared error, in which the mean is best. Chapter 04 finds that this is nearly a likelihood.
+# squared error, in which the mean is best. Chapter 04 finds it in a bound on the likelihood.
 
 # %% tags=["check"]
 # @title ✓ (3.13) is (3.10); the two fields of arrows, far from the data and near
@@ -901,24 +923,24 @@ print(f"✓ {(ends < 0.05).double().mean():.0%} of the points end at one of the 
 # - The true step back depends on all data (3.1). Given $x_0$ it is a Gaussian that anybody can write down (3.4):
 #   precisions add, means are averaged by precision.
 # - A long step back is not Gaussian, a short one nearly is: hence many small steps.
-# - The best denoiser in squared error is $E[x_0 \mid x_t]$. In the place of $x_0$ it makes the mean of a step exact, and
-#   that is all a sampler needs (3.10).
+# - The best denoiser in squared error is the mean $\hat x_0$. In the place of $x_0$ it makes the mean of a step exact.
+#   That is all a sampler needs (3.10).
 # - Denoiser and score are one thing (3.12): the arrow points to the guess.
 # - The best denoiser of a *data set* only remembers (3.11). A network is there to be wrong about that in the right way.
 #
 # ## Exercises
 #
-# **1. Pen.** (a) What are $m$ and $v$ of (3.4) at $s = 0$? Which bugs of section 5 does that exclude? (b) Let $s \to t$ at
-# a fixed $t > 0$. What becomes of the ratio of the bounds in (3.6), $\sigma_s^2 / \sigma_t^2$, and of the choice between
-# them? (c) Near the data $\sigma_k^2 \approx k\beta$ after $k$ equal tiny steps. How does the ratio go there, step by
-# step, and why do smaller steps not help?
+# **1. Pen.** (a) What are $m$ and $v$ of (3.4) at $s = 0$? Which bugs of section 5 does that exclude? (b) Let $s \to t$
+# at a fixed $t > 0$. What becomes of the ratio of the bounds in (3.6), $\sigma_s^2 / \sigma_t^2$, and of the choice
+# between them? (c) Near the data $\sigma_k^2 \approx k\beta$ after $k$ equal tiny steps. How does the ratio go there,
+# step by step, and why do smaller steps not help?
 #
 # <details><summary>Answer</summary>
 #
 # (a) $\sigma_0 = 0$ and $\alpha_0 = 1$, so $v = 0$ and $x_t$ drops out; $\sigma_{t0}^2 = \sigma_t^2$ leaves $m = x_0$.
 # That excludes a and b. (b) It tends to 1, as $\sigma$ is continuous and $\sigma_t > 0$: the bounds meet, and with them
-# any choice between. (c) From step $k$ to $k - 1$ it is $(k-1)/k$: 0, a half, two thirds. $\beta$ has dropped out: however
-# small it is, the first few steps have these ratios.
+# any choice between. (c) From step $k$ to $k - 1$ it is $(k-1)/k$: 0, a half, two thirds. $\beta$ has dropped out:
+# however small it is, the first few steps have these ratios.
 #
 # </details>
 
@@ -955,8 +977,7 @@ check(stride, in_two_steps, cases,
 # **3. Open.** When does the true step back have two humps? `humps_back` counts them. Find a rule of thumb that compares
 # $\sigma_{ts} / \alpha_{ts}$, how blurred the view back is, with how far apart the components are at time $s$ and how
 # wide. Which needs smaller steps, a pair farther apart or one of wider components? Can three components give three
-# humps? A good rule foretells within a tenth the step at which the second hump comes, for a pair and a time that it was
-# not made from.
+# humps? A good rule foretells within a tenth when the second hump comes, for a pair that it was not made from.
 
 # %%
 def humps_back(mixture, x_t, step, t):
@@ -973,7 +994,7 @@ for step in (0.1, 0.2, 0.3):
 
 # %% [markdown]
 # **Deeper:** [03, deeper](deeper/03_reverse_diffusion.ipynb) has the proofs in full, the bounds of the variance, how
-# fast steps become Gaussian, when a walk is decided, one more bug, and a memory that draws new points.
+# fast steps become Gaussian, when a walk is decided, three more bugs, and a memory that draws new points.
 #
 # **Next:** [04 · The variational bound](04_variational_bound.ipynb), from a walk back to a likelihood.
 #

@@ -179,3 +179,21 @@ def test_guesses_stand_below_their_states():
 def test_guess_and_mix_refuses_other_shapes(noise, words):
     with pytest.raises(ValueError, match="expected one image"):
         diagrams.guess_and_mix(noise, [State(torch.tensor(0.0), GREY, GREY)], words, "one step")
+
+
+def test_labelled_lines_carry_their_names_in_their_colours():
+    x = torch.linspace(-2, 2, 9)
+    picture = diagrams.labelled(x, {"up": (x, (1.0, 0.5)), "down": (-x, (1.0, -0.5))}, "lines", "x", "y")
+    (ax,) = picture.axes
+    assert texts(picture) == ["up", "down"] and picture.alt == "lines"
+    assert [line.get_color() for line in ax.lines] == [text.get_color() for text in ax.texts]
+    assert ax.get_xlabel() == "x" and ax.get_ylabel() == "y"
+
+
+def test_one_density_is_drawn_against_another():
+    x = torch.linspace(-2, 2, 9)
+    panels = {"one": (x.square(), 1 + x), "two": (x.abs(), 2 - x)}
+    picture = diagrams.against(x, panels, ("true", "best"), "densities")
+    assert [ax.get_title() for ax in picture.axes] == ["one", "two"] and picture.alt == "densities"
+    assert [text.get_text() for text in picture.axes[0].get_legend().get_texts()] == ["true", "best"]
+    assert np.allclose(picture.axes[1].lines[0].get_ydata(), 2 - x)
