@@ -590,14 +590,13 @@ from itertools import pairwise
 
 
 def walk_back(x, ts, seed):
-    """Return x at the last time of ts; each step is a sample of (3.10)."""
+    """Return x at the last of the falling times ts; each step samples (3.10)."""
     generator = seeded(seed)
-    for t, s in pairwise(ts):
-        ### BEGIN SOLUTION
-        step = posterior(x, denoise(x, t), s, t, schedule)
-        x = step.sample(generator)
-        ### END SOLUTION
+    ### BEGIN SOLUTION
+    for t, s in pairwise(ts):  # from t to s < t
+        x = posterior(x, denoise(x, t), s, t, schedule).sample(generator)
     return x
+    ### END SOLUTION
 
 
 # %%
@@ -609,7 +608,7 @@ def by_package(x, ts, seed):
 
 
 check(walk_back, by_package, [(crowd[:2], times(3), 5), (crowd[:50], times(20), 6)],
-      hint="posterior with the guess denoise(x, t) for x0; then .sample(generator)")
+      hint="for t, s in pairwise(ts): posterior with denoise(x, t) for x0; sample")
 
 # %% [markdown]
 # The package's `ddpm` is the same loop, but hands over each state on its way; `final` takes the last. First single

@@ -267,7 +267,7 @@ print("✓ powers for short steps:", ", ".join(f"{slope[0]:.1f}" for slope in sl
 # shown.)
 
 # %%
-def draw(step):
+def show_step(step):
     true = way_back(0.0, 0.4 - step, 0.4)
     mean, variance = moments(true)
     alt = f"The true step back of length {step:.2f}, and the best Gaussian."
@@ -286,7 +286,7 @@ import ipywidgets
 from minidiff.course import widgets
 
 slider = ipywidgets.FloatSlider(0.25, min=0.01, max=0.39, step=0.01, description="step")
-_ = widgets.explore(draw, step=slider)
+_ = widgets.explore(show_step, step=slider)
 
 # %% tags=["check"]
 # @title ✓ When the humps merge, on the way back and on the way forth
