@@ -595,9 +595,9 @@ def dissolve(x: Tensor, title: str, alt: str) -> Picture:
     right.stairs(density.sqrt().numpy(), edges.numpy(), fill=True, color=COLOURS[5])
     bell = torch.distributions.Normal(0.0, 1.0).log_prob(edges).exp()
     right.plot(edges, bell.sqrt(), color=BLACK, lw=1.5)
-    ticks = (0.1, 0.4, 1, 2, 4)
+    ticks = (0.1, 0.4, 1, 2, 4, 6)
     right.set_yticks([tick**0.5 for tick in ticks], [str(tick) for tick in ticks])
-    right.set(ylim=(0, 2.05), xlabel="value of a pixel")
+    right.set(ylim=(0, 2.5), xlabel="value of a pixel")
     right.set_title("density (root scale)", fontsize=WORDS)
     return picture
 
@@ -740,4 +740,20 @@ def against(x: Tensor, panels: Mapping[str, tuple[Tensor, Tensor]], names: tuple
         ax.set_title(title, fontsize=WORDS)
         ax.set_xlabel("$x_s$", fontsize=WORDS)
     picture.axes[0].legend(loc="upper left", fontsize=11)
+    return picture
+
+
+def bars(panels: Mapping[str, Mapping[str, float]], alt: str, unknown: float | None = None) -> Picture:
+    """Draw panels side by side of one bar for each name, the same names in all; a value equal to `unknown` is no bar."""
+    picture = Picture(alt, 7.0, 1.3 + 0.4 * max(map(len, panels.values())))
+    for ax, (title, values) in zip(picture.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        drawn = ax.barh(list(values), list(values.values()), color=COLOURS[: len(values)])
+        words = ["unknown" if value == unknown else f"{value:.2g}" for value in values.values()]
+        ax.bar_label(drawn, words, padding=3, fontsize=12)
+        ax.set(xticks=[], xlim=(0, 1.7 * max(values.values())))
+        ax.set_title(title, fontsize=WORDS)
+        ax.tick_params(labelleft=ax is picture.axes[0], left=False, labelsize=WORDS)
+        ax.spines["bottom"].set_visible(False)
+        ax.grid(False)
+        ax.invert_yaxis()
     return picture

@@ -30,6 +30,14 @@ FIGURES = {
     "guess and mix": lambda: diagrams.guess_and_mix(
         GREY, [State(torch.tensor(0.0), GREY, GREY)], ["a mean"], "one step"
     ),
+    "pictures": lambda: diagrams.pictures({"a": GREY.expand(3, -1, -1, -1), "b": -GREY}, "two rows", above=("1", "2", "3")),
+    "dissolve": lambda: diagrams.dissolve(GREY[0] - 1, "step 0", "a black picture"),
+    "kernels": lambda: diagrams.kernels(HUMPS, Cosine(), 0.5, (0.4, 0.01), torch.zeros(1)),
+    "schedule paths": lambda: diagrams.schedule_paths({"cosine": Cosine(), "flow": Flow()}, "two schedules"),
+    "log SNR": lambda: diagrams.log_snr_curves({"cosine": Cosine(), "flow": Flow()}, "two schedules"),
+    "shares": lambda: diagrams.shares({"data": 0.3, "samples": 0.02}, "two bars"),
+    "named points": lambda: diagrams.named_points((TS, TS**2), {"a": (0.5, 0.25)}, 0.0, "a curve", "x", "y"),
+    "under bells": lambda: diagrams.under_bells({"a": (TS, 0.5, 0.3), "b": (TS, 0.5, 0.3)}, "two panels"),
     "ribbon, back": lambda: diagrams.ribbon(HUMPS, Flow(), TS.flip(0), torch.zeros(5, 9), "a ribbon"),
 }
 
@@ -197,3 +205,92 @@ def test_one_density_is_drawn_against_another():
     assert [ax.get_title() for ax in picture.axes] == ["one", "two"] and picture.alt == "densities"
     assert [text.get_text() for text in picture.axes[0].get_legend().get_texts()] == ["true", "best"]
     assert np.allclose(picture.axes[1].lines[0].get_ydata(), 2 - x)
+
+
+def test_pictures_stand_in_rows_with_words():
+    rows = {"grey": GREY.expand(2, -1, -1, -1), "white": torch.ones(2, 1, 8, 8)}
+    by_column = diagrams.pictures(rows, "rows", above=("left", "right"))
+    by_image = diagrams.pictures(rows, "rows", above=("1", "2", "3", "4"))
+    assert texts(by_column) == ["grey", "left", "right", "white"] and texts(by_image)[1:3] == ["1", "2"]
+    for picture in (by_column, by_image):
+        first, second, third, _ = picture.axes[0].images
+        assert first.get_array().max() == 0.5 and third.get_array().max() == 1
+        assert first.get_extent()[1] < second.get_extent()[0] and third.get_extent()[3] < first.get_extent()[2]
+    with pytest.raises(ValueError, match="expected words for 2 columns or for all images, got 3"):
+        diagrams.pictures(rows, "rows", above=("1", "2", "3"))
+
+
+def test_the_bar_of_a_black_ground_is_not_cut():
+    _, right = diagrams.dissolve(GREY[0] - 0.95, "step 0", "a black picture").axes
+    ((heights, *_),) = [patch.get_data() for patch in right.patches]
+    assert heights.max() ** 2 == pytest.approx(6)  # all pixels in one bar of width 1/6
+    busy = torch.linspace(-1, 1, 64).reshape(1, 8, 8)
+    _, right = diagrams.dissolve(busy, "step 0", "a ramp").axes
+    assert max(right.patches[0].get_data()[0]) < right.get_ylim()[1]
+
+
+def test_a_kernel_is_a_density_over_its_gaussian():
+    long, short = diagrams.kernels(HUMPS, Cosine(), 0.5, (0.4, 0.01), torch.zeros(1)).axes
+    for ax in (long, short):
+        x, bell = ax.lines[0].get_data()
+        true = ax.collections[0].get_paths()[0].vertices[:, 1].max()
+        assert true < ax.get_ylim()[1] and (bell[1:] * np.diff(x)).sum() == pytest.approx(1, abs=0.01)
+    assert true == pytest.approx(bell.max(), rel=0.02)  # the short one
+
+
+def test_schedules_are_drawn_as_they_are():
+    left, right = diagrams.schedule_paths({"cosine": Cosine(), "flow": Flow()}, "two").axes
+    alpha, sigma, *_ = (line.get_ydata() for line in left.lines)
+    assert np.allclose(alpha**2 + sigma**2, 1) and len(right.lines[1].get_xdata()) == 11
+    (ax,) = diagrams.log_snr_curves({"flow": Flow()}, "one").axes
+    t, y = ax.lines[0].get_data()
+    assert np.allclose(y, 2 * np.log((1 - t) / t))
+
+
+def test_shares_and_named_points_say_what_they_show():
+    (ax,) = FIGURES["shares"]().axes
+    assert [text.get_text() for text in ax.texts] == ["30%", "2%"]
+    (ax,) = FIGURES["named points"]().axes
+    assert [text.get_text() for text in ax.texts] == ["a", "data"] and ax.get_ylabel() == "y"
+
+
+def test_histograms_stand_under_their_bells():
+    sample = torch.randn(4000, generator=torch.Generator().manual_seed(0))
+    first, _ = diagrams.under_bells({"a": (sample, 0.0, 1.0), "b": (sample, 0.0, 1.0)}, "two").axes
+    bars = [bar.get_height() for bar in first.patches]
+    assert max(bars) == pytest.approx(max(first.lines[0].get_ydata()), rel=0.25)
+
+
+def test_families_name_what_samples_and_what_only_trains():
+    cloud = torch.randn(30, 2, generator=torch.Generator().manual_seed(0))
+    picture = diagrams.families(cloud, [cloud / 2, cloud / 3])
+    written = texts(picture)
+    assert {"GAN", "VAE", "flow", "diffusion", "generator", "decoder", "denoiser, 50 times"} <= set(written)
+    assert {"discriminator", "encoder", "itself, inverted", "adds noise"} <= set(written)
+    clouds = [c for c in picture.axes[0].collections if len(c.get_offsets()) == 30]
+    assert len(clouds) == 2 * 4 + 1 and picture.png() == picture.png()
+
+
+def test_clouds_stand_in_rows_of_equal_panels():
+    picture = diagrams.clouds({f"{k}": torch.zeros(4, 2) for k in range(5)}, "five clouds", title="all")
+    assert [ax.get_title() for ax in picture.axes] == list("01234") and picture.get_suptitle() == "all"
+    assert len({ax.get_xlim() for ax in picture.axes}) == 1 and picture.png() == picture.png()
+
+
+def test_four_walks_show_every_end():
+    paths = torch.stack([torch.zeros(7, 2), torch.ones(7, 2)])  # (2, 7, 2)
+    panels, behind = {name: paths for name in "abcd"}, [torch.zeros(3, 2)] * 4
+    picture = diagrams.four_walks(panels, behind, "walks")
+    assert [ax.get_title() for ax in picture.axes] == list("abcd") and picture.alt == "walks"
+    for ax in picture.axes:
+        assert [len(c.get_offsets()) for c in ax.collections] == [3, 7]
+        assert np.allclose(ax.collections[1].get_offsets(), 1)
+    assert picture.png() == picture.png()
+    with pytest.raises(ValueError, match="expected four panels and clouds, got 4 and 3"):
+        diagrams.four_walks(panels, behind[:3], "walks")
+
+
+def test_bars_say_what_is_unknown():
+    picture = diagrams.bars({"a": {"x": 1.5, "y": 0.0}, "b": {"x": 2.0, "y": 3.0}}, "bars", unknown=0.0)
+    assert [text.get_text() for text in picture.axes[0].texts] == ["1.5", "unknown"]
+    assert [text.get_text() for text in picture.axes[1].texts] == ["2", "3"] and picture.png() == picture.png()
