@@ -595,9 +595,9 @@ def dissolve(x: Tensor, title: str, alt: str) -> Picture:
     right.stairs(density.sqrt().numpy(), edges.numpy(), fill=True, color=COLOURS[5])
     bell = torch.distributions.Normal(0.0, 1.0).log_prob(edges).exp()
     right.plot(edges, bell.sqrt(), color=BLACK, lw=1.5)
-    ticks = (0.1, 0.4, 1, 2, 4, 6)
+    ticks = (0.1, 0.4, 1, 2, 4)
     right.set_yticks([tick**0.5 for tick in ticks], [str(tick) for tick in ticks])
-    right.set(ylim=(0, 2.5), xlabel="value of a pixel")
+    right.set(ylim=(0, 2.05), xlabel="value of a pixel")
     right.set_title("density (root scale)", fontsize=WORDS)
     return picture
 
