@@ -156,7 +156,7 @@ for name, data in worlds.items():
 
 # %%
 alt = "Where x was: two far peaks for the data with two humps, one wide peak otherwise."
-places = {"two humps": (-1.15, 0.48), "one hump": (0.0, 0.5)}
+places = {"two humps": (-1.15, 0.48), "one hump": (-0.14, 0.5)}
 lines = {name: (back[name], place) for name, place in places.items()}
 picture = diagrams.labelled(x, lines, alt, "where it was at s = 0.1", "density")
 picture.axes[0].set(xlim=(-2.5, 2.5), ylim=(0, 0.75))
@@ -523,7 +523,7 @@ print(f"✓ from the best Gaussian: {far(0.35):.2f} for step 0.35, {far(0.05):.0
 # *Predict: how will it look as a function of* $x_t$, *for little noise, for some, for nothing but noise?*
 
 # %%
-places = {0.01: (1.5, 1.7), 0.2: (-0.3, 0.55), 0.4: (1.6, 0.35), 1.0: (-1.6, 0.12)}
+places = {0.01: (1.2, 1.65), 0.2: (-0.3, 0.55), 0.4: (1.6, 0.35), 1.0: (-1.6, 0.12)}
 lines = {f"t = {t}": (humps.denoise(x[:, None], t, schedule)[:, 0], place)
          for t, place in places.items()}
 alt = "A diagonal, two soft steps between the humps, and a flat line."
@@ -634,7 +634,7 @@ def frame(state):
     picture, (ax,) = plot.figure(alt, width=4.2, height=4.4)
     ax.scatter(*state.x.T, s=4, color=plot.COLOURS[0], label="point")
     ax.scatter(*state.x0.T, s=4, color=plot.COLOURS[1], label="its guess at $x_0$")
-    ax.legend(loc="upper right", markerscale=3, fontsize=11)
+    ax.legend(loc="upper right", markerscale=3, fontsize=11, frameon=True)
     ax.set(xlim=(-3, 3), ylim=(-3, 3), aspect="equal", title=f"t = {state.t:.2f}")
     return picture
 
