@@ -8,8 +8,7 @@
 # %%
 import torch
 
-from minidiff import (Cosine, Flow, FromBetas, LinearBeta, Mixture, add_noise,
-                      linear_betas, target)
+from minidiff import Cosine, Flow, FromBetas, LinearBeta, Mixture, add_noise
 from minidiff.course import expect, plot
 
 Normal = torch.distributions.Normal
@@ -40,7 +39,7 @@ spacing = grid[1] - grid[0]
 generator = torch.Generator().manual_seed(0)
 x = -1 + 0.6 * torch.randn(100_000, generator=generator)  # rule 1
 y = 1 + 0.8 * torch.randn(100_000, generator=generator)
-picture, (ax,) = plot.figure("Bells of X, of Y and, lower and wider, of the sum.", width=6.4)
+picture, (ax,) = plot.figure("Bells of X, of Y and, wider, of the sum.", width=6.4)
 for k, (name, draws) in enumerate({"X": x, "Y": y, "X + Y": x + y}.items()):
     bell = Normal(draws.mean().double(), draws.std().double()).log_prob(grid).exp()
     ax.hist(draws.numpy(), bins=80, density=True, alpha=0.3, color=plot.COLOURS[k])
@@ -308,7 +307,10 @@ except RuntimeError:
 # | EDM, [@karras2022] | $x = x_0 + \sigma_\text{EDM}\, n$, nothing shrinks | $x_t / \alpha_t$, with $\sigma_\text{EDM} = \sigma_t / \alpha_t$ |
 # | flow matching, [@lipman2023] | $t = 0$ is noise $x_0$, $t = 1$ data $x_1$; velocity $x_1 - x_0$ | time $1 - t$; velocity with the other sign |
 #
-# A table can lie, so each row is executed.
+# A table can lie, so each row is executed. Their side is written out, ours is the package's:
+
+# %%
+from minidiff import linear_betas, target
 
 # %% tags=["check"]
 # @title ✓ DDPM and DDIM
