@@ -189,7 +189,7 @@ print("✓ first line, both ends, and Mixture.reverse at three steps")
 ratio = {c: reverse_variance(c) / sigma_ts**2 for c in (0.0, 0.003, 0.01, 0.03)}
 assert ratio[0.03].min() > 0.85 and ratio[0.003][0] < 0.1
 assert ratio[0.0][1] < 0.5 and 0.975 < ratio[0.0][99] < 0.985
-print(f"✓ lower over upper: {ratio[0.0][1]:.2f} at step 2, {ratio[0.0][99]:.2f} at 100;",
+print(f"✓ ratio of bounds {ratio[0.0][1]:.2f} at step 2, {ratio[0.0][99]:.2f} at 100;",
       f"c = 0.03 never under {ratio[0.03].min():.2f}")
 
 # %% [markdown]
@@ -471,18 +471,16 @@ plot.scatter(drawn, alt)
 
 # %% tags=["check"]
 # @title ✓ Distances to the 80 points, and to 5,000 fresh ones
-def mean_distance(a, b):  # from each of a to the nearest of b
-    return float(torch.cdist(a, b).min(1).values.mean())
+def distances(starts, ends):  # from each start to the nearest end, on average
+    return [float(torch.cdist(a, b).min(1).values.mean()) for a in starts for b in ends]
 
 
 fresh = toy.swiss_roll(5000, seeded(4)).double()
-memory, off, missed = zip(*(
-    (mean_distance(d, points), mean_distance(d, fresh), mean_distance(fresh, d))
-    for d in drawn.values()), strict=True)
+memory, off = (distances(drawn.values(), [to]) for to in (points, fresh))
+missed = distances([fresh], drawn.values())
 assert memory[0] < 0.05 < memory[1] and off[2] > 3 * off[1]
 assert missed[1] < 0.7 * missed[0]
-print(f"✓ fresh points are {missed[0]:.2f} from what the narrow memory draws,",
-      f"{missed[1]:.2f} from the middle one")
+print(f"✓ fresh points: {missed[0]:.2f} from the narrow draws, {missed[1]:.2f} from the middle")
 
 # %% [markdown]
 # ## References
