@@ -744,7 +744,7 @@ def against(x: Tensor, panels: Mapping[str, tuple[Tensor, Tensor]], names: tuple
 
 
 def bars(panels: Mapping[str, Mapping[str, float]], alt: str, unknown: float | None = None) -> Picture:
-    """Draw panels side by side of one bar for each name, the same names in all; a value equal to `unknown` is no bar."""
+    """Draw panels side by side, a bar for each name, the same in all; a value equal to `unknown` is no bar."""
     picture = Picture(alt, 7.0, 1.3 + 0.4 * max(map(len, panels.values())))
     for ax, (title, values) in zip(picture.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         drawn = ax.barh(list(values), list(values.values()), color=COLOURS[: len(values)])

@@ -529,7 +529,7 @@ print("✓ steps that end with more signal than noise:",
 # Can you find two times that give the *same* picture?
 
 # %%
-def draw(linear, cosine):
+def compare(linear, cosine):
     at = {"linear": linear, "cosine": cosine}
     both = [add_noise(boot, eps[:1], t, schedules[name]) for name, t in at.items()]
     words = [f"log SNR {schedules[name].log_snr(t):.1f}" for name, t in at.items()]
@@ -540,7 +540,7 @@ def draw(linear, cosine):
 import ipywidgets
 
 limits = {"min": 0.01, "max": 0.99, "step": 0.01}
-_ = widgets.explore(draw, linear=ipywidgets.FloatSlider(0.25, **limits),
+_ = widgets.explore(compare, linear=ipywidgets.FloatSlider(0.25, **limits),
                     cosine=ipywidgets.FloatSlider(0.25, **limits))
 
 # %% [markdown]
@@ -705,7 +705,7 @@ diagrams.shares(shares, "Shoes are 30 % of the data, fewer and fewer of the samp
 draws = {name: bank[torch.multinomial(probabilities(white[:8], float(ends[name][0])), 1,
                                       generator=generator)[:, 0]]
          for name in ("DDPM", "200 steps")}
-diagrams.pictures(draws, "Above varied clothes and shoes; below only grey tops.")
+diagrams.pictures(draws, "Above varied clothes and shoes; below mostly grey tops.")
 
 # %% [markdown]
 # Why? Multiply the exponent out. For each picture $d$ it holds $\alpha_1\, x_1 \cdot d$ and $-\tfrac12 \alpha_1^2

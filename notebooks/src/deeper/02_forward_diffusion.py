@@ -361,7 +361,7 @@ print(f"✓ halfway between {before:.3f} and {after:.3f} there is {between:.3f}"
 # In the plane of signal and noise a schedule is a path, and its speed.
 
 # %%
-alt = "Paths in the plane of alpha and sigma: a quarter circle, and its chord."
+alt = "Alpha and sigma against time; in their plane a quarter circle and its chord."
 paths = {"LinearBeta": LinearBeta(), "Cosine": Cosine(), "Flow": Flow()}
 diagrams.schedule_paths(paths, alt)
 
