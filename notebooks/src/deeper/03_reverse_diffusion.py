@@ -480,7 +480,8 @@ memory, off = (distances(drawn.values(), [to]) for to in (points, fresh))
 missed = distances([fresh], drawn.values())
 assert memory[0] < 0.05 < memory[1] and off[2] > 3 * off[1]
 assert missed[1] < 0.7 * missed[0]
-print(f"✓ fresh points: {missed[0]:.2f} from the narrow draws, {missed[1]:.2f} from the middle")
+print(f"✓ fresh points: {missed[0]:.2f} from the narrow draws,",
+      f"{missed[1]:.2f} from the middle")
 
 # %% [markdown]
 # ## References
