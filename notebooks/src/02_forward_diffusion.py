@@ -529,7 +529,7 @@ print("✓ steps that end with more signal than noise:",
 # Can you find two times that give the *same* picture?
 
 # %%
-def compare(linear, cosine):
+def both_boots(linear, cosine):
     at = {"linear": linear, "cosine": cosine}
     both = [add_noise(boot, eps[:1], t, schedules[name]) for name, t in at.items()]
     words = [f"log SNR {schedules[name].log_snr(t):.1f}" for name, t in at.items()]
@@ -540,7 +540,7 @@ def compare(linear, cosine):
 import ipywidgets
 
 limits = {"min": 0.01, "max": 0.99, "step": 0.01}
-_ = widgets.explore(compare, linear=ipywidgets.FloatSlider(0.25, **limits),
+_ = widgets.explore(both_boots, linear=ipywidgets.FloatSlider(0.25, **limits),
                     cosine=ipywidgets.FloatSlider(0.25, **limits))
 
 # %% [markdown]
@@ -655,7 +655,7 @@ print(f"✓ {drawn:.0f} nats for 4,000 drawn ends of 200 steps; alpha_1 as publi
 # $$ q(x_0 = d_i \mid x_1) \ \propto\ q(x_1 \mid x_0 = d_i)
 # \ \propto\ \exp\!\left(-\frac{|x_1 - \alpha_1 d_i|^2}{2\,\sigma_1^2}\right) . $$
 #
-# It returns only those pictures: no generator, but just right as a test.
+# It returns only those pictures: no generator, but a test.
 
 # %%
 def probabilities(x_1, alpha_1):
@@ -708,6 +708,12 @@ draws = {name: bank[torch.multinomial(probabilities(white[:8], float(ends[name][
 diagrams.pictures(draws, "Above varied clothes and shoes; below mostly grey tops.")
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Two in a hundred.
+#
+# </details>
+#
 # Why? Multiply the exponent out. For each picture $d$ it holds $\alpha_1\, x_1 \cdot d$ and $-\tfrac12 \alpha_1^2
 # |d|^2$, both over $\sigma_1^2$. At a true end $x_1$ contains $\alpha_1 d$, and the first more than makes up for the
 # second. Pure noise contains no $d$, so the second decides: pictures with small $|d|^2$ win, the grey ones. A black
