@@ -1,4 +1,4 @@
-"""Four tiny generative models of points in the plane, of equal size: GAN, VAE, normalizing flow, diffusion (chapter 01).
+"""Four tiny generative models of points in the plane, equally large: GAN, VAE, flow, diffusion (chapter 01).
 
 Each has `sample(z, generator)`, which turns noise (N, 2) into points, and `learn(x, generator)`, which takes one step
 on a batch (B, 2) and returns its loss. `train_together` runs several side by side; `coverage` counts what a cloud
@@ -45,7 +45,19 @@ def standard(z: Tensor) -> Gaussian:
     return Gaussian(torch.zeros_like(z), torch.ones_like(z))
 
 
-class GAN(nn.Module):
+class Model(nn.Module):
+    """A generative model with its own optimizers, whose rates `train_together` lets fall."""
+
+    optimizers: list[torch.optim.Optimizer]
+
+    def sample(self, z: Tensor, generator: Generator | None = None) -> Tensor:
+        raise NotImplementedError
+
+    def learn(self, x: Tensor, generator: Generator | None = None) -> float:
+        raise NotImplementedError
+
+
+class GAN(Model):
     """Two networks that play (eq. 1.1), with the generator's loss that does not saturate (Goodfellow et al. 2014)."""
 
     def __init__(self, width: int = 90):
@@ -65,7 +77,7 @@ class GAN(nn.Module):
         return loss
 
 
-class VAE(nn.Module):
+class VAE(Model):
     """An encoder and a decoder, each a Gaussian around a network's output (eq. 1.3, Kingma & Welling 2014)."""
 
     def __init__(self, width: int = 90, latent: int = 2):
@@ -113,18 +125,19 @@ class Coupling(nn.Module):
         return a, (b - m) / r.exp()
 
 
-class RealNVP(nn.Module):
+class RealNVP(Model):
     """A flow of coupling layers with its exact density (eq. 1.4, Dinh et al. 2017)."""
 
     def __init__(self, width: int = 62, layers: int = 8):
         super().__init__()
-        self.layers = nn.ModuleList(Coupling(width) for _ in range(layers))
+        self.steps = [Coupling(width) for _ in range(layers)]
+        self.layers = nn.ModuleList(self.steps)  # so that their weights are found
         self.optimizers = [adam(self, 4e-3)]
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         (a, b), log_det = x.chunk(2, 1), torch.zeros(len(x))
-        for layer in self.layers:
-            a, b, more = layer(a, b)
+        for step in self.steps:
+            a, b, more = step(a, b)
             log_det = log_det + more
         return torch.cat([a, b], 1), log_det  # (B, 2), (B,)
 
@@ -134,15 +147,15 @@ class RealNVP(nn.Module):
 
     def sample(self, z: Tensor, generator: Generator | None = None) -> Tensor:
         a, b = z.chunk(2, 1)
-        for layer in reversed(self.layers):
-            a, b = layer.inverse(a, b)
+        for step in reversed(self.steps):
+            a, b = step.inverse(a, b)
         return torch.cat([a, b], 1)
 
     def learn(self, x: Tensor, generator: Generator | None = None) -> float:
         return descend(self.optimizers[0], -self.log_prob(x).mean())
 
 
-class Diffusion(nn.Module):
+class Diffusion(Model):
     """One network that guesses v at every time (eq. 1.5, Salimans & Ho 2022), sampled by `ddim`."""
 
     def __init__(self, width: int = 128):
@@ -166,13 +179,13 @@ class Diffusion(nn.Module):
         return descend(self.optimizers[0], (self(x_t, t) - v).square().mean())
 
 
-def four(seed: int) -> dict[str, nn.Module]:
+def four(seed: int) -> dict[str, Model]:
     """Return the four models, with fresh weights and nearly equally many."""
     torch.manual_seed(seed)
     return {"GAN": GAN(), "VAE": VAE(), "flow": RealNVP(), "diffusion": Diffusion()}
 
 
-def train_together(models: Mapping[str, nn.Module], n: int, seed: int, make=toy.mixture) -> Iterator[list[float]]:
+def train_together(models: Mapping[str, Model], n: int, seed: int, make=toy.mixture) -> Iterator[list[float]]:
     """Train models on the same n batches of 256 points of `make`; yield the losses of each batch.
 
     Learning rates fall to zero along a cosine.
@@ -188,7 +201,7 @@ def train_together(models: Mapping[str, nn.Module], n: int, seed: int, make=toy.
 
 
 @torch.no_grad()
-def draw(model: nn.Module, z: Tensor) -> Tensor:
+def draw(model: Model, z: Tensor) -> Tensor:
     """Return what a model makes of the noise z; a decoder's noise is the same each time."""
     return model.sample(z, torch.Generator().manual_seed(4))
 

@@ -1,4 +1,4 @@
-"""The four tiny models of chapter 01: what can be undone is undone, likelihoods are likelihoods, equal seeds are equal."""
+"""The four tiny models of chapter 01: what can be undone is undone, likelihoods are likelihoods."""
 
 import pytest
 import torch
