@@ -80,6 +80,7 @@ mutate: setup
 
 notebooks: setup
 	@$(PY) tools/build_notebooks.py
+	@$(PY) tools/list_checks.py
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache build dist

@@ -21,7 +21,7 @@ from places import DEEPER, NOTEBOOKS, ROOT, built, setting, sources
 COPIES = ROOT / "build/book-source"
 BOOK = ROOT / "build/book"
 GUIDE = ROOT / "docs/INSTRUCTOR.md"
-GLOSSARY = ROOT / "docs/glossary.md"
+GLOSSARY, CHECKS = ROOT / "docs/glossary.md", ROOT / "docs/checks.md"
 TITLE = re.compile(r"# @title (.+)")
 LINK = re.compile(r"(?<=\]\()([^()#\s:]+)(?=[)#])")
 # What a folder of the package is called in the book; "" has the modules at its root, in the order that one reads them.
@@ -39,7 +39,8 @@ FIRST = ["schedule", "process", "oracle", "denoiser", "losses", "samplers", "gui
 
 def documents():
     """The Markdown files of the repository that the book has pages for."""
-    return [ROOT / "CHANGELOG.md", ROOT / "README.md", ROOT / "data/README.md", GUIDE, GLOSSARY, *answers()]
+    own = [ROOT / name for name in ("CHANGELOG.md", "README.md", "data/README.md")]
+    return [*own, GUIDE, GLOSSARY, CHECKS, *answers()]
 
 
 def answers():
@@ -87,7 +88,7 @@ def prepared(notebook):
 
 
 def linked(text, path):
-    """A document with links to files that are no pages of the book turned to the repository."""
+    """A document with links to files that are no pages of the book turned to the repository, and none to equations."""
     repository = "https://github.com/{repository}/blob/{branch}".format(**setting())
 
     def target(found):
@@ -97,7 +98,7 @@ def linked(text, path):
             return found[1]
         return f"{repository}/{file.relative_to(ROOT).as_posix()}"
 
-    return LINK.sub(target, text)
+    return LINK.sub(target, unlinked(text))
 
 
 def toctree(names, caption):
@@ -148,8 +149,8 @@ def copies():
     result["docs/INSTRUCTOR.md"] += toctree([f"answers/{path.name}" for path in answers()], "Answers")
     index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
     index += toctree([f"notebooks/{path.name}" for path in chapters], "Chapters")
-    beside = ["docs/glossary.md", "docs/references.md", "docs/INSTRUCTOR.md", "api/index.md", "data/README.md"]
-    index += toctree([*beside, "CHANGELOG.md"], "Beside them")
+    beside = ["docs/glossary.md", "docs/checks.md", "docs/references.md", "docs/INSTRUCTOR.md"]
+    index += toctree([*beside, "api/index.md", "data/README.md", "CHANGELOG.md"], "Beside them")
     bibliography = f"# References\n\nEvery work that the course cites.\n\n{listed(references())}\n"
     return result | {"index.md": index, "docs/references.md": bibliography}
 

@@ -89,6 +89,7 @@ def test_every_chapter_and_document_has_a_page_and_every_chapter_a_deck():
         "docs/INSTRUCTOR.html",
         "docs/references.html",
         "docs/glossary.html",
+        "docs/checks.html",
     }
     wanted |= {f"docs/answers/{path.stem}.html" for path in ROOT.glob("docs/answers/*.md")}
     assert not [name for name in wanted if not (make_book.BOOK / name).exists()]

@@ -88,8 +88,23 @@ def test_formulas_are_set(visit):
     assert page.locator("#eq-3-4 mjx-container").is_visible()
 
 
+@pytest.mark.parametrize("name", ["glossary", "checks"])
+def test_formulas_beside_the_chapters_are_set(visit, name):
+    page = typeset(visit(f"book/docs/{name}.html"))
+    assert page.locator("article mjx-container").count() > 30
+
+
 @pytest.mark.parametrize(
-    "address", ["index", "api/nets.autoencoder", "data/README", "docs/INSTRUCTOR", "docs/glossary", "docs/references"]
+    "address",
+    [
+        "index",
+        "api/nets.autoencoder",
+        "data/README",
+        "docs/INSTRUCTOR",
+        "docs/glossary",
+        "docs/checks",
+        "docs/references",
+    ],
 )
 def test_nothing_is_wider_than_a_phone(visit, address):
     page = visit(f"book/{address}.html", PHONE)
