@@ -312,7 +312,7 @@ price = (mean_terms(bell, grid, even, tilde) - mean_terms(bell, grid, even, beta
 assert abs(price[:-1].sum() - 0.289) < 0.01 and abs(price[-1] - 0.153) < 0.01
 vdm = [vdm_gap(4**n) for n in (3, 4, 5, 6)]
 assert all(3.9 < a / b < 4.5 for a, b in pairwise(vdm)) and vdm[-1] < 0.016
-print(f"✓ to sigma = 0: {price[:-1].sum():.3f} + {price[-1]:.3f} stay; > 0: {vdm[-1]:.3f}")
+print(f"✓ to 0: {price[:-1].sum():.3f} + {price[-1]:.3f} nats stay; above: {vdm[-1]:.3f}")
 
 # %% [markdown]
 # ## 4. Learned variance
@@ -321,12 +321,12 @@ print(f"✓ to sigma = 0: {price[:-1].sum():.3f} + {price[-1]:.3f} stay; > 0: {v
 # form for any variance $v$: $\frac{1}{2v}\big(c^2 E|x_0 - \hat x_0|^2/D + \tilde\sigma^2\big) + \frac12\log v$ for each
 # pixel. The derivative vanishes at
 #
-# $$ v^* = \tilde\sigma^2 + c^2\, \frac{E|x_0 - \hat x_0|^2}{D} \tag{4.15} $$
+# $$ v^* = \tilde\sigma^2 + c^2\, \frac{E|x_0 - \hat x_0|^2}{D} \tag{4.14} $$
 #
 # ([@bao2022]): what is left when $x_0$ is known, and the denoiser's error. Before that, [@nichol2021] let the network
 # give a second output $v_\theta$ beside the guess, between the two logarithms,
 #
-# $$ \log \Sigma_\theta(x_t, t) = v_\theta \log \sigma_{ts}^2 + (1 - v_\theta) \log \tilde\sigma^2 \tag{4.16} $$
+# $$ \log \Sigma_\theta(x_t, t) = v_\theta \log \sigma_{ts}^2 + (1 - v_\theta) \log \tilde\sigma^2 \tag{4.15} $$
 #
 # because both are tiny near the data, and a network that gave the variance itself would have to hit powers of ten.
 #
@@ -405,7 +405,7 @@ picture
 # </details>
 
 # %% tags=["check"]
-# @title ✓ Gradient descent finds (4.15); half a bit
+# @title ✓ Gradient descent finds (4.14); half a bit
 assert torch.allclose(between(v), tilde + c**2 * seen, rtol=0.02)
 *_, last = vlb_terms(lambda x_t, t: denoiser(x_t, t, cond=photos.y[:100]),
                      photos.tensor(slice(0, 100)), walk[-2:], cosine, seeded(7), 256)
@@ -413,14 +413,14 @@ last = bits_per_dim(last.double().mean(), 1024)  # L_0
 fixed, learned = (bits_of_steps(each, unseen) for each in (forward, between(v)))
 assert abs(fixed + last - 3.61) < 0.02 and abs(learned + last - 3.11) < 0.02
 assert learned < bits_of_steps(tilde, unseen) < fixed
-print(f"✓ the learned variances are (4.15), to 2 %; {fixed + last:.2f} bits become",
+print(f"✓ the learned variances are (4.14), to 2 %; {fixed + last:.2f} bits become",
       f"{learned + last:.2f}")
 
 # %% [markdown]
 # One number for each step is the least. A network's $v_\theta$ depends on $x_t$, pixel by pixel. It is trained together
 # with the guess, by
 #
-# $$ L_\mathrm{hybrid} = L_\mathrm{simple} + \lambda L_\mathrm{VLB}, \qquad \lambda = 0.001, \tag{4.17} $$
+# $$ L_\mathrm{hybrid} = L_\mathrm{simple} + \lambda L_\mathrm{VLB}, \qquad \lambda = 0.001, \tag{4.16} $$
 #
 # where $L_\mathrm{simple} = E|\epsilon - \epsilon_\theta|^2$ (chapter 05) says nothing of the variance, and the gradient of
 # $L_\mathrm{VLB}$ is kept from $\epsilon_\theta$: the bound may teach the variance, not spoil the guess. Executed for the
@@ -455,7 +455,7 @@ def simple_and_kl(network, x0, k, generator, stop=True):
 
 
 # %%
-def train(steps=3000, lam=0.001):
+def train_hybrid(steps=3000, lam=0.001):
     network, generator = small_network(), seeded(1)
     adam = torch.optim.Adam(network.parameters(), 3e-3)
     for i in range(steps):
@@ -463,14 +463,14 @@ def train(steps=3000, lam=0.001):
         k = torch.randint(15, (256,), generator=generator)
         simple, kl = simple_and_kl(network, x0, k, generator)
         adam.zero_grad()
-        (simple + lam * 16 * kl).mean().backward()  # (4.17); 16 times a term is the sum
+        (simple + lam * 16 * kl).mean().backward()  # (4.16); 16 times a term is the sum
         adam.step()
         adam.param_groups[0]["lr"] = 3e-3 * (1 - i / steps)
     return network
 
 
 # %%
-network = train()
+network = train_hybrid()
 points, generator, hybrid = humps.sample(20_000, seeded(9)).double(), seeded(10), 0
 with torch.no_grad():
     for k in range(15):
@@ -479,10 +479,10 @@ with torch.no_grad():
 
 # %%
 errors16 = torch.stack([least_error(humps, t, linear) for t in ts16[:-1]])
-best16 = tilde16 + c16**2 * errors16  # (4.15)
+best16 = tilde16 + c16**2 * errors16  # (4.14)
 prices = [kl_of_normals(c16 * errors16.sqrt(), tilde16, variances).sum()
           for variances in (tilde16, forward16, best16)]
-names = (r"$\tilde\sigma^2$", r"$\sigma_{ts}^2$", "(4.15)", "L_hybrid")
+names = (r"$\tilde\sigma^2$", r"$\sigma_{ts}^2$", "(4.14)", "L_hybrid")
 picture, (ax,) = plot.figure("Four bars; that of L_hybrid is the shortest.", height=2.7)
 bars = ax.barh(names, [*prices, hybrid])
 ax.bar_label(bars, fmt="%.2f", padding=4, fontsize=12)
@@ -498,7 +498,7 @@ picture
 # allowed walks of few steps, for which fixed variances are worst. (Weng's article tells it in its section on
 # $\Sigma_\theta$.)
 #
-# **Which one to use?** To judge by the bound: a learned one, or (4.15), which costs one pass over some training pictures.
+# **Which one to use?** To judge by the bound: a learned one, or (4.14), which costs one pass over some training pictures.
 # To draw with a thousand steps: any, the difference is not seen. To draw with few: $\tilde\sigma^2$ or a learned one, or
 # solvers without noise (chapter 08), which need none.
 
@@ -517,7 +517,7 @@ for name, stop in (("stopped", True), ("not stopped", False)):
     both = torch.autograd.grad((simple + 0.016 * kl).mean(), head)[0]
     grads[name] = (both - alone).abs().amax(1)
 assert grads["stopped"][0] == 0 < grads["stopped"][1] and grads["not stopped"][0] > 0
-print("✓ with the stop, (4.17) and L_simple have one gradient for the guess, exactly")
+print("✓ with the stop, (4.16) and L_simple have one gradient for the guess, exactly")
 
 # %% [markdown]
 # ## 5. What $L_T$ says about a schedule
@@ -607,11 +607,11 @@ print(f"✓ {float(package):.0f} nats, as -z^2/2 - log(z sqrt(2 pi)) says at z =
 # Write $\ell_k$ for one draw of the term of step $k$, and draw $k$ with probability $p_k$:
 #
 # $$ \sum_k E[\ell_k] = E_{k \sim p}\!\left[\frac{\ell_k}{p_k}\right], \qquad
-# \text{with least variance for}\quad p_k \propto \sqrt{E[\ell_k^2]} \tag{4.14} $$
+# \text{with least variance for}\quad p_k \propto \sqrt{E[\ell_k^2]} \tag{4.17} $$
 #
 # ([@nichol2021], eq. 18). **Proof.** The mean is right for any $p$ without zeros. The mean square is $\sum_k E[\ell_k^2]
 # / p_k$. By Cauchy and Schwarz, $(\sum a_k b_k)^2 \le \sum a_k^2 \sum b_k^2$ with $a_k = \sqrt{E[\ell_k^2]/p_k}$ and
-# $b_k = \sqrt{p_k}$, it is at least $\big(\sum_k \sqrt{E[\ell_k^2]}\big)^2$, which the $p$ of (4.14) attains.
+# $b_k = \sqrt{p_k}$, it is at least $\big(\sum_k \sqrt{E[\ell_k^2]}\big)^2$, which the $p$ of (4.17) attains.
 # $\blacksquare$
 #
 # *Predict: by what factor, roughly, does the right* $p$ *narrow one draw, compared with even chances?*
@@ -640,7 +640,7 @@ def spread(p):
 
 
 print(f"spread of one draw in bits: even chances {spread(even):.1f},",
-      f"(4.14) {spread(wise):.1f}")
+      f"(4.17) {spread(wise):.1f}")
 
 # %% [markdown]
 # <details><summary>Answer</summary>
