@@ -270,11 +270,13 @@ def two_bells(
     return picture
 
 
-def score_arrows(panels: Sequence[tuple[Mixture, float, Tensor, str]], schedule: Schedule, alt: str) -> Picture:
+def score_arrows(
+    panels: Sequence[tuple[Mixture, float, Tensor, str]], schedule: Schedule, alt: str, crosses: Tensor | None = None
+) -> Picture:
     """Draw the score of a mixture in the plane as arrows over its density, with points (N, 2) on them.
 
     Each panel is a mixture, a time, the points and a line of words below. Arrows are as long as the score times sigma,
-    where that is short; longer ones are compressed.
+    where that is short; longer ones are compressed. `crosses` are points (K, 2) of the data to mark, shrunk as at t.
     """
     for mixture, _, points, _ in panels:
         if mixture.means.shape[1] != 2 or points.shape[1:] != (2,):
@@ -298,6 +300,9 @@ def score_arrows(panels: Sequence[tuple[Mixture, float, Tensor, str]], schedule:
         ax.quiver(
             *places.T.numpy(), *arrows.T.numpy(), color=BACKWARD, angles="xy", scale_units="xy", scale=1, width=0.008
         )
+        if crosses is not None:
+            marks = schedule(t)[0] * crosses  # (K, 2)
+            ax.scatter(*marks.T.numpy(), s=60, color=BLACK, marker="x", linewidths=1.6, zorder=3)
         ax.set(xlim=(-2.4, 2.4), ylim=(-2.4, 2.4), xticks=[], yticks=[], aspect="equal")
         ax.grid(False)
         ax.set_title(f"$t = {float(t):.2g}$", fontsize=WORDS)
@@ -540,7 +545,7 @@ def predictions(panels: Sequence[tuple[str, Tensor, str]], columns: int, rows: S
     """Draw point clouds (N, 2) in rows of panels on one scale; each has a title and a note below; rows have names."""
     if len(panels) != columns * len(rows):
         raise ValueError(f"expected {columns} panels for each of {len(rows)} rows, got {len(panels)}")
-    picture = Picture(alt, 7.0, 2.55 * len(rows))
+    picture = Picture(alt, 7.0, (7.2 / columns + 0.4) * len(rows))
     for k, (title, x, note) in enumerate(panels):
         ax = picture.add_subplot(len(rows), columns, k + 1)
         ax.scatter(*x.T.numpy(), s=4, linewidths=0, color=FORWARD)
@@ -729,14 +734,15 @@ def labelled(
 
 
 def against(x: Tensor, panels: Mapping[str, tuple[Tensor, Tensor]], names: tuple[str, str], alt: str) -> Picture:
-    """Draw panels of two densities over x (N,), the first shaded, the second dashed; `names` are theirs."""
+    """Draw panels of two densities over x (N,), the first shaded, the second dashed, on one scale; `names` are theirs."""
     picture = Picture(alt, 7.0, 3.0)
+    top = 1.3 * max(float(density.max()) for pair in panels.values() for density in pair)  # room for the legend
     for k, (title, (shaded, dashed)) in enumerate(panels.items(), 1):
         ax = picture.add_subplot(1, len(panels), k)
         ax.fill_between(x, shaded, color=BACKWARD, alpha=0.4, linewidth=0, label=names[0])
         ax.plot(x, dashed, color=BLACK, linestyle="--", label=names[1])
-        top = 1.6 if k == 1 else 1.08  # room for the legend
-        ax.set(xlim=(-2, 2), ylim=(0, top * float(torch.stack([shaded, dashed]).max())), yticks=[])
+        ax.set(xlim=(-2, 2), ylim=(0, top), ylabel="density" if k == 1 else "")
+        ax.tick_params(labelleft=k == 1)
         ax.set_title(title, fontsize=WORDS)
         ax.set_xlabel("$x_s$", fontsize=WORDS)
     picture.axes[0].legend(loc="upper left", fontsize=11)
