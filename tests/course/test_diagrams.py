@@ -40,6 +40,9 @@ FIGURES = {
     "shares": lambda: diagrams.shares({"data": 0.3, "samples": 0.02}, "two bars"),
     "named points": lambda: diagrams.named_points((TS, TS**2), {"a": (0.5, 0.25)}, 0.0, "a curve", "x", "y"),
     "under bells": lambda: diagrams.under_bells({"a": (TS, 0.5, 0.3), "b": (TS, 0.5, 0.3)}, "two panels"),
+    "guess the noise": lambda: diagrams.guess_the_noise(GREY, GREY + 1, GREY + 0.5, GREY + 0.9),
+    "rows and weights": lambda: diagrams.rows_and_weights(Cosine(), 0.3),
+    "predictions": lambda: diagrams.predictions([("x0", torch.zeros(4, 2), "off: 0")] * 2, 2, ("D = 2",), "two panels"),
     "ribbon, back": lambda: diagrams.ribbon(HUMPS, Flow(), TS.flip(0), torch.zeros(5, 9), "a ribbon"),
 }
 
@@ -142,6 +145,8 @@ def test_score_arrows_point_to_the_data():
         assert (np.sign(arrows.U[right]) == -1).all()  # from beyond the data back to them
         between = (arrows.X > 0.3) & (arrows.X < 0.7) & (arrows.Y == 0)
         assert (np.sign(arrows.U[between]) == (1 if mean else -1)).all()
+    (ax,) = diagrams.score_arrows(panels[:1], Cosine(), "", crosses=torch.ones(3, 2)).axes
+    assert any(np.allclose(c.get_offsets(), float(Cosine()(0.9)[0])) for c in ax.collections)  # shrunk as at t
     assert picture.png() == picture.png()
 
 
@@ -295,3 +300,27 @@ def test_bars_say_what_is_unknown():
     picture = diagrams.bars({"a": {"x": 1.5, "y": 0.0}, "b": {"x": 2.0, "y": 3.0}}, "bars", unknown=0.0)
     assert [text.get_text() for text in picture.axes[0].texts] == ["1.5", "unknown"]
     assert [text.get_text() for text in picture.axes[1].texts] == ["2", "3"] and picture.png() == picture.png()
+
+
+def test_the_noise_that_is_guessed_is_compared_with_the_noise_that_was_added():
+    """The last picture is what the guess misses, twice as strong."""
+    noise, guess = torch.full((1, 1, 8, 8), 0.5), torch.full((1, 1, 8, 8), 0.25)
+    picture = diagrams.guess_the_noise(GREY, noise, GREY, guess)
+    drawn = [image.get_array()[0, 0] for image in picture.axes[0].images]
+    assert drawn == pytest.approx([0.5, 0.75, 0.5, 0.625, 0.75])
+    assert any("loss" in text for text in texts(picture))
+
+
+def test_rows_are_arrows_and_weights_are_lines():
+    """Each row's arrow ends at (a, b); v is at a right angle to x_t; the weight of x0 is one."""
+    left, right = diagrams.rows_and_weights(Cosine(), 0.3).axes
+    ends = [text.xy for text in left.texts if text.get_text() == ""]
+    alpha, sigma = (float(c) for c in Cosine()(0.3))
+    for end in ((alpha, sigma), (-sigma, alpha), (1, 0), (0, 1), (0, -1 / sigma)):
+        assert any(found == pytest.approx(end, abs=1e-6) for found in ends)
+    assert any(np.allclose(line.get_ydata(), 1) for line in right.lines)
+
+
+def test_predictions_need_a_panel_for_each_place():
+    with pytest.raises(ValueError, match="expected 2 panels for each of 1 rows, got 1"):
+        diagrams.predictions([("x0", torch.zeros(4, 2), "")], 2, ("D = 2",), "too few")

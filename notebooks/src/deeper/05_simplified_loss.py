@@ -8,8 +8,7 @@
 # %%
 import torch
 
-from minidiff import (Cosine, Flow, FromBetas, LinearBeta, Mixture, add_noise,
-                      linear_betas)
+from minidiff import Cosine, FromBetas, Mixture, add_noise, linear_betas
 from minidiff.course import diagrams, plot
 
 T = 1000
@@ -95,6 +94,8 @@ diagrams.score_arrows(panels, schedule, alt)
 # the schedule. Two humps, three schedules, log SNR from 4 down to -4:
 
 # %%
+from minidiff import Flow, LinearBeta
+
 line = torch.linspace(-7, 7, 1401, dtype=torch.float64)[:, None]
 
 
