@@ -1,7 +1,8 @@
 """Checks that never raise, so that a notebook runs to its end whatever is in it.
 
 `check` compares a learner's function with the course's own on given inputs and prints "correct", or "not yet", why, a
-hint, and the smallest input that shows it. `expect` says whether a claim about a training that has just run holds on
+hint, and the smallest input that shows it. `yours` does the same and returns the function to go on with: the learner's
+if it is right, else the course's. `expect` says whether a claim about a training that has just run holds on
 this machine.
 """
 
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+RIGHT = "correct"
 FEW = 6  # a tensor of so many numbers is shown as it is
 STUB = "your turn"  # what the place of an answer raises, a NotImplementedError, until there is one
 
@@ -27,16 +29,16 @@ class Problem(NamedTuple):
 
 def check(answer: Callable, solution: Callable, inputs: Sequence[tuple], hint: str, tolerance: float = 1e-5) -> None:
     """Print "correct" if answer(*args) equals solution(*args) on all inputs, else why not, a hint and a small case."""
-    by_size = sorted(inputs, key=lambda args: sum(a.numel() if isinstance(a, Tensor) else 1 for a in args))
-    problems = [p for args in by_size if (p := compare(answer, solution, args, tolerance))]
-    if not problems:
-        print("correct")
-        return
-    least, *others = problems
-    # one number may be the square of another by chance, but not on every input
-    slips = [slip for slip in least.slips if all(slip in other.slips for other in others)]
-    why = least.where + (slips[0] if slips else least.why)
-    print(f"not yet: {why}{'' if why.endswith('?') else '.'} Hint: {hint}", *least.case, sep="\n")
+    print(*verdict(answer, solution, inputs, hint, tolerance), sep="\n")
+
+
+def yours(
+    answer: Callable, solution: Callable, inputs: Sequence[tuple], hint: str, tolerance: float = 1e-5
+) -> Callable:
+    """Print what `check` prints, and return the answer if it is right, else the solution, to go on with."""
+    said = verdict(answer, solution, inputs, hint, tolerance)
+    print(*said, sep="\n")
+    return answer if said == [RIGHT] else solution
 
 
 def expect(claim: Any, text: str) -> None:
@@ -45,6 +47,19 @@ def expect(claim: Any, text: str) -> None:
         print(f"✓ {text}")
     else:
         print(f"⚠ not in this run: {text}. Compare its steps and its loss with the stored ones: fewer steps learn less")
+
+
+def verdict(answer: Callable, solution: Callable, inputs: Sequence[tuple], hint: str, tolerance: float) -> list[str]:
+    """Return the lines that `check` prints."""
+    by_size = sorted(inputs, key=lambda args: sum(a.numel() if isinstance(a, Tensor) else 1 for a in args))
+    problems = [p for args in by_size if (p := compare(answer, solution, args, tolerance))]
+    if not problems:
+        return [RIGHT]
+    least, *others = problems
+    # one number may be the square of another by chance, but not on every input
+    slips = [slip for slip in least.slips if all(slip in other.slips for other in others)]
+    why = least.where + (slips[0] if slips else least.why)
+    return [f"not yet: {why}{'' if why.endswith('?') else '.'} Hint: {hint}", *least.case]
 
 
 def compare(answer: Callable, solution: Callable, args: tuple, tolerance: float) -> Problem | None:

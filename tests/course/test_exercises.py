@@ -18,7 +18,7 @@ import torch
 from slices import names_read, needed_for
 
 from minidiff import Cosine, FromBetas, linear_betas
-from minidiff.course import check, expect
+from minidiff.course import check, expect, yours
 
 CHAPTERS = places.sources()[1:]
 
@@ -201,6 +201,21 @@ def test_inputs_are_shown_in_few_words(value, text, capsys):
 
 def test_an_answer_without_a_signature_is_checked_too(capsys):
     assert said(capsys, torch.neg, solution, INPUTS, hint="twice")[1] == "  given   [1, 2, 4]"
+
+
+@pytest.mark.parametrize("answer", [not_started, broken, in_place, lambda x: 3 * x])
+def test_a_notebook_goes_on_with_the_solution_where_the_answer_is_not_right(answer, capsys):
+    assert yours(answer, solution, INPUTS, hint="twice") is solution
+    assert capsys.readouterr().out.splitlines() == said(capsys, answer, solution, INPUTS, hint="twice")
+
+
+def test_a_notebook_goes_on_with_an_answer_that_is_right(capsys):
+    def answer(x):
+        return x + x
+
+    assert yours(answer, solution, INPUTS, hint="twice") is answer
+    assert capsys.readouterr().out == "correct\n"
+    assert yours(lambda x: x + 1e-3, lambda x: x, [(1.0,)], "none", tolerance=1e-2)(1.0) == 1.001
 
 
 @pytest.mark.parametrize("claim", [True, torch.tensor(0.1) < 0.2, torch.tensor([True, True]), np.float64(1) > 0])
