@@ -93,7 +93,8 @@ def round_cloud(a: float, b: float, n: int = 4000, seed: int = 0) -> Picture:
 def ribbon(mixture: Mixture, schedule: Schedule, times: Tensor, paths: Tensor, alt: str, arrow: str = "") -> Picture:
     """Draw the density of a 1-D mixture at all times as a ribbon of grey, with paths (S, N) at times (S,) on it.
 
-    At the left stands the density of the data, at the right that of t = 1. `arrow` is what happens in the direction of
+    At the left stands the density of the data, at the right that of t = 1. Paths that share their starts have one
+    colour for each start. `arrow` is what happens in the direction of
     the paths, which is that of `times`.
     """
     if mixture.means.shape[1] != 1 or paths.ndim != 2 or times.shape != paths.shape[:1]:
@@ -111,7 +112,10 @@ def ribbon(mixture: Mixture, schedule: Schedule, times: Tensor, paths: Tensor, a
         density.sqrt().numpy(), cmap="Greys", vmax=1.3, origin="lower", extent=(0, 1, -3.2, 3.2), aspect="auto"
     )
     colours = [COLOURS[k] for k in (0, 3, 2, 4, 1, 5)]
-    for k, path in enumerate(paths.T):
+    starts = paths[0].unique().tolist()
+    by_start = 1 < len(starts) < paths.shape[1]  # else each path has its own colour
+    for n, path in enumerate(paths.T):
+        k = starts.index(float(path[0])) if by_start else n
         middle.plot(times, path, color=colours[k % len(colours)], lw=1.3)
         middle.plot(times[-1:], path[-1:], "o", color=colours[k % len(colours)], markersize=5, clip_on=False, zorder=3)
         middle.plot(times[:1], path[:1], "o", color=BLACK, markersize=6, clip_on=False, zorder=3)
@@ -196,7 +200,7 @@ def telescope() -> Picture:
     """Draw what cancels in the bound of a walk 0 < a < b < 1: each noisy state's density, once with +, once with -."""
     alt = (
         "Four states in a row, x_0, x_a, x_b, x_1, joined by three steps. Under x_a and under x_b stand plus log q and "
-        "minus log q, struck out. Under x_1 stands only plus log q, which remains."
+        "minus log q, in a bracket that says 0. Under x_1 stands only plus log q, which remains."
     )
     picture, ax = _canvas(alt, width=7.0, height=2.5, right=9.8, top=2.0, bottom=-1.5)
     places, names = (0.5, 3.0, 6.0, 9.0), ("x_0", "x_a", "x_b", "x_1")
@@ -207,13 +211,14 @@ def telescope() -> Picture:
     for place, name in zip(places, names, strict=True):
         ax.text(place, 0.8, f"${name}$", ha="center", va="center", fontsize=WORDS + 6)
     for place, name in zip(places[1:], names[1:], strict=True):
-        for y, sign, gone in ((0.0, "+", name != "x_1"), (-0.75, "-", True)):
-            if sign == "-" and name == "x_1":
-                continue
-            term = f"${sign}\\log q({name}|x_0)$"
-            ax.text(place, y, term, ha="center", va="center", color="0.5" if gone else FORWARD, fontsize=WORDS)
-            if gone:
-                ax.plot([place - 1.15, place + 1.15], [y - 0.02, y - 0.02], color=BACKWARD, lw=1.5)
+        gone = name != "x_1"
+        colour = "0.45" if gone else FORWARD
+        ax.text(place, 0.0, f"$+\\log q({name}|x_0)$", ha="center", va="center", color=colour, fontsize=WORDS)
+        if gone:  # a bracket round what adds up to nothing
+            ax.text(place, -0.75, f"$-\\log q({name}|x_0)$", ha="center", va="center", color=colour, fontsize=WORDS)
+            right = place + 1.25
+            ax.plot([right - 0.1, right, right, right - 0.1], [0.25, 0.25, -1.0, -1.0], color=BACKWARD, lw=1.5)
+            ax.text(right + 0.1, -0.375, "0", va="center", color=BACKWARD, fontsize=WORDS + 2, weight="bold")
     ax.text(9.0, -0.75, "stays", ha="center", va="center", color=FORWARD, fontsize=WORDS)
     ax.text(0.5, -0.37, "these\ncancel:", ha="center", va="center", fontsize=WORDS)
     return picture
@@ -625,22 +630,23 @@ def under_bells(panels: Mapping[str, tuple[Tensor, float | Tensor, float | Tenso
 def kernels(mixture: Mixture, schedule: Schedule, t: float, lengths: Sequence[float], x_t: Tensor) -> Picture:
     """Draw where x_t (1,) came from, q(x_s | x_t), for strides t - s of some lengths, each over its nearest Gaussian.
 
-    The nearest is the one of the same mean and variance.
+    The nearest is the one of the same mean and variance. All panels show the same values, so that one sees the kernel
+    narrow.
     """
-    alt = "Panels for shorter and shorter strides: two humps, far from the dashed bell, then a bell that covers it."
+    alt = "Panels for shorter and shorter strides: two humps, far from the dashed bell, then narrow bells that cover it."
     picture = Picture(alt, 7.0, 2.9)
+    x = torch.linspace(-3, 3, 2401, dtype=torch.float64)
     for ax, length in zip(picture.subplots(1, len(lengths)), lengths, strict=True):
         kernel = mixture.reverse(x_t, t - length, t, schedule)
         mean = (kernel.weights * kernel.means[:, 0]).sum()
         second = (kernel.weights * (kernel.stds[:, 0] ** 2 + kernel.means[:, 0] ** 2)).sum()
         bell = torch.distributions.Normal(mean, (second - mean**2).sqrt())
-        x = mean + bell.stddev * torch.linspace(-3.5, 3.5, 401)
         true = kernel.log_prob(x[:, None], 0.0, schedule).exp()
         ax.fill_between(x, true, color=FORWARD, alpha=0.35, linewidth=0, label="true")
         ax.plot(x, bell.log_prob(x).exp(), color=BACKWARD, lw=2, linestyle=(0, (4, 2)), label="Gaussian")
         ax.set_title(f"$t - s = {length:g}$", fontsize=WORDS)
         ax.set_xlabel("$x_s$", fontsize=WORDS)
-        ax.set(yticks=[])
+        ax.set(yticks=[], xlim=(-3, 3))
         ax.set_ylim(0, 1.1 * max(float(true.max()), float(bell.log_prob(mean).exp())))
         ax.grid(False)
     picture.axes[0].legend(loc="upper left", fontsize=11, handlelength=1.2, borderaxespad=0)
@@ -763,4 +769,23 @@ def bars(panels: Mapping[str, Mapping[str, float]], alt: str, unknown: float | N
         ax.spines["bottom"].set_visible(False)
         ax.grid(False)
         ax.invert_yaxis()
+    return picture
+
+
+def split_bars(
+    parts: Mapping[str, tuple[Tensor, Tensor]], names: Sequence[str], label: str, alt: str, height: float = 3.3
+) -> Picture:
+    """Draw one bar for each name: (part, whole) as the part and what is left, with both lengths written in it."""
+    picture = Picture(alt, 7.0, height)
+    ax = picture.add_subplot(1, 1, 1)
+    for row, (part, whole) in enumerate((float(part), float(whole)) for part, whole in parts.values()):
+        ax.barh(row, part, 0.6, color="0.6", label=names[0] if row == 0 else None)
+        ax.barh(row, whole - part, 0.6, left=part, color=BACKWARD, label=names[1] if row == 0 else None)
+        ax.text(whole, row, f"  {part:.2f} + {whole - part:.2f}", va="center", fontsize=WORDS)
+    longest = max(float(whole) for _, whole in parts.values())
+    ax.set(xlim=(0, 1.35 * longest), xlabel=label)
+    ax.set_yticks(range(len(parts)), list(parts), fontsize=WORDS)
+    ax.invert_yaxis()
+    ax.legend(loc="lower right", fontsize=12)
+    ax.grid(False)
     return picture

@@ -174,8 +174,8 @@ print(f"the noise of step 250 against that of 251: {near:.3f}, of 500: {far:.2f}
 #
 # </details>
 #
-# In our letters the correlation of the noises at two times $s < t$ is $\alpha_{ts}\,\sigma_s/\sigma_t$, the share of the
-# old noise in the new.
+# In our letters the correlation of the noises at two times $s < t$ is $\alpha_{ts}\,\sigma_s/\sigma_t$. Its square is the
+# share of the old noise in the variance of the new: from step 250 to 500 only 8 %.
 
 # %% tags=["check"]
 # @title ✓ The papers' form, and the correlation of neighbours
@@ -187,6 +187,7 @@ left = (1 - alpha_bar[249]) / (1 - alpha_bar[250])  # betas[250] is that of step
 factor = ((1 - betas[250]) * left).sqrt()
 apart = transition(0.25, 0.5, schedule)[0] * schedule(0.25)[1] / schedule(0.5)[1]
 assert abs(near - factor) < 1e-3 and abs(far - apart) < 0.03
+assert abs(apart**2 - 0.08) < 0.005
 print(f"✓ neighbours: {near:.3f} in the walk, {factor:.3f} by the formula;",
       f"250 steps apart: {far:.2f}, {apart:.2f}")
 
@@ -357,17 +358,6 @@ print(f"✓ halfway between {before:.3f} and {after:.3f} there is {between:.3f}"
 # | `Cosine()` | $\cos(\pi t/2)$ | $\sin(\pi t/2)$ | $\alpha_1 = 0$ | [@salimans2022], this course |
 # | `Flow()` | $1 - t$ | $t$ | $\alpha_1 = 0$ | flow matching ([@lipman2023]) |
 # | `VarianceExploding()` | 1 | $0.01\,\sqrt{5000^{2t} - 1}$ | $\alpha_1 = 1$, $\sigma_1 = 50$ | score SDEs |
-#
-# In the plane of signal and noise a schedule is a path, and its speed.
-
-# %%
-alt = "Alpha and sigma against time; in their plane a quarter circle and its chord."
-paths = {"LinearBeta": LinearBeta(), "Cosine": Cosine(), "Flow": Flow()}
-diagrams.schedule_paths(paths, alt)
-
-# %% [markdown]
-# A dot at each tenth of the time. The variance-preserving ones lie on the circle, one on top of the other. `Cosine`
-# keeps an even pace; `LinearBeta` is soon up and then crawls. `Flow` takes the chord, on which the variance dips.
 
 # %% tags=["check"]
 # @title ✓ Circle and chord, and the table of the package's schedules
@@ -552,7 +542,9 @@ print(f"✓ variance of 50,000 walkers: {langevin.var():.2f} by Langevin with de
 # $$ E[x_s \mid x_t] = \frac{x_t + \sigma_{ts}^2\, \nabla \log q(x_t)}{\alpha_{ts}} . $$
 #
 # For two humps both sides are known: `reverse` is the true kernel at one point, again a mixture, and `score` the
-# gradient. We stand between the humps at $t = 0.5$. What becomes of the spread?
+# gradient. We stand between the humps at $t = 0.5$.
+#
+# *Predict: is the spread of a long step back larger or smaller than that of the step forward?*
 
 # %%
 weights, means, stds = [0.4, 0.6], [[-1.2], [0.8]], [0.2, 0.2]  # the main line's
@@ -574,6 +566,17 @@ for d in (0.1, 0.01, 0.001):
     by_score = sigma_ts**2 * score / alpha_ts  # x_t is 0
     print(f"t - s = {d}: mean {mean:.2g}, by the score {by_score:.2g};",
           f"std {std:.3f}, forward {sigma_ts:.3f}")
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Larger, since one does not know the hump: for a stride of 0.1 by nearly a tenth. Then the two agree.
+#
+# </details>
+#
+# The mean is the score's at every length. The spread is the forward step's only in the limit, at a fixed $t > 0$: the
+# step must be small against the noise that is there already. In the first few steps of DDPM's table it is not; step 1
+# adds all the noise there is. So DDPM ends with a decoder for the 256 grey levels of a pixel (chapter 04).
 
 # %% tags=["check"]
 # @title ✓ The shorter the stride, the nearer to a Gaussian
@@ -681,8 +684,10 @@ brightness = bank.flatten(1).mean(1)  # (4000,)
 white = torch.randn(1000, 1, 32, 32, generator=seeded(0))
 
 # %% [markdown]
-# For each: the signal left, the nats per picture, and the brightness of what an exact random walk back makes of pure
-# noise, a draw from $q(x_0 \mid x_1)$. Its mean is what `Empirical.denoise` returns. Our clothes have -0.56.
+# For each: the signal left, the nats per picture (the main line's bound), and the brightness of what an exact random walk
+# back makes of pure noise, a draw from $q(x_0 \mid x_1)$. `Empirical` is a data distribution of stored pictures, and its
+# `denoise` returns the mean $E[x_0 \mid x_1]$ by Bayes' rule. In the check `ddpm` is chapter 03's random walk back in small
+# steps, and `final` takes its last state. Our clothes have a brightness of -0.56.
 
 # %%
 memory, lights = Empirical(bank), {}
