@@ -6,7 +6,7 @@
 # make book   builds the web book, which needs no network, in build/book
 # make slides builds a deck of slides for each chapter in build/slides
 # make kit    puts the course, its wheels and the web book into build/kit, for a room without a network
-# make colab  runs every student's notebook whole, with the versions that Colab has
+# make colab  runs every student's and deeper notebook whole, with the versions that Colab has
 # make bench  compares speed and quality with three libraries
 # Another Python: make lab PYTHON=python3.12
 
@@ -45,7 +45,7 @@ test: setup
 	$(LINT) || failed="$$failed lint"; \
 	$(PY) tools/build_notebooks.py --check || failed="$$failed sources"; \
 	$(TWO) tests || failed="$$failed tests"; \
-	$(TWO) $(NBVAL) notebooks/*.ipynb || failed="$$failed notebooks"; \
+	$(TWO) $(NBVAL) notebooks/*.ipynb notebooks/deeper/*.ipynb || failed="$$failed notebooks"; \
 	$(PY) tools/colab.py --quick || failed="$$failed colab"; \
 	if [ -n "$$failed" ]; then echo "make test failed in:$$failed"; exit 1; fi
 
@@ -80,6 +80,7 @@ mutate: setup
 
 notebooks: setup
 	@$(PY) tools/build_notebooks.py
+	@$(PY) tools/list_checks.py
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache build dist

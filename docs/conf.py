@@ -6,7 +6,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "tools")]
 
 import transforms  # noqa: E402  (lies beside this file)
-from course import setting  # noqa: E402
+from places import setting  # noqa: E402
 
 import minidiff  # noqa: E402
 
@@ -48,4 +48,4 @@ mathjax_path = "mathjax.js"  # MathJax 3; 4 would load its fonts from the networ
 def setup(app):
     app.connect("autodoc-skip-member", transforms.says_nothing)
     app.connect("autodoc-process-docstring", transforms.plain_docstring)
-    app.connect("doctree-read", transforms.equations)
+    app.connect("doctree-read", transforms.number_equations)

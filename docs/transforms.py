@@ -5,35 +5,31 @@ chapter 03. In chapters an equation carries its number as a tag, and the text ar
 """
 
 import re
-from functools import cache
 
-from course import sources
 from docutils import nodes
+from links import MENTION, TAG, anchor, equations
+from places import ROOT, built
 
-TAG = re.compile(r"\\tag\{(\d+\.\d+)\}")
 PLAIN = re.compile(r"([\\*_|])")
 EQUATION = re.compile(r"\beq\. (\d+\.\d+)")
-MENTION = re.compile(r"\((\d+\.\d+)\)")
 PROSE = nodes.paragraph | nodes.list_item | nodes.entry | nodes.strong | nodes.emphasis
 LISTED = re.compile(r"- |\d+\. ")
 
 
-@cache
-def pages():
-    """The chapter that holds an equation, by its number: {"3.4": "03_reverse_diffusion"}."""
-    return {tag: path.stem for path in sources() for tag in TAG.findall(path.read_text(encoding="utf-8"))}
-
-
-def anchor(number):
-    return "eq-" + number.replace(".", "-")
+def page(number):
+    """The page that has an equation, or None: "notebooks/03_reverse_diffusion"."""
+    if number not in equations():
+        return None
+    source, _ = equations()[number]
+    return built(source).relative_to(ROOT).with_suffix("").as_posix()
 
 
 def sentence(text):
     """A line of plain text as reST: no sign means anything but backticks; equations become links."""
 
     def link(found):
-        page = pages().get(found[1])
-        return f"`eq. {found[1]} <../notebooks/{page}.html#{anchor(found[1])}>`__" if page else found[0]
+        there = page(found[1])
+        return f"`eq. {found[1]} <../{there}.html#{anchor(found[1])}>`__" if there else found[0]
 
     parts = re.split(r"(`[^`]+`)", text)
     return "".join(
@@ -63,7 +59,7 @@ def plain_docstring(app, what, name, obj, options, lines):
     lines[:] = result
 
 
-def equations(app, doctree):
+def number_equations(app, doctree):
     """Gives numbered equations an anchor, and links the text that names them, within and across chapters."""
     for block in doctree.findall(nodes.math_block):
         numbers = TAG.findall(block.astext())
@@ -81,8 +77,8 @@ def equations(app, doctree):
 
 def mention(app, number):
     """(3.4) as a link to equation 3.4, or as it was if there is none."""
-    page, here = f"notebooks/{pages().get(number)}", app.env.docname
-    if number not in pages():
+    there, here = page(number), app.env.docname
+    if there is None:
         return nodes.Text(f"({number})")
-    place = "" if page == here else app.builder.get_relative_uri(here, page)
+    place = "" if there == here else app.builder.get_relative_uri(here, there)
     return nodes.reference("", f"({number})", refuri=f"{place}#{anchor(number)}", internal=True)

@@ -1,7 +1,7 @@
 """Exact denoisers of known distributions, against which everything else is tested.
 
 For a mixture of Gaussians every quantity of the course has a closed form: noise turns component j,
-N(m_j, c_j^2), into N(alpha m_j, alpha^2 c_j^2 + sigma^2) (eq. 3.7), so the density, the score, the posterior mean
+N(m_j, c_j^2), into N(alpha m_j, alpha^2 c_j^2 + sigma^2) (eq. 3.6), so the density, the score, the posterior mean
 and the true reverse kernel at any time are sums over components. All sums are taken in log space, so
 they stay finite far from the data. Points are (B, D), times () or (B,).
 """
@@ -43,7 +43,7 @@ class Mixture:
         return self.means[k] + self._axis_stds()[k] * noise  # (n, D)
 
     def log_prob(self, x: Tensor, t: float | Tensor, schedule: Schedule) -> Tensor:
-        """Return log p_t(x) in nats: (B,) (eq. 3.7). At t = 0 it is the density of the data."""
+        """Return log p_t(x) in nats: (B,) (eq. 3.6). At t = 0 it is the density of the data."""
         return self._at(x, t, schedule)[0].logsumexp(1)
 
     def denoise(self, x: Tensor, t: float | Tensor, schedule: Schedule) -> Tensor:
@@ -59,7 +59,7 @@ class Mixture:
         return -(log_joint.softmax(1)[..., None] * offset / variance).sum(1)  # (B, D)
 
     def reverse(self, x_t: Tensor, s: float, t: float, schedule: Schedule) -> "Mixture":
-        """Return the true q(x_s | x_t) at one point x_t (D,): a mixture again, not a Gaussian (eq. 3.8)."""
+        """Return the true q(x_s | x_t) at one point x_t (D,): a mixture again, not a Gaussian (eq. 3.7)."""
         log_joint, _, _ = self._at(x_t[None], t, schedule)
         (alpha_s, sigma_s), (alpha_ts, sigma_ts) = schedule(s), transition(s, t, schedule)
         mean, variance = alpha_s * self.means, alpha_s**2 * self._axis_stds() ** 2 + sigma_s**2  # of x_s, by component

@@ -103,7 +103,7 @@ def imports(tree: ast.AST) -> set[str]:
     return {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"minidiff"}
 
 
-@pytest.mark.parametrize("source", sorted((ROOT / "notebooks/src").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("source", sorted((ROOT / "notebooks/src").rglob("*.py")), ids=lambda path: path.stem)
 def test_colab_has_all_that_a_notebook_imports(source):
     for name in imports(ast.parse(source.read_text(encoding="utf-8"))):
         assert any(on_colab(Requirement(package)) for package in PACKAGES[name]), f"Colab has no {name}"

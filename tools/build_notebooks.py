@@ -1,10 +1,12 @@
-"""Builds notebooks/NN_name.ipynb, executed, from notebooks/src/NN_name.py, and the student's copy beside it.
+"""Builds notebooks/NN_name.ipynb, executed, from notebooks/src/NN_name.py, and the student's copy beside it; and
+notebooks/deeper/NN_name.ipynb from notebooks/src/deeper/NN_name.py.
 
-python tools/build_notebooks.py            writes what changed, and executes the notebooks whose code changed
-python tools/build_notebooks.py --all      executes every notebook (after a change in the package)
-python tools/build_notebooks.py --only 03  executes chapter 03
-python tools/build_notebooks.py --time 03  executes it too, says how long it took and writes nothing
-python tools/build_notebooks.py --check    says which notebooks do not match their source; runs nothing
+python tools/build_notebooks.py                   writes what changed, executes the notebooks whose code changed
+python tools/build_notebooks.py --all             executes every notebook (after a change in the package)
+python tools/build_notebooks.py --only 03         executes chapter 03, its main line and what goes beyond it
+python tools/build_notebooks.py --only deeper/03  executes one notebook of it
+python tools/build_notebooks.py --time 03         executes it too, says how long it took and writes nothing
+python tools/build_notebooks.py --check           says which notebooks do not match their source; runs nothing
 """
 
 import argparse
@@ -14,9 +16,10 @@ import time
 from pathlib import Path
 
 import nbformat
-from course import METADATA, NOTEBOOKS, STUDENT, built, for_students, from_source, sources
+from course import METADATA, for_students, from_source
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from places import DEEPER, NOTEBOOKS, SOURCES, STUDENT, all_sources, built, sources, students_copy
 
 LIMITS = {"s": 240, "GB": 1.5, "MB": 2}  # seconds with both cores free
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -27,9 +30,25 @@ def inputs(notebook):
     return notebook.metadata, [(c.cell_type, c.id, c.source, c.metadata) for c in notebook.cells]
 
 
+def name(source):
+    """A source in what is printed: "03_name" or "deeper/03_name"."""
+    return source.relative_to(SOURCES).with_suffix("").as_posix()
+
+
+def number(source):
+    """A source on the command line: "03" or "deeper/03"."""
+    return name(source).partition("_")[0]
+
+
+def wanted_of(source):
+    """The notebooks that a source describes, without outputs: {path: notebook}."""
+    copy = {students_copy(source): for_students(source)} if source.parent == SOURCES else {}
+    return {built(source): from_source(source)} | copy
+
+
 def stale(source):
-    """Which of a source's notebook and student's copy are missing, different or not executed."""
-    wanted = {built(source): from_source(source), built(source, STUDENT): for_students(source)}
+    """Which of the notebooks of a source are missing, different or not executed."""
+    wanted = wanted_of(source)
     found = {path: nbformat.read(path, as_version=4) for path in wanted if path.exists()}
     differ = [path for path in wanted if path not in found or inputs(found[path]) != inputs(wanted[path])]
     if built(source) not in differ and any(c.execution_count is None for c in code(found[built(source)])[0]):
@@ -64,8 +83,8 @@ def peak_memory(pid):
     return int(found[1]) / 1e6 if found else 0.0
 
 
-def execute(notebook):
-    """Runs all cells in notebooks/ and returns what it took: seconds, of them the longest cell, and the most memory."""
+def execute(notebook, folder):
+    """Runs all cells in a folder and returns what it took: seconds, of them the longest cell, and the most memory."""
     began = cell_began = time.perf_counter()
     used = {"s": 0.0, "s longest cell": 0.0, "GB": 0.0}
 
@@ -82,7 +101,7 @@ def execute(notebook):
         notebook,
         timeout=600,
         kernel_name="python3",
-        resources={"metadata": {"path": str(NOTEBOOKS)}},
+        resources={"metadata": {"path": str(folder)}},
         record_timing=False,
         store_widget_state=False,
         coalesce_streams=True,
@@ -105,35 +124,38 @@ def write(notebook, path):
 
 
 def build(source, anew=False, keep=True):
-    """Writes a student's copy and the notebook, executed if its code changed or `anew`; says whether all went well.
+    """Writes the notebooks of a source, executed if the code changed or `anew`; says whether all went well.
 
     Without `keep` it executes, says what that took and writes nothing.
     """
-    notebook = from_source(source)
+    path = built(source)
+    notebook, *copy = wanted_of(source).values()
     if keep:
-        write(for_students(source), built(source, STUDENT))
-        if not anew and keep_outputs(notebook, built(source)):
-            write(notebook, built(source))
-            print(f"{source.stem:32} same code, outputs kept", flush=True)
+        for unsolved in copy:
+            write(unsolved, students_copy(source))
+        if not anew and keep_outputs(notebook, path):
+            write(notebook, path)
+            print(f"{name(source):32} same code, outputs kept", flush=True)
             return True
+    path.parent.mkdir(exist_ok=True)
     try:
-        used = execute(notebook)
+        used = execute(notebook, path.parent)
     except CellExecutionError as error:
-        print(f"{source.name} failed and was not written:\n{error}")
+        print(f"{name(source)} failed and was not written:\n{error}")
         return False
     if keep:
-        write(notebook, built(source))
-        used["MB"] = built(source).stat().st_size / 1e6
+        write(notebook, path)
+        used["MB"] = path.stat().st_size / 1e6
     over = [f"over {limit} {unit}" for unit, limit in LIMITS.items() if used.get(unit, 0) > limit]
-    print(f"{source.stem:32}", *(f"{value:6.2f} {unit}" for unit, value in used.items()), *over, flush=True)
+    print(f"{name(source):32}", *(f"{value:6.2f} {unit}" for unit, value in used.items()), *over, flush=True)
     return not over
 
 
 def check():
     """The names of the notebooks that are not what their sources say, or have none."""
-    known = {built(source, folder) for source in sources() for folder in (NOTEBOOKS, STUDENT)}
-    found = {*NOTEBOOKS.glob("*.ipynb"), *STUDENT.glob("*.ipynb")}
-    differ = [path for source in sources() for path in stale(source)] + sorted(found - known)
+    known = {*map(built, all_sources()), *map(students_copy, sources())}
+    found = {path for folder in (NOTEBOOKS, DEEPER, STUDENT) for path in folder.glob("*.ipynb")}
+    differ = [path for source in all_sources() for path in stale(source)] + sorted(found - known)
     return [path.relative_to(NOTEBOOKS).as_posix() for path in differ]
 
 
@@ -153,12 +175,12 @@ def main():
             print(f"{name}: not what its source says; edit notebooks/src and run: make notebooks")
         return bool(differ)
     if one := args.only or args.time:
-        chosen = [source for source in sources() if source.name.startswith(f"{one}_")]
+        chosen = [source for source in all_sources() if one in (number(source), source.name[:2])]
         if not chosen:
-            print(f"expected the number of a chapter in notebooks/src, got {one!r}")
+            print(f"expected the number of a chapter in notebooks/src, such as 03 or deeper/03, got {one!r}")
             return True
     else:
-        chosen = [source for source in sources() if args.all or stale(source)]
+        chosen = [source for source in all_sources() if args.all or stale(source)]
     succeeded = [build(source, anew=bool(args.all or args.only), keep=not args.time) for source in chosen]
     return not all(succeeded)
 

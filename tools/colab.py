@@ -1,6 +1,6 @@
 """Does the course run with Colab's versions, and without a file of this repository beside it?
 
-python tools/colab.py            every cell of every student's notebook (a quarter of an hour)
+python tools/colab.py            every cell of every student's and deeper notebook (a quarter of an hour)
 python tools/colab.py --quick    without the cells tagged "slow", and without what needs them (for make test)
 python tools/colab.py --only 03  one chapter
 
@@ -20,9 +20,9 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import nbformat
-from course import ROOT, STUDENT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from places import DEEPER, ROOT, STUDENT
 from slices import without
 
 PLACE = ROOT / "build/colab"
@@ -112,12 +112,12 @@ def main() -> int:
     install("--no-deps", "--force-reinstall", str(ROOT))  # by way of a wheel, as anybody would get it
     with tempfile.TemporaryDirectory() as folder:
         names = []
-        for path in sorted(STUDENT.glob(f"{args.only}*.ipynb")):
+        for path in sorted([*STUDENT.glob(f"{args.only}*.ipynb"), *DEEPER.glob(f"{args.only}*.ipynb")]):
             notebook = nbformat.read(path, as_version=4)
             if args.quick:
                 shortened(notebook)
-            nbformat.write(notebook, Path(folder) / path.name)
-            names.append(path.name)
+            names.append(f"{path.parent.name}-{path.name}")
+            nbformat.write(notebook, Path(folder) / names[-1])
         return run(Path(folder), names)
 
 

@@ -4,22 +4,12 @@ Every notebook opens with a badge and a setup cell, which no source holds: they 
 `[tool.minidiff]` in pyproject.toml. Outputs are none of this module's business.
 """
 
-import copy
 import re
-import sys
-from pathlib import Path
 
 import jupytext
 import nbformat
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = ROOT / "notebooks"
-STUDENT = NOTEBOOKS / "student"
+from links import CITATION, LIST, cell_id, linked, listed, start_of_ids
+from places import ROOT, built, setting, students_copy
 
 # Names that Colab, Binder and every Jupyter know; the local Python's version would change with each author.
 METADATA = {
@@ -39,46 +29,44 @@ except ModuleNotFoundError:  # Colab, Kaggle, a bare kernel
 from minidiff.course.hosts import hello
 
 hello()"""
+# A folded cell shows a title in the place of its code. "form" is what Colab saves after View, Show/hide code ("Hiding
+# code" in colab.research.google.com/notebooks/forms.ipynb); JupyterLab draws a bar that opens it.
+FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}}
 SOLUTION = re.compile(r"(?ms)^( *)### BEGIN SOLUTION\n.*?^ *### END SOLUTION")
 FOLD = re.compile(r"(?s)<details>.*?</details>")
 
 
-def setting():
-    """Where the course lives: {"repository": "OWNER/REPO", "branch": ...}."""
-    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["minidiff"]
-
-
-def sources():
-    return sorted((NOTEBOOKS / "src").glob("[0-9][0-9]_*.py"))
-
-
-def built(source, folder=NOTEBOOKS):
-    """The path of the notebook that belongs to a source."""
-    return folder / f"{source.stem}.ipynb"
-
-
 def opening(path):
     """The badge and the setup cell of the notebook at a path."""
-    name = path.stem.replace("_", "-")
-    where = setting()
+    start, where = start_of_ids(path), setting()
     badge = BADGE.format(colab=COLAB, path=path.relative_to(ROOT).as_posix(), **where)
-    setup = nbformat.v4.new_code_cell(SETUP.format(**where), id=f"{name}-setup")
+    setup = nbformat.v4.new_code_cell(SETUP.format(**where), id=f"{start}-setup")
     setup.metadata = nbformat.from_dict({"cellView": "form", "tags": ["setup", "nbval-ignore-output"]})
-    return nbformat.v4.new_markdown_cell(badge, id=f"{name}-badge"), setup
+    return nbformat.v4.new_markdown_cell(badge, id=f"{start}-badge"), setup
 
 
-def from_source(source):
-    """The notebook a source describes, without outputs. Ids come from positions: a rebuild changes none."""
+def described(source, path):
+    """The notebook that a source describes, without outputs, as it stands at a path."""
     notebook = jupytext.read(source, fmt="py:percent")
+    keys = CITATION.findall("\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown"))
     for number, cell in enumerate(notebook.cells):
-        cell["id"] = f"{source.stem}-{number:02d}".replace("_", "-")
+        cell["id"] = cell_id(cell.source if cell.cell_type == "markdown" else "", number, path)
         cell.metadata.pop("lines_to_next_cell", None)  # jupytext's own note about blank lines
-    badge, setup = opening(built(source))
+        if cell.cell_type == "markdown":
+            cell.source = linked(cell.source, source, path).replace(LIST, listed(keys))
+        elif "check" in cell.metadata.get("tags", []):
+            cell.metadata.update(FOLDED)
+    badge, setup = opening(path)
     title, *rest = notebook.cells
     notebook.cells = [badge, title, setup, *rest]
     notebook.metadata = nbformat.from_dict(METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     return notebook
+
+
+def from_source(source):
+    """The notebook that a source describes, without outputs."""
+    return described(source, built(source))
 
 
 def unsolved(code):
@@ -87,10 +75,9 @@ def unsolved(code):
 
 
 def for_students(source):
-    """The notebook a source describes, without solutions, the answers folded into its exercises, and the cells tagged
-    "answer", which show that such an answer is right."""
-    notebook = copy.deepcopy(from_source(source))
-    notebook.cells[0], notebook.cells[2] = opening(built(source, STUDENT))
+    """The notebook that a main line describes, without solutions, without the answers folded into its exercises, and
+    without the cells tagged "answer", which show that such an answer is right."""
+    notebook = described(source, students_copy(source))
     notebook.cells = [cell for cell in notebook.cells if "answer" not in cell.metadata.get("tags", [])]
     in_exercises = False
     for cell in notebook.cells:

@@ -4,7 +4,7 @@ python tools/make_book.py
 
 Sphinx reads copies, laid out as in the repository, so that links between files hold: notebooks without what serves
 Colab only and with the text of each picture, documents whose links lead to the repository where the book has no such
-page, and a page of the package for each module. docs/conf.py has the settings.
+page, the bibliography, and a page of the package for each module. docs/conf.py has the settings.
 """
 
 import ast
@@ -15,11 +15,14 @@ import sys
 from importlib import resources
 
 import nbformat
-from course import NOTEBOOKS, ROOT, setting
+from links import listed, references, unlinked
+from places import DEEPER, NOTEBOOKS, ROOT, built, setting, sources
 
 COPIES = ROOT / "build/book-source"
 BOOK = ROOT / "build/book"
 GUIDE = ROOT / "docs/INSTRUCTOR.md"
+GLOSSARY, CHECKS = ROOT / "docs/glossary.md", ROOT / "docs/checks.md"
+TITLE = re.compile(r"# @title (.+)")
 LINK = re.compile(r"(?<=\]\()([^()#\s:]+)(?=[)#])")
 # What a folder of the package is called in the book; "" has the modules at its root, in the order that one reads them.
 GROUPS = {
@@ -36,7 +39,8 @@ FIRST = ["schedule", "process", "oracle", "denoiser", "losses", "samplers", "gui
 
 def documents():
     """The Markdown files of the repository that the book has pages for."""
-    return [ROOT / "CHANGELOG.md", ROOT / "README.md", ROOT / "data/README.md", GUIDE, *answers()]
+    own = [ROOT / name for name in ("CHANGELOG.md", "README.md", "data/README.md")]
+    return [*own, GUIDE, GLOSSARY, CHECKS, *answers()]
 
 
 def answers():
@@ -55,7 +59,10 @@ def modules():
 
 
 def prepared(notebook):
-    """A notebook as the book shows it: without badge and setup, solutions folded, a text with each picture."""
+    """A notebook as the book shows it: without badge and setup, solutions and checks folded, a text with each picture.
+
+    Links and anchors of equations are docs/transforms.py's business.
+    """
     cells = []
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
@@ -65,9 +72,15 @@ def prepared(notebook):
         for output in cell.get("outputs", []):
             if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):
                 shown["image"] = {"alt": alt}
-        if cell.cell_type == "code" and "### BEGIN SOLUTION" in cell.source:
+        if cell.cell_type == "markdown":
+            cell.source = unlinked(cell.source)
+        elif "### BEGIN SOLUTION" in cell.source:
             cell.metadata["tags"] = [*tags, "hide-input"]
             shown |= {"code_prompt_show": "Show a solution", "code_prompt_hide": "Hide the solution"}
+        elif "check" in tags:
+            title = TITLE.match(cell.source)[1]
+            cell.metadata["tags"] = [*tags, "hide-input"]
+            shown |= {"code_prompt_show": title, "code_prompt_hide": title}
         cell.metadata["mystnb"] = shown
         cells.append(cell)
     notebook.cells = cells
@@ -75,17 +88,17 @@ def prepared(notebook):
 
 
 def linked(text, path):
-    """A document with links to files that are no pages of the book turned to the repository."""
+    """A document with links to files that are no pages of the book turned to the repository, and none to equations."""
     repository = "https://github.com/{repository}/blob/{branch}".format(**setting())
 
     def target(found):
         file = (path.parent / found[1]).resolve()
-        has_page = file in documents() or file.parent == NOTEBOOKS or file.suffix == ".png"
+        has_page = file in documents() or file.parent in (NOTEBOOKS, DEEPER) or file.suffix == ".png"
         if has_page or not file.exists():
             return found[1]
         return f"{repository}/{file.relative_to(ROOT).as_posix()}"
 
-    return LINK.sub(target, text)
+    return LINK.sub(target, unlinked(text))
 
 
 def toctree(names, caption):
@@ -122,9 +135,13 @@ def api():
 
 def copies():
     """All that Sphinx reads: {path below build/book-source: text or bytes}."""
-    result, chapters = api(), sorted(NOTEBOOKS.glob("*.ipynb"))
+    result, chapters = api(), [built(source) for source in sources()]
     for path in chapters:
-        result[f"notebooks/{path.name}"] = nbformat.writes(prepared(nbformat.read(path, as_version=4)))
+        notebook = prepared(nbformat.read(path, as_version=4))
+        if (deeper := DEEPER / path.name).exists():
+            result[f"notebooks/deeper/{path.name}"] = nbformat.writes(prepared(nbformat.read(deeper, as_version=4)))
+            notebook.cells.append(nbformat.v4.new_markdown_cell(toctree([f"deeper/{path.name}"], "Deeper")))
+        result[f"notebooks/{path.name}"] = nbformat.writes(notebook)
     for path in documents():
         result[path.relative_to(ROOT).as_posix()] = linked(path.read_text(encoding="utf-8"), path)
     for path in ROOT.glob("docs/**/*.png"):
@@ -132,8 +149,10 @@ def copies():
     result["docs/INSTRUCTOR.md"] += toctree([f"answers/{path.name}" for path in answers()], "Answers")
     index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
     index += toctree([f"notebooks/{path.name}" for path in chapters], "Chapters")
-    index += toctree(["docs/INSTRUCTOR.md", "api/index.md", "data/README.md", "CHANGELOG.md"], "Beside them")
-    return result | {"index.md": index}
+    beside = ["docs/glossary.md", "docs/checks.md", "docs/references.md", "docs/INSTRUCTOR.md"]
+    index += toctree([*beside, "api/index.md", "data/README.md", "CHANGELOG.md"], "Beside them")
+    bibliography = f"# References\n\nEvery work that the course cites.\n\n{listed(references())}\n"
+    return result | {"index.md": index, "docs/references.md": bibliography}
 
 
 def mathjax():

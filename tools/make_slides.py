@@ -4,7 +4,7 @@ python tools/make_slides.py
 
 A section of a chapter becomes a column of slides. Here it is taken apart into blocks: headings, paragraphs, list
 items, formulas, tables, code, outputs, figures. docs/slides/deck.js puts them on pages in the browser, which alone
-knows how high they are. Answers and solutions are left out.
+knows how high they are. Answers, solutions and the code of checks are left out.
 """
 
 import re
@@ -17,8 +17,8 @@ from pathlib import Path
 from string import Template
 
 from bs4 import BeautifulSoup
-from course import NOTEBOOKS, ROOT
 from make_book import BOOK, build, mathjax
+from places import ROOT, sources
 
 DECKS = ROOT / "build/slides"
 LOOKS = ROOT / "docs/slides"
@@ -59,9 +59,12 @@ def blocks(section):
         elif child.name in ("ul", "ol"):
             yield from items(child)
         elif "cell" in child.get("class", []):
-            # of an exercise that has a solution, only the task
-            parts = ".cell_input > *" if "tag_hide-input" in child["class"] else ".cell_input > *, .cell_output > *"
-            for block in child.select(parts):
+            parts = [".cell_input > *", ".cell_output > *"]
+            if "tag_check" in child["class"]:  # only what it found
+                parts = parts[1:]
+            elif "tag_hide-input" in child["class"]:  # only the task of an exercise that has a solution
+                parts = parts[:1]
+            for block in child.select(", ".join(parts)):
                 kind = block.parent["class"][0].removeprefix("cell_")
                 yield figure(block) if block.name == "img" else f'<div class="{kind}">{block}</div>'
         else:
@@ -110,7 +113,7 @@ def make_decks():
     shutil.rmtree(DECKS, ignore_errors=True)
     copy_static()
     links = []
-    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+    for path in sources():
         title, html = deck(BOOK / f"notebooks/{path.stem}.html")
         (DECKS / f"{path.stem}.html").write_text(html, encoding="utf-8")
         links.append(f'<li><a href="{path.stem}.html">{escape(title)}</a></li>')

@@ -9,7 +9,7 @@ import re
 import sys
 
 from build_notebooks import build
-from course import ROOT, setting, sources
+from places import ROOT, all_sources, setting
 
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/*.md", "docs/answers/*.md")
 
@@ -39,7 +39,7 @@ def main():
     for key in ("repository", "branch"):
         project = project.replace(f'\n{key} = "{old[key]}"\n', f'\n{key} = "{new[key]}"\n')
     (ROOT / "pyproject.toml").write_text(project, encoding="utf-8")
-    succeeded = [build(source) for source in sources()]
+    succeeded = [build(source) for source in all_sources()]
     return not all(succeeded)
 
 

@@ -142,7 +142,8 @@ def notebooks() -> str:
         if in_kernel():
             return "notebooks: this one"
         raise UserWarning(f"none in {Path.cwd()}; change to the folder of the course: cd")
-    files = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    name = "[0-9][0-9]_*.ipynb"
+    files = sorted([*folder.glob(name), *folder.glob(f"deeper/{name}")])
     for file in files:
         try:
             json.loads(file.read_text(encoding="utf-8"))["cells"]

@@ -84,16 +84,16 @@ def images(x: Tensor, alt: str, columns: int = 10, titles: Sequence[str] = ()) -
     return picture
 
 
-def strips(rows: Mapping[str, Tensor], alt: str, above: Sequence[str] = ()) -> Picture:
+def strips(rows: Mapping[str, Tensor], alt: str, above: Sequence[str] = (), size: int = 64) -> Picture:
     """Draw named rows of images (B, C, H, W) in [-1, 1] (others are clipped), dot by dot: no pixel is smoothed.
 
-    `above` has words for each column. Images under 64 pixels are enlarged by a whole factor.
+    `above` has words for each column. Images under `size` pixels are enlarged by a whole factor.
     """
     for x in rows.values():
         if x.ndim != 4 or x.shape[1] not in (1, 3):
             raise ValueError(f"expected rows of images (B, 1 or 3, H, W), got {tuple(x.shape)}")
     first = next(iter(rows.values()))
-    zoom, most = max(1, 64 // first.shape[3]), max(map(len, rows.values()))
+    zoom, most = max(1, size // first.shape[3]), max(map(len, rows.values()))
     h, w = first.shape[2] * zoom + 3, first.shape[3] * zoom + 3
     left, top = 16 + 7 * max(map(len, rows)), max((4 + 16 * (1 + text.count("\n")) for text in above), default=0)
     width, height = left + most * w, top + len(rows) * h

@@ -1,15 +1,399 @@
 # %% [markdown]
 # # 00 · Start here
 #
-# **What does a diffusion model do?** It turns noise into pictures. In this notebook you watch one do it, ask it
-# for the pictures you want, and learn how to work through the rest of the course.
+# **How does a picture come out of noise?** Guess what is behind the noise, go a small part of the way to the guess,
+# and guess again.
+
+# %%
+import torch
+
+from minidiff import Cosine, cfg, ddim, dpmpp_2m, final, times
+from minidiff.app.checkpoint import load_denoiser
+from minidiff.course import check, diagrams, plot, widgets
+from minidiff.data import load, shipped
+
+denoiser, about = load_denoiser(shipped("fashion.safetensors"))
+classes, schedule = about["classes"], denoiser.schedule
+noise = torch.randn(10, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+wanted = torch.arange(10)  # one piece of clothing of each of the ten classes
+
+
+# %%
+@torch.no_grad()
+def guess(x, t, label=wanted):
+    return denoiser(x, t, label)
+
+
+bag = ddim(lambda x, t: guess(x, t, wanted[8:9]), noise[8:9], times(3), schedule)
+diagrams.guess_and_mix(noise[8:9], list(bag), ("all bags", "some bags", "one bag"),
+                       "From noise to a bag in three steps, with a guess for each.")
+
+# %% [markdown]
+# Your computer has just drawn this bag, with a network that ships with the course; no GPU, no internet.
 #
-# **You will build** nothing yet: you will use a model that trained for a quarter of an hour on one core of a CPU.
-# By the end of the course you will have derived every line that runs here.
+# **You build** the red arrow, which turns guesses into a picture, and *guidance*, which makes the model heed what you
+# ask for. Then you test whether you are ready and choose a path. It takes half an hour; the computer needs half a
+# minute of it.
 #
-# **You need** two CPU cores, 1 GB of memory and about half a minute. No GPU, no network.
+# | letter | meaning |
+# |---|---|
+# | $x_0$ | a clean picture: 32 by 32 pixels, numbers from -1 (black) to 1 (white) |
+# | $\epsilon$ | noise: a standard normal number for each pixel |
+# | $s < t$ | times, from 0 (clean) to 1 (noise) |
+# | $x_t = \alpha_t\, x_0 + \sigma_t\, \epsilon$ | a noisy picture: so much of the picture, so much of the noise |
+# | $\hat x_0$ | the guess at $x_0$, made from $x_t$ |
+# | $w$ | how much the label counts |
+
+# %% [markdown]
+# ## 1. A picture out of noise
 #
-# Run the cells from top to bottom with Shift + Enter. First, is everything there?
+# The network has seen 10,000 small photographs of clothes (Fashion-MNIST) and has learned one thing: **given a noisy
+# picture, guess the clean one.** It is a [denoiser](../docs/glossary.md#denoiser). We give it nothing but noise and
+# ten labels.
+
+# %%
+plot.images(noise, "Ten squares of grey noise.", columns=5, titles=classes)
+
+# %% [markdown]
+# *Predict: what can come out?*
+
+# %%
+guided = cfg(denoiser, wanted, null=10, w=2.0)
+pictures = final(dpmpp_2m(guided, noise, times(25), schedule))
+plot.images(pictures, "Ten clothes, one of each class.", columns=5, titles=classes)
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Ten pieces of clothing that nobody has ever photographed.
+#
+# </details>
+#
+# Two lines did it. You will derive every word in them:
+#
+# | in the code | what it does | chapter |
+# |---|---|---|
+# | `denoiser` | guesses the clean picture | [05](05_simplified_loss.ipynb) to [07](07_training.ipynb) |
+# | `cfg(..., w=2.0)` | leans towards the label | [09](09_guidance.ipynb) |
+# | `times`, `schedule` | 25 times, and $\alpha_t$, $\sigma_t$ for each | [02](02_forward_diffusion.ipynb) |
+# | `dpmpp_2m` | steps from each time to the next | [03](03_reverse_diffusion.ipynb), [08](08_sampling.ipynb) |
+#
+# A model could cheat and return pictures that it was trained on. Below each, the most similar of the 10,000:
+
+# %%
+from minidiff.app.metrics import nearest
+
+training = load("fashion")
+clothes = training.tensor()  # (10000, 1, 32, 32)
+distance, index = nearest(pictures, clothes)
+plot.strips({"drawn": pictures, "training": clothes[index]},
+            "Above what was drawn, below the closest training pictures: not equal.")
+
+# %% tags=["check"]
+# @title ✓ No copies
+unseen, _ = nearest(load("fashion", "test").tensor(slice(0, 100)), clothes)
+assert distance.min() > 1 and 0.8 < distance.median() / unseen.median() < 1.25
+print(f"✓ from the closest training picture: drawn ones {distance.median():.1f},",
+      f"unseen photographs {unseen.median():.1f}, a copy would be 0")
+
+# %% [markdown]
+# Related, not equal: about as far away as photographs that the network has never seen.
+#
+# ## 2. What a guess is
+#
+# Take the network as it was trained, without `cfg`, and show it pure noise, at $t = 1$.
+#
+# *Predict: it sees nothing, and knows only the label. For which labels is its guess clear, for which a blur?*
+
+# %%
+first = guess(noise, torch.tensor(1.0))
+plot.strips({"guess": first}, "Ten guesses: trousers are clear, a sandal is a cloud.")
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Clear where all pictures look alike, as with trousers and sneakers; a blur where they differ, as with bags.
+#
+# </details>
+#
+# **Your turn.** A suspicion: each guess is the mean of all training pictures with its label. Write that mean. The next
+# cell checks you, and never stops the notebook.
+
+# %%
+def class_mean(pictures, labels, k):
+    """Return the mean of the pictures (N, 1, 32, 32) whose label (N,) is k."""
+    ### BEGIN SOLUTION
+    return pictures[labels == k].mean(0)
+    ### END SOLUTION
+
+
+# %%
+def by_adding(pictures, labels, k):
+    chosen = [x for x, label in zip(pictures, labels, strict=True) if label == k]
+    return sum(chosen) / len(chosen)
+
+
+few = torch.tensor([3.0, 5, 8]).reshape(3, 1, 1, 1)  # three pictures of one pixel
+check(class_mean, by_adding, [(few, torch.tensor([0, 1, 1]), 1)],
+      hint="labels == k picks pictures; then the mean over the first dimension, 0")
+
+# %%
+means = torch.stack([clothes[training.y == k].mean(0) for k in range(10)])
+plot.strips({"guess": first, "class mean": means},
+            "Above the first guesses, below the means of the classes: the same blurs.")
+
+# %% [markdown]
+# The same blurs, and that is no fault. The network was trained for small squared errors, and the mean of what is possible
+# has the smallest ([chapter 03](03_reverse_diffusion.ipynb)). As the noise goes, fewer pictures remain possible, and
+# their mean is sharper.
+
+# %% tags=["check"]
+# @title ✓ The first guess is the class mean
+error = (first - means).square().flatten(1).mean(1).sqrt()  # (10,)
+between = (means.mean(0) - means).square().flatten(1).mean(1).sqrt()
+assert error.max() < 0.15 and (error < between).all()
+spread = [clothes[training.y == k].std(0).mean() for k in range(10)]
+assert set(torch.tensor(spread).argsort()[:2].tolist()) == {1, 7}  # trousers, sneakers
+assert max(spread) == spread[8]  # bags
+print(f"✓ root mean square difference {error.min():.2f} to {error.max():.2f};",
+      f"class means differ from the overall mean by {between.min():.2f} or more")
+
+# %% [markdown]
+# ### From a guess to a step
+#
+# The red arrow. If the guess $\hat x_0$ were right, the noise in $x_t = \alpha_t\, x_0 + \sigma_t\, \epsilon$ would have to
+# be $\hat\epsilon$ below. Mix the two anew, with a little more picture and a little less noise ([@song2020]):
+#
+# $$ \hat\epsilon = \frac{x_t - \alpha_t\, \hat x_0}{\sigma_t}, \qquad
+# x_s = \alpha_s\, \hat x_0 + \sigma_s\, \hat\epsilon . $$
+#
+# **Your turn.**
+
+# %%
+def step(x, x0, t, s, schedule):
+    """Return x_s, given x = x_t and the guess x0, for s < t."""
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
+    ### BEGIN SOLUTION
+    eps = (x - alpha_t * x0) / sigma_t
+    return alpha_s * x0 + sigma_s * eps
+    ### END SOLUTION
+
+
+# %%
+def package_step(x, x0, t, s, schedule):
+    return final(ddim(lambda x, t: x0, x, torch.tensor([t, s]), schedule))
+
+
+x, x0 = torch.tensor([[0.4], [-1.0]]), torch.tensor([[1.0], [0.5]])
+check(step, package_step, [(x, x0, 0.6, 0.5, Cosine()), (x, x0, 1.0, 0.0, Cosine())],
+      hint="first the noise from x, x0 and the letters at t; then mix with those at s")
+
+# %% [markdown]
+# Why not jump to the guess at once? It is a blur. One small step on there is a little more to see, and the next guess is
+# better. Guess, step, and repeat: that is a [sampler](../docs/glossary.md#sampler). The package's is called `ddim`; it
+# yields its states one by one, each with its `t`, its `x` and the guess `x0`.
+#
+# *Predict: what is right first, the outline or the fine details?*
+
+# %%
+states = list(ddim(guess, noise, times(25), schedule))
+shown = {f"guess {k + 1}": states[k].x0 for k in (0, 3, 6, 12, 24)}
+plot.strips(shown, "Five rows of guesses, from blurred class means to sharp clothes.")
+
+# %% tags=["check"]
+# @title ✓ The two formulas, twenty-five times, are ddim
+x, ts = noise, times(25)
+for t, s in zip(ts, ts[1:], strict=False):
+    x0 = guess(x, t)
+    eps = (x - schedule(t)[0] * x0) / schedule(t)[1]
+    x = schedule(s)[0] * x0 + schedule(s)[1] * eps
+assert torch.allclose(x, states[-1].x, atol=1e-3)
+print("✓ looped by hand, they end in the same ten pictures")
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# The outline. In the fourth guess it is nearly right, while much of the fine detail is missing.
+#
+# </details>
+
+# %% tags=["check"]
+# @title ✓ Coarse before fine
+pool, guesses = torch.nn.functional.avg_pool2d, [states[k].x0 for k in (3, 24)]
+coarse = [pool(x, 4) for x in guesses]
+blurred = [pool(x, 2).repeat_interleave(2, 2).repeat_interleave(2, 3) for x in guesses]
+fine = [x - blur for x, blur in zip(guesses, blurred, strict=True)]
+missing = [float((fourth - last).square().sum() / last.square().sum())
+           for fourth, last in (coarse, fine)]
+assert missing[0] < 0.04 and 0.3 < missing[1] < 0.6
+print(f"✓ squared error of guess 4 against the last: {missing[0]:.0%} of the coarse",
+      f"picture, {missing[1]:.0%} of the fine detail")
+
+# %% [markdown]
+# The whole walk as a film, $x_t$ above and $\hat x_0$ below:
+
+# %%
+alt = "Above, noise turning into clothes; below, the guess getting sharper."
+frames = [plot.strips({"state": s.x, "guess": s.x0}, alt) for s in states]
+widgets.film(frames[::2], ms=160)
+
+# %% [markdown]
+# ## 3. Ask for something
+#
+# The network knows an eleventh label, "none", and so can be asked twice: $u$ is its guess without a label, $c$ the one
+# with it. The label changes $c - u$. [Guidance](../docs/glossary.md#classifier-free-guidance)
+# ([@ho2022]) goes that way $w$ times as far:
+#
+# $$ \hat x_0 = u + w\,(c - u) . $$
+#
+# **Your turn.**
+
+# %%
+def guide(u, c, w):
+    """Return the guided guess: u for w = 0, c for w = 1, beyond c for w > 1."""
+    ### BEGIN SOLUTION
+    return u + w * (c - u)
+    ### END SOLUTION
+
+
+# %%
+def by_package(u, c, w):
+    def two_answers(x, t, label):  # c for label 0, u for label 1, which means none
+        return torch.stack([c, u])[label]
+
+    return cfg(two_answers, torch.tensor([0]), null=1, w=w)(u[None], 0.5)[0]
+
+
+cases = [(torch.tensor(-0.5), torch.tensor(0.3), w) for w in (0.0, 1.0, 2.0)]
+check(guide, by_package, cases, hint="start at u; c - u is the way from u to c")
+
+# %% [markdown]
+# *Predict: what happens to the first guess, the class mean, with* $w = 2$*?*
+
+# %%
+rows = {}
+for w in (0, 1, 2):
+    rows[f"w = {w}"] = cfg(denoiser, wanted, null=10, w=w)(noise, torch.tensor(1.0))
+plot.strips(rows, "First guesses: nearly one blur; class means; glaring class means.")
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# It is exaggerated: no longer a mean, but *twice the class mean minus the mean of everything*. Many values lie beyond
+# black and white, and the screen clips them.
+#
+# </details>
+
+# %% tags=["check"]
+# @title ✓ What guidance does to a mean
+overall = clothes.mean(0)
+near, far = ((rows["w = 2"] - mean).square().flatten(1).mean(1).sqrt()
+             for mean in (2 * means - overall, means))  # (10,) each
+assert near.max() < 0.22 and (near < far).all()
+assert rows["w = 2"].min() < -2 and rows["w = 2"].max() > 1.3
+assert (rows["w = 2"].abs() > 1.1).double().mean() > 0.2  # beyond black and white
+print(f"✓ w = 2: {near.min():.2f} to {near.max():.2f} from twice the class mean minus",
+      f"the overall one, {far.min():.2f} to {far.max():.2f} from the class mean")
+
+# %% [markdown]
+# Used in every step, this exaggeration makes the class of a picture clearer. Move the sliders.
+
+# %%
+def draw(label, w):
+    noise = torch.randn(8, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    guided = cfg(denoiser, torch.full((8,), label), 10, w)
+    x = final(dpmpp_2m(guided, noise, times(12), schedule))
+    return plot.images(x, f"Eight samples of {classes[label]} at w = {w}.", columns=4)
+
+
+# %%
+import ipywidgets
+
+names = [(name, k) for k, name in enumerate(classes)]
+label = ipywidgets.Dropdown(options=names, value=8, description="class")
+w = ipywidgets.FloatSlider(2.0, min=0, max=5, step=0.5, description="w",
+                           continuous_update=False)
+_ = widgets.explore(draw, label=label, w=w)
+
+# %% [markdown]
+# Eight bags from eight noises. At $w = 0$ they are no bags but a mixed wardrobe; the larger $w$, the more alike.
+# [Chapter 09](09_guidance.ipynb) measures what is gained and lost.
+
+# %% tags=["check"]
+# @title ✓ Mixed without a label, more alike with a large w
+start = torch.randn(8, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+spread = {}
+for w in (0.0, 1.0, 5.0):
+    bags = cfg(denoiser, torch.full((8,), 8), 10, w)
+    found = final(dpmpp_2m(bags, start, times(12), schedule)).clamp(-1, 1)
+    spread[w] = found.std(0).mean()
+    if w == 0:
+        kinds = training.y[nearest(found, clothes)[1]].unique()
+assert len(kinds) > 3 and spread[0] > spread[1] > 1.15 * spread[5]
+print(f"✓ {len(kinds)} kinds of clothes at w = 0; mean standard deviation of a pixel",
+      f"{spread[0]:.2f} there, {spread[1]:.2f} at w = 1, {spread[5]:.2f} at w = 5")
+
+# %% [markdown]
+# ## 4. Are you ready?
+#
+# Ten questions, on paper. $z$ is standard normal, $\mathcal N(m, v)$ normal with mean $m$ and *variance* $v$.
+#
+# 1. $X$ has mean 3 and standard deviation 2. Which has $1 - X/2$?
+# 2. $X$ and $Y$ are independent, of variances 9 and 16. What is the standard deviation of $X + Y$?
+# 3. Make a draw of $\mathcal N(m, v)$ out of $z$.
+# 4. Can a density be larger than 1?
+# 5. One person in a hundred is ill. A test is right for 90 % of the ill and 90 % of the healthy. It says ill. How
+#    likely is that?
+# 6. Given $p(x \mid y)$ and $p(y)$, what is $p(y \mid x)$?
+# 7. What is $E_q\!\left[\log \frac{q(x)}{p(x)}\right]$ called? Can it be negative?
+# 8. And what is it for $q = \mathcal N(0, 1)$, $p = \mathcal N(1, 1)$?
+# 9. `x` has shape `(8, 1, 32, 32)`, `c` shape `(8,)`. Multiply each picture by its number.
+# 10. A training loop never calls `optimizer.zero_grad()`. What goes wrong?
+#
+# <details><summary>Answers</summary>
+#
+# 1. Mean $-\frac12$, standard deviation 1.
+# 2. $\sqrt{9 + 16} = 5$: variances add.
+# 3. $m + \sqrt{v}\, z$.
+# 4. Yes; only its integral is 1. $\mathcal N(0, 0.01)$ has 4.0 at 0.
+# 5. $\frac{0.9 \cdot 0.01}{0.9 \cdot 0.01 + 0.1 \cdot 0.99}$, or 8 %.
+# 6. $p(x \mid y)\, p(y)$, divided by its sum or integral over all $y$.
+# 7. The Kullback-Leibler divergence. Never; it is 0 only if $p = q$.
+# 8. $\frac12$.
+# 9. `c.reshape(8, 1, 1, 1) * x`. A plain `c * x` is an error.
+# 10. Gradients add up, so each step also follows all the old ones.
+#
+# </details>
+#
+# Eight right? Go on. Fewer? [00, deeper](deeper/00_start_here.ipynb) has a page each on Gaussians, Bayes, divergence and
+# the PyTorch loop.
+
+# %% tags=["check"]
+# @title ✓ The answers in numbers
+z = torch.randn(10**6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+one, other = 1 - (3 + 2 * z) / 2, 3 * z[::2] + 4 * z[1::2]
+assert abs(one.mean() + 0.5) < 0.01 and abs(one.std() - 1) < 0.01
+assert abs(other.std() - 5) < 0.02
+Normal = torch.distributions.Normal
+assert abs(Normal(0.0, 0.1).log_prob(torch.tensor(0.0)).exp() - 4.0) < 0.02
+assert round(100 * 0.9 * 0.01 / (0.9 * 0.01 + 0.1 * 0.99)) == 8
+kl = torch.distributions.kl_divergence(Normal(0.0, 1.0), Normal(1.0, 1.0))
+c, x = torch.arange(8.0), torch.ones(8, 1, 32, 32)
+assert ((c.reshape(8, 1, 1, 1) * x)[:, 0, 0, 0] == c).all()
+print(f"✓ answer 2 by a million draws: {other.std():.0f}; 5: 8 %; 8: {kl:.1f}")
+
+# %% [markdown]
+# ## 5. How to work
+#
+# - **Predict** before you run. A wrong guess teaches more than a read answer.
+# - **Your turn**: the gaps are filled here and empty in `notebooks/student/`. Whatever you write, the text goes on with
+#   the package's own function.
+# - **A line with ✓** comes from a folded check. It compares what you have just read with something that does not know
+#   it: a simulation, an integral, another library. Open one when in doubt, and break it.
+# - **Deeper** notebooks have proofs and comparisons. No main line needs them.
+# - The [glossary](../docs/glossary.md#letters) has all letters and words, and what eight codebases call them.
+#
+# Something fails? The doctor checks machine, packages and data, and trains for five seconds. A final `0`: all is well.
 
 # %% tags=["nbval-ignore-output"]
 from minidiff.course.doctor import examine
@@ -17,279 +401,47 @@ from minidiff.course.doctor import examine
 examine()
 
 # %% [markdown]
-# Each line is one check: Python and its packages, Jupyter and its kernel, the machine, the data files, and five seconds
-# of real training. The final `0` says that nothing failed. `warn` is good to know; a line that starts with `FAIL` has
-# to be mended. Both say what to do.
+# ## 6. Paths
 #
-# ## 1. A picture out of noise
+# **Ninety minutes**: noise, the way back, your first sampler, and a network that learns.
 #
-# The model ships with the course. It has seen 10,000 small photographs of clothes (Fashion-MNIST) and learned one thing:
-# **given a noisy picture, guess the clean one.** Such a guesser is called a *denoiser*.
-
-# %%
-import torch
-
-from minidiff import Cosine, cfg, dpmpp_2m, final, times
-from minidiff.app.checkpoint import load_denoiser
-from minidiff.course.plot import images
-from minidiff.data import load, shipped
-
-# %%
-denoiser, about = load_denoiser(shipped("fashion.safetensors"))
-classes = about["classes"]
-print(classes)
-
-# %% [markdown]
-# *Predict: what will the model draw if all it is given is noise and the ten names above?*
-#
-# We draw ten pictures of pure noise, 32 by 32 pixels each, and ask for one piece of clothing of each class.
-
-# %%
-noise = torch.randn(10, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-wanted = torch.arange(10)
-images(noise, alt="Ten squares of grey noise; nothing can be seen in them.", titles=classes)
-
-# %%
-guided = cfg(denoiser, wanted, null=10, w=2.0)
-pictures = final(dpmpp_2m(guided, noise, times(25), denoiser.schedule))
-images(pictures, alt="Ten pieces of clothing, one of each class, as small grey photographs.", titles=classes)
-
-# %% [markdown]
-# Ten pieces of clothing that nobody has ever photographed. Two lines did it, and each word in them is a chapter:
-#
-# | in the code | what it does | chapter |
+# | read | sections | minutes |
 # |---|---|---|
-# | `denoiser` | guesses the clean picture from a noisy one | 05 to 07 |
-# | `cfg(..., w=2.0)` | leans towards the class that was asked for | 09 |
-# | `times(25)` | 25 steps, from $t = 1$ (noise) down to $t = 0$ (data) | 02 |
-# | `dpmpp_2m` | one of several ways to take those steps | 03, 08 |
-# | `denoiser.schedule` | how much picture and how much noise there is at time $t$ | 02 |
+# | 00 | 1 to 3, 5 | 23 |
+# | [02](02_forward_diffusion.ipynb) | [1](02_forward_diffusion.ipynb#1-one-noising-step), [2](02_forward_diffusion.ipynb#2-why-the-picture-is-shrunk), [3](02_forward_diffusion.ipynb#3-a-thousand-steps-are-one-jump), [4](02_forward_diffusion.ipynb#4-from-betas-to-a-schedule) | 28 |
+# | [03](03_reverse_diffusion.ipynb) | [1](03_reverse_diffusion.ipynb#1-walking-back-blindly), [2](03_reverse_diffusion.ipynb#2-if-the-picture-were-known), [4](03_reverse_diffusion.ipynb#4-the-best-guess-at-the-picture), [5](03_reverse_diffusion.ipynb#5-the-first-samples), [6](03_reverse_diffusion.ipynb#6-a-denoiser-with-perfect-memory) | 34 |
+# | [00, deeper](deeper/00_start_here.ipynb) | [4](deeper/00_start_here.ipynb#4-a-training-loop-in-pytorch) | 4 |
 #
-# Is it true that nobody has photographed them? A model could cheat and return pictures that it was trained on.
-# For each picture we look for its nearest neighbour among the 10,000 training pictures.
-
-# %%
-from minidiff.app.metrics import nearest
-
-training = load("fashion").tensor()
-distance, index = nearest(pictures, training)
-pairs = torch.cat([pictures, training[index]])
-images(pairs, alt="Above the ten generated pictures, below the closest training picture of each: alike, not equal.")
-
-# %% [markdown]
-# Above what was drawn, below the closest training picture: related, but not the same. In numbers, with real pictures
-# that are not among the 10,000 for comparison (the Euclidean distance over all pixels; a copy would have 0):
-
-# %%
-unseen, _ = nearest(load("fashion", "test").tensor(slice(0, 100)), training)
-assert distance.min() > 1 and 0.5 < distance.median() / unseen.median() < 2
-print(f"generated: {distance.median():.1f} from the closest, unseen real ones: {unseen.median():.1f}")
-
-# %% [markdown]
-# ## 2. Watch it happen
-#
-# A sampler is a generator: after each step it yields where it is (`x`), and the clean picture in which the denoiser
-# believed at that moment (`x0`).
-#
-# *Predict: after the very first step, when there is nothing but noise to look at, what is the denoiser's best guess?*
-
-# %%
-states = list(dpmpp_2m(guided, noise, times(25), denoiser.schedule))
-strip = torch.cat([states[k].x0[[0, 1, 5, 8, 9]] for k in (0, 3, 8, 14, 19, 24)])
-images(strip, columns=5, alt="Six rows: soft averages that sharpen row by row into clothes.")
-
-# %% [markdown]
-# The first row is a guess made from noise alone: a blurred average of all the T-shirts, trousers, sandals, bags and
-# boots there are. That is no fault. *The average is the best guess that exists when nothing is known* (chapter 03
-# proves it), and as the noise goes, the average is taken over fewer and fewer pictures that are still possible, until one
-# is left.
-
-# %%
-from minidiff.course.widgets import film
-
-alt = "Above, noise turning into clothes; below, the guess getting sharper."
-frames = [images(torch.cat([s.x, s.x0]), alt) for s in states]
-film(frames[::2] + frames[-1:], ms=160)
-
-# %% [markdown]
-# Above the picture on its way, below the guess at that moment.
-#
-# ## 3. Ask for something
-#
-# The number `w` says how strongly the model listens to the label: `w = 0` not at all, `w = 1` just as it was taught, and
-# more than 1 exaggerates. Move the sliders (where this page is only being read, you see their first position).
-
-# %%
-import ipywidgets
-
-from minidiff.course.widgets import explore
-
-
-def draw(label, w):
-    noise = torch.randn(8, 1, 32, 32, generator=torch.Generator().manual_seed(1))
-    guided = cfg(denoiser, torch.full((8,), label), 10, w)
-    x = final(dpmpp_2m(guided, noise, times(12), denoiser.schedule))
-    return images(x, alt=f"Eight samples of class {classes[label]} with guidance {w}.", columns=8)
-
-
-names = [(name, k) for k, name in enumerate(classes)]
-label = ipywidgets.Dropdown(options=names, value=8, description="class")
-w = ipywidgets.FloatSlider(2.0, min=0, max=5, step=0.5, description="w", continuous_update=False)
-_ = explore(draw, label=label, w=w)
-
-# %% [markdown]
-# Eight bags from eight different noises. At `w = 0` the label means nothing and you get a mixed wardrobe; at `w = 5` all bags
-# look like the bag of bags. Chapter 09 explains what is traded here, and measures it.
-#
-# ## 4. The notation of this course
-#
-# Papers and codebases write the same things in a dozen ways, and that is where most mistakes come from. This course has one
-# notation; here it is, for looking up. You need none of it before chapter 02. First the letters of the code, on a clock
-# that runs from 0 to 1:
-#
-# | symbol | in code | meaning | chapter |
-# |---|---|---|---|
-# | $x_0$ | `x0` | a clean picture, values in $[-1, 1]$ | 02 |
-# | $\epsilon$, $z$ | `eps`, `z` | noise, every value standard normal; $z$ where it is freshly drawn | 02 |
-# | $t$, $s$ | `t`, `s` | time from 0 (data) to 1 (noise); $s$ is nearer to the data, $s < t$ | 02 |
-# | $\alpha, \sigma$ | `alpha, sigma` | how much picture and how much noise $x_t$ holds: $x_t = \alpha x_0 + \sigma \epsilon$ | 02 |
-# | $\alpha_{ts}, \sigma_{ts}$ | `transition` | the same from time $s$ to time $t$: $x_t = \alpha_{ts} x_s + \sigma_{ts} z$ | 02 |
-# | SNR | `log_snr` | signal-to-noise ratio, $\alpha^2 / \sigma^2$ | 02 |
-# | $q$, $p_\theta$ | | what the noise really does; what the model, with weights $\theta$, believes | 02, 04 |
-# | $p_t(x)$ | `log_prob` | the true density of $x_t$ | 03 |
-# | $\hat x_0$ | `denoise(x, t)` | the denoiser's guess at $x_0$; the best is the mean $E[x_0 \mid x_t]$ | 03 |
-# | $y = a x_0 + b \epsilon$ | `target_coefficients` | what the network is asked to predict: $x_0$, $\epsilon$, $v$, the velocity or the score | 05 |
-# | $w(t)$ | `weight` | weight of the squared error at time $t$ | 05 |
-# | $s(x, t) = \nabla \log p_t(x)$ | `score` | the score, the slope of the log density | 05 |
-# | $w$ | `w` | guidance: 0 ignores the label, 1 is plain | 09 |
-# | $z = \mathrm{enc}(x)$ | `encode` | the code of a picture ($z$ is no noise from chapter 10 on) | 10 |
-# | $f$, $c$ | `factor`, `latent_channels` | how many times narrower a code is than its picture, and its channels | 10 |
-# | scale | `fit_scale` | brings codes to a standard deviation of 1 | 11 |
-# | $Q, K, V$ | `CrossAttention` | what pixels ask, what words offer, and what they answer | 06, 12 |
-#
-# Chapters 02 to 05 derive everything in the letters of the papers, which count *steps* $t = 1, \ldots, T$:
-#
-# | symbol | in code | meaning | chapter |
-# |---|---|---|---|
-# | $\beta_t$, $\alpha_t = 1 - \beta_t$ | `betas`, `alphas` | variance of the noise added in step $t$, and what is left of the picture's | 02 |
-# | $\bar\alpha_t$ | `alpha_bar` | $\alpha_1 \alpha_2 \cdots \alpha_t$. **Our $\alpha$ is its root**, $\alpha(t / T) = \sqrt{\bar\alpha_t}$ | 02 |
-# | $\tilde\mu_t, \tilde\beta_t$ | `posterior` | mean and variance of the step back for one who knows $x_0$ | 03 |
-# | $\mu_\theta, \sigma_t^2$ | | mean and variance of the model's step back | 04 |
-# | $L_T, L_{t-1}, L_0$ | `vlb_terms` | the terms of the variational bound | 04 |
-#
-# And how it translates:
-#
-# | there | theirs | ours |
-# |---|---|---|
-# | DDPM (Ho et al. 2020) | $\alpha_t = 1 - \beta_t$; steps $t = 1, \ldots, T$ | $\alpha = \sqrt{\bar\alpha_t}$ at time $t / T$ |
-# | DDIM (Song et al. 2020) | their $\alpha_t$ is DDPM's $\bar\alpha_t$ | $\alpha = \sqrt{\alpha_t}$ |
-# | score SDE (Song et al. 2021) | $\beta(t)$; the score $\nabla \log p_t(x_t)$ | $\alpha = \exp(-\frac{1}{2} \int \beta)$; score $= -\epsilon / \sigma$ on average |
-# | EDM (Karras et al. 2022) | $x = x_0 + \sigma n$, nothing shrinks | $\sigma_\text{EDM} = \sigma / \alpha$, $x_\text{EDM} = x_t / \alpha$ |
-# | flow matching (Lipman et al. 2023) | $t = 0$ is noise; $x_1$ is data; velocity $x_1 - x_0$ | time $1 - t$; velocity with the other sign |
-# | diffusers | `alphas_cumprod[k]`; `prediction_type`: `epsilon`, `sample`, `v_prediction`; `guidance_scale` | $\alpha^2$ at time $(k + 1) / T$; `eps`, `x0`, `v`; $w$ |
-# | denoising-diffusion-pytorch | `alphas_cumprod[k]`; `objective`: `pred_noise`, `pred_x0`, `pred_v`; `cond_scale` | the same as diffusers; $w$ |
-# | Stable Diffusion's configs | `linear_start`, `linear_end`; `unconditional_guidance_scale`; `scale_factor` | `scaled_linear_betas`; $w$; chapter 11 |
-#
-# (diffusers and denoising-diffusion-pytorch count steps from 0, so their index $k$ is DDPM's step $k + 1$.) A table can
-# lie, so its formulas are checked. The first two rows:
-
-# %%
-from minidiff import FromBetas, linear_betas
-
-betas = linear_betas(1000)
-alpha_bar = (1 - betas).cumprod(0)  # what DDIM calls alpha, and diffusers alphas_cumprod
-alpha, sigma = FromBetas(betas)(torch.arange(1, 1001, dtype=torch.float64) / 1000)
-assert torch.allclose(alpha**2, alpha_bar) and torch.allclose(sigma**2, 1 - alpha_bar)
-
-# %% [markdown]
-# The score SDE: $\alpha$ is the exponential of minus half the integral of $\beta(t) = 0.1 + 19.9\, t$, here as a plain sum.
-
-# %%
-from minidiff import LinearBeta
-
-u = torch.linspace(0, 0.5, 100_001, dtype=torch.float64)
-integral = torch.trapezoid(0.1 + 19.9 * u, u)
-assert torch.isclose(LinearBeta()(0.5)[0], torch.exp(-integral / 2))
-
-# %% [markdown]
-# EDM: dividing by $\alpha$ gives a picture that does not shrink, with noise of size $\sigma / \alpha$.
-
-# %%
-from minidiff import add_noise
-
-x0, eps = training[:4], torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(2))
-alpha, sigma = Cosine()(0.6)
-assert torch.allclose(add_noise(x0, eps, 0.6, Cosine()) / alpha, x0 + sigma / alpha * eps, atol=1e-5)
-
-# %% [markdown]
-# Flow matching: the same straight line walked the other way, so the velocity changes its sign. There $x_1$ is the data.
-
-# %%
-from minidiff import Flow, target
-
-x_1, x_0 = x0, eps  # flow matching's names
-theirs, ours = 0.3, 1 - 0.3
-assert torch.allclose(theirs * x_1 + (1 - theirs) * x_0, add_noise(x0, eps, ours, Flow()), atol=1e-6)
-assert torch.allclose(x_1 - x_0, -target("velocity", x0, eps, ours, Flow()))
-
-# %% [markdown]
-# ## 5. How to work
-#
-# Each chapter asks a question, derives the answer as formulas, writes the formulas as code, and **checks the code
-# against something that does not know the formula**: a simulation, a numerical integral, another library, a number from
-# the paper. Cells that begin with `assert` are such checks. Break one on purpose now and then; that is how one learns what
-# it holds together.
-#
-# - **Predict before you run.** The line in italics asks for a guess. A wrong guess is worth more than a read answer.
-# - **Notebooks and package are one.** A chapter derives a slow version of a function, shows that it equals the one in
-#   `minidiff`, shows the source of that one, and goes on with it. Nothing is hidden: every module is short enough to read.
-# - **Exercises** check themselves and never stop the notebook. Try one:
-
-# %%
-from minidiff.course import check
-
-
-def signal_to_noise(alpha, sigma):
-    """alpha squared over sigma squared."""
-    ### BEGIN SOLUTION
-    return alpha**2 / sigma**2
-    ### END SOLUTION
-
-
-t = torch.linspace(0.1, 0.9, 9)
-right = [(a / s) ** 2 for a, s in zip(*Cosine()(t), strict=True)]
-check(signal_to_noise, lambda *_: torch.stack(right), [Cosine()(t)], hint="square both, then divide")
-
-# %% [markdown]
-# The chapters so far:
-#
-# | | | time on two CPU cores |
-# |---|---|---|
-# | 00 | Start here | half a minute |
-# | [01](01_generative_models.ipynb) | Generative models: GAN, VAE, flow and diffusion in a race | a bit over one minute |
-# | [02](02_forward_diffusion.ipynb) | Forward diffusion: how pictures become noise | half a minute |
-# | [03](03_reverse_diffusion.ipynb) | Reverse diffusion: why and how one can go back | half a minute |
-# | [04](04_variational_bound.ipynb) | The variational bound: how good is such a model? | half a minute |
-# | [05](05_simplified_loss.ipynb) | The simplified loss: from the bound to one line of training | a bit over one minute |
-# | [06](06_unet.ipynb) | The U-Net: a network for pictures, part by part, and what each part buys | three quarters of a minute |
-# | [07](07_training.ipynb) | Training: from random numbers to clothes in three minutes | four minutes |
-# | [08](08_sampling.ipynb) | Sampling: many ways down, how many steps, and what goes wrong | two minutes and a half |
-# | [09](09_guidance.ipynb) | Guidance: how to ask for a boot, and why asking harder helps until it hurts | two minutes and a half |
-# | [10](10_autoencoders.ipynb) | Autoencoders: what is worth keeping of a picture, and what it costs | two minutes |
-# | [11](11_latent_diffusion.ipynb) | Latent diffusion: the same training, on codes | three minutes and a half |
-# | [12](12_text_to_image.ipynb) | Text to image: a sentence becomes a picture; is it the right one? | three minutes and a half |
-# | [13](13_evaluation.ipynb) | Evaluation: is it any good, and how would one know? | two minutes and a half |
-#
-# And to train a model like the one that you have just used, from nothing, in three minutes, in a terminal:
+# Each with its opening. Then train such a model, from nothing, in a terminal:
 #
 # ```
 # python -m minidiff train --data fashion --seconds 180 --out runs/fashion
 # python -m minidiff sample runs/fashion --n 64 --out samples.png
 # ```
 #
+# **A weekend**: 00 to 09, two days of six hours.
+#
+# **How Stable Diffusion works**, half a day: the ninety minutes, then [09](09_guidance.ipynb):
+# [3](09_guidance.ipynb#3-without-a-classifier); [10](10_autoencoders.ipynb): [1](10_autoencoders.ipynb#1-there-and-back),
+# [3](10_autoencoders.ipynb#3-rate-and-distortion); [11](11_latent_diffusion.ipynb):
+# [1](11_latent_diffusion.ipynb#1-two-stages) to [3](11_latent_diffusion.ipynb#3-live); [12](12_text_to_image.ipynb):
+# [1](12_text_to_image.ipynb#1-sentences-and-pictures) to [3](12_text_to_image.ipynb#3-from-words-to-pixels),
+# [6](12_text_to_image.ipynb#6-live).
+#
+# **All of it**: 00 to 13 in eighteen hours, and as long again for exercises and *deeper*.
+#
 # ## What to keep
 #
-# - A diffusion model is a **denoiser** and a way to use it many times.
-# - At the start its best guess is an average; with each step less is possible, until one picture is left.
-# - Noise in, picture out: the same noise and the same label give the same picture again.
-# - One notation, one translation table: come back to section 4 whenever a paper confuses you.
+# - A diffusion model is a **denoiser**, and a way to use it many times.
+# - The best guess is the mean of all that is still possible: first a blur, in the end one picture.
+# - A step takes $x_t$ apart into guess and noise, and mixes them anew with less noise.
+# - Guidance asks with and without the label, and exaggerates: $u + w\,(c - u)$.
+# - Same noise, same label, same picture: only the start is random.
+#
+# **Deeper:** [00, deeper](deeper/00_start_here.ipynb): the refresher, and other people's letters, checked.
+#
+# **Next:** [01 · Generative models](01_generative_models.ipynb), or a path above.
+#
+# ## References
+#
+# {references}

@@ -1,1124 +1,869 @@
 # %% [markdown]
 # # 02 · Forward diffusion
 #
-# **How do you destroy a picture so gently that the damage can be undone?** With many small doses of Gaussian
-# noise. This chapter follows the doses one by one, then finds out that a thousand of them are one.
-#
-# **You will build** one noising step, the formula that jumps over any number of steps, four noise schedules,
-# and a test that finds the flaw in several well-known tutorials.
-#
-# **You need** first-year probability (mean, variance, independence), PyTorch, two CPU cores, 1.2 GB of memory
-# and about half a minute. Nothing is trained here.
+# **How do you turn pictures into noise so gently that one can walk back?** By a thousand small steps, each of which
+# adds a little noise: the blue arrow below. No single picture will come back, but one *of the same kind* can. The dashed
+# arrow is what a network learns, from examples that cost nothing: we make the noise.
 
 # %%
 import torch
 
-from minidiff import FromBetas, add_noise, linear_betas
-from minidiff.course import plot, widgets
+from minidiff import FromBetas, Gaussian, Mixture, add_noise, linear_betas
+from minidiff.course import check, diagrams, plot, widgets
 from minidiff.data import load
 
-# %% [markdown]
-# ## 1. Noise that piles up
-#
-# A grey picture of 32 by 32 pixels is a list of 1,024 numbers, each from -1 (black) to 1 (white). Write $x_0$
-# for the clean picture. The plainest way to spoil it is to add a little noise, again and again:
-#
-# $$ x_t = x_{t-1} + \sqrt{\beta_t}\, z_t, \qquad t = 1, 2, \dots, T. $$
-#
-# Each number of $z_t$ is a fresh draw from $\mathcal N(0, 1)$, the normal distribution with mean 0 and
-# variance 1. So $\sqrt{\beta_t}\, z_t$ has *variance* $\beta_t$: that is the size of dose number $t$. For
-# now, take the doses from the paper that made diffusion work (Ho et al. 2020, "DDPM"): $T = 1000$ numbers,
-# rising evenly from 0.0001 to 0.02.
-
-# %%
 clothes = load("fashion")
-pictures = clothes.tensor(slice(0, 8))  # (8, 1, 32, 32)
-betas = linear_betas(1000)  # (1000,): betas[0] is beta_1
-
+boot = clothes.tensor(slice(0, 1))  # (1, 1, 32, 32)
 
 # %%
-def pile_up(x, beta, generator):
-    return x + beta.sqrt() * torch.randn(x.shape, generator=generator)
-
+few = FromBetas(linear_betas(10, 0.01, 0.4))  # ten steps; section 4 explains it
+names = ("x_0", "x_s", "x_t", "x_1")
+diagrams.chain(boot, few, (0, 0.3, 0.4, 1), names,
+               forward="shrinks, adds noise (this chapter)",
+               backward="takes noise away (chapter 03)")
 
 # %% [markdown]
-# `walk` repeats any such step for all doses and keeps every state, the clean pictures first.
-
-# %%
-def walk(step, x, betas, seed=0):
-    generator, states = torch.Generator().manual_seed(seed), [x]
-    for beta in betas:
-        states.append(step(states[-1], beta, generator))
-    return torch.stack(states)  # (T + 1, B, ...)
-
+# **You build** one noising step, the formula that replaces a thousand of them, noise schedules, and a test of where
+# the walk ends. You need mean, variance, independence, a little PyTorch and an hour and a quarter, without exercises.
+#
+# | letter | meaning |
+# |---|---|
+# | $x_t$ | the state at time $t$, from $x_0$, clean, to $x_1$, noise; $s < t$ |
+# | $k = 1, \dots, T$ | the number of a step, from $s = (k-1)/T$ to $t = k/T$; here $T = 1000$ |
+# | $\beta_k,\ z_k$ | variance of the noise that step $k$ adds; its source, standard normal |
+# | $\alpha_t,\ \sigma_t$ | how much signal and how much noise is in $x_t$ |
+# | $\epsilon$ | all the noise in $x_t$, merged into one, standard normal |
+# | $q,\ p$ | the way to noise, which we choose; the way back, which is learned |
+#
+# One rule: $\beta$ and $z$ are numbered by *steps*, $x$, $\alpha$ and $\sigma$ by *times*. So $\beta_1$ belongs to the
+# first step, but $x_1$ is the end of the walk.
 
 # %% [markdown]
-# *Predict: the doses are tiny. When does the boot vanish, and where do the pixel values end?*
-
-# %%
-piled = walk(pile_up, pictures, betas)  # (1001, 8, 1, 32, 32)
-shown = [0, 25, 50, 100, 150, 200, 300, 400, 600, 1000]
-plot.images(piled[shown, 0], alt="A boot under more and more noise; at step 1000 hardly anything of it is seen.",
-            titles=[f"step {k}" for k in shown])
-
-# %% [markdown]
-# At step 400 a trained eye still finds the boot, at step 1000 hardly anyone does. (The screen shows only values
-# from -1 to 1; all beyond is black or white.) Yet it is in there at full strength, for nothing was ever taken
-# from it; section 2 will find it. What happened to the numbers? Pick a picture and one of its pixels at random:
-# over this choice $x_0$ has a mean and a variance. Variances of independent things add, so the doses pile up:
-# $\mathrm{Var}(x_T) = \mathrm{Var}(x_0) + \sum_t \beta_t$.
-
-# %%
-start, end = pictures.var(), piled[-1].var()
-assert abs(end / (start + betas.sum()) - 1) < 0.05
-print(f"variance of the pixels: {start:.2f}, then {end:.1f}; sum of the doses {betas.sum():.1f}")
-
-# %% [markdown]
-# A variance of 0.5 became one of more than ten, and a longer walk would go further. That is a nuisance: a
-# network that later has to undo this would see inputs of a different size at every step, and the place where
-# the walk ends would depend on the picture.
+# ## 1. One noising step
 #
-# ## 2. The step that keeps the variance at one
-#
-# The remedy is to shrink the picture before each dose. By how much? Let the variance be one: a convention, but
-# a handy one, as the walk can then end in the noise that everybody can draw, $\mathcal N(0, 1)$. Shrinking by
-# $c$ multiplies the variance by $c^2$. If the variance is 1 and is to stay 1, then $c^2 \cdot 1 + \beta_t = 1$,
-# which leaves no choice: $c = \sqrt{1 - \beta_t}$. This is the forward step, as a density and as a draw:
-#
-# $$ q(x_t \mid x_{t-1}) = \mathcal N\!\left(x_t;\ \sqrt{1-\beta_t}\; x_{t-1},\ \beta_t I\right), \qquad
-# x_t = \sqrt{1-\beta_t}\; x_{t-1} + \sqrt{\beta_t}\; z_t \tag{2.1} $$
-#
-# Read it so: $\mathcal N(x; m, v)$ is the density, at $x$, of the normal distribution with mean $m$ and variance
-# $v$. *Given* $x_{t-1}$, the next state $x_t$ is normal, with mean $\sqrt{1-\beta_t}\,x_{t-1}$ and covariance
-# $\beta_t I$ ($I$ is the identity matrix: every pixel gets its own noise). $q$ is the customary letter for
-# everything on the way from data to noise. The step looks only at $x_{t-1}$, not at what came before: a *Markov
-# chain*. So the density of a whole walk is a product, $q(x_1 \mid x_0)\, q(x_2 \mid x_1) \cdots q(x_T \mid
-# x_{T-1})$, which chapter 04 writes as (4.3).
-#
-# The right half of (2.1) says how to draw: a fixed function of what we have and of standard noise. This way of
-# writing a random thing is called *reparameterisation*, and it is one line of code:
-
-# %%
-def forward_step(x, beta, generator):
-    return (1 - beta).sqrt() * x + beta.sqrt() * torch.randn(x.shape, generator=generator)
-
-
-# %% [markdown]
-# *Predict: same doses, same random numbers. How will the two ends differ?*
-
-# %%
-shrunk = walk(forward_step, pictures, betas)  # (1001, 8, 1, 32, 32)
-
-# %%
-frames = [
-    plot.images(torch.cat([piled[k, :1], shrunk[k, :1]]), titles=[f"piled {k}", f"shrunk {k}"],
-                alt="Two boots dissolve in noise: the piled-up one ends in hard black and white.")
-    for k in range(0, 1001, 100)
-]
-widgets.film(frames, ms=300)
-
-# %% [markdown]
-# The left boot ends in hard black and white: most of its values have left the range that a screen can show.
-# The right one ends in mild grey noise. The variances say it in numbers:
-
-# %%
-plot.curves(
-    torch.arange(1001),
-    {"piled up": piled.flatten(1).var(1), "shrunk first (2.1)": shrunk.flatten(1).var(1)},
-    alt="The variance of the piled-up pixels climbs to ten; with shrinking it settles at one.",
-    xlabel="step", ylabel="variance of the pixels",
-)
-
-# %% [markdown]
-# The lower curve settles at one although our pictures began at 0.5. No accident: (2.1) turns a variance $V$
-# into $(1-\beta_t) V + \beta_t$, so the distance to one, $V - 1$, is multiplied by $1-\beta_t$ in each step,
-# and dies out.
-
-# %%
-variance = start.double()
-for beta in betas:
-    variance = (1 - beta) * variance + beta
-
-# %%
-assert abs(variance - 1) < 1e-3 and abs(shrunk[-1].var() - 1) < 0.05
-print(f"variance after 1000 steps: {variance:.3f} by the rule, {shrunk[-1].var():.2f} in the walk")
-
-# %% [markdown]
-# And the mean? It is only ever shrunk. After many steps every picture is the same thing: mean 0, variance 1,
-# no picture.
-#
-# No picture? For the piled-up pixels that was not true, however wild they look. One number tells: the correlation
-# of the last state with the clean picture, pixel by pixel. Between things that have nothing to do with each
-# other it is 0, give or take $1/\sqrt{1024} = 1/32$.
-#
-# *Predict: same doses, same noise. How much of the picture is left at the two ends?*
-
-# %%
-def correlation(x, y):
-    """Of the pixels of each picture with those of its partner: (B,)."""
-    x, y = (z.flatten(1) - z.flatten(1).mean(1, keepdim=True) for z in (x, y))
-    return torch.nn.functional.cosine_similarity(x, y)
-
-
-# %%
-found = {"piled up": correlation(piled[-1], pictures), "shrunk first": correlation(shrunk[-1], pictures)}
-assert found["piled up"].mean() > 5 / 32 and found["shrunk first"].abs().max() < 3 / 32
-for name, each in found.items():
-    print(f"{name}: {each.mean():.2f} on average, from {each.min():.2f} to {each.max():.2f}")
-
-# %%
-blocks = torch.nn.functional.avg_pool2d(torch.cat([pictures, piled[-1], shrunk[-1]]), 4)  # (24, 1, 8, 8)
-titles = ["clean"] * 8 + ["piled 1000"] * 8 + ["shrunk 1000"] * 8
-plot.images(blocks, columns=8, titles=titles,
-            alt="Averaged over blocks: the clean clothes; the piled-up ones, coarse but there; the shrunk ones, gone.")
-
-# %% [markdown]
-# Averaged over blocks of 4 by 4 pixels, which weakens the noise and spares the picture, the piled-up clothes come
-# back. The shrunk ones do not. So it is the shrinking that destroys, more than the noise. Piling up leaves the
-# picture at strength one, under noise of variance 10, standard deviation 3.2: the noise grows like a *sum*.
-# Shrinking first leaves the noise at one and *multiplies* the picture, a thousand times, by a little less than
-# one, and a product falls exponentially: as $1 - \beta \approx e^{-\beta}$ for small $\beta$, to about
-# $e^{-\sum_t \beta_t / 2} = e^{-5}$.
-
-# %%
-kept = (1 - betas).sqrt().prod()
-assert abs(kept / torch.exp(-betas.sum() / 2) - 1) < 0.05
-print(f"noise to picture, in amplitude: {betas.sum().sqrt():.1f} piled up, {1 / kept:.0f} shrunk first")
-
-# %% [markdown]
-# ## 3. Two doses make one
-#
-# A thousand random draws to noise one picture once: training would be hopelessly slow. The way out is a small
-# theorem. If $z_1$ and $z_2$ are independent and standard normal, then for any numbers $a$ and $b$
-#
-# $$ a z_1 + b z_2 \ \sim\ \mathcal N(0,\ a^2 + b^2) \tag{2.2} $$
-#
-# That the variances add is true of any independent variables. The surprise is the $\mathcal N$: the sum is
-# again *exactly* normal.
-#
-# **Proof.** The pair $(z_1, z_2)$ is a random point of the plane, with the density
-#
-# $$ \tfrac{1}{\sqrt{2\pi}} e^{-z_1^2/2}\; \tfrac{1}{\sqrt{2\pi}} e^{-z_2^2/2}
-# = \tfrac{1}{2\pi}\, e^{-(z_1^2 + z_2^2)/2} . $$
-#
-# It depends only on the distance from the origin: the cloud is round, and looks the same however we turn the
-# plane. So turn it until the direction $(a, b)/\sqrt{a^2+b^2}$ is the first axis. The new first coordinate is
-# $(a z_1 + b z_2)/\sqrt{a^2+b^2}$, and as the cloud looks the same it is standard normal, like the old one.
-# Multiply by $\sqrt{a^2+b^2}$. $\blacksquare$
-#
-# For pictures, apply it to each pixel. *Predict: with* $a = 0.8$ *and* $b = 0.5$, *what is the standard
-# deviation of the sum?*
-
-# %%
-a, b = 0.8, 0.5
-z1, z2 = torch.randn(2, 1_000_000, generator=torch.Generator().manual_seed(0))
-merged = a * z1 + b * z2
-
-# %%
-assert abs(merged.std() - (a**2 + b**2) ** 0.5) < 3e-3
-print(f"standard deviation {merged.std():.3f}, not {a + b}; (2.2) says {(a**2 + b**2) ** 0.5:.3f}")
-
-# %% [markdown]
-# The simulation checks the variance. For the shape there is a sharper test. A sum of independent $X$ and $Y$ is
-# $u$ if $X$ is some $v$ and $Y$ the rest, so its density is the *convolution*
-# $p_{X+Y}(u) = \int p_X(v)\, p_Y(u - v)\, dv$, an integral that we can do on a fine grid, without any random
-# number.
-
-# %%
-grid = torch.linspace(-6, 6, 2401, dtype=torch.float64)
-
-
-def density(std):
-    return torch.distributions.Normal(0.0, std).log_prob(grid).exp()
-
-
-# %%
-def convolve(p, q):
-    spacing = grid[1] - grid[0]
-    return torch.nn.functional.conv1d(p[None, None], q.flip(0)[None, None], padding=1200)[0, 0] * spacing
-
-
-# %%
-by_integral = convolve(density(a), density(b))
-assert (by_integral - density((a**2 + b**2) ** 0.5)).abs().max() < 1e-6
-print("the convolution is the normal density of (2.2), to 1e-6 everywhere")
-
-# %% [markdown]
-# Is that special to the normal? Take box-shaped (uniform) noise instead, of variance one too.
-#
-# *Predict: what shape have two doses of it, what shape three?*
-
-# %%
-box = (grid.abs() < 3**0.5).double() / 12**0.5
-two_boxes = convolve(box, box)
-doses = {"one dose of box noise": box, "two doses": two_boxes, "three doses": convolve(two_boxes, box)}
-plot.curves(grid, {**doses, "three Gaussian doses": density(3**0.5)}, xlabel="value", ylabel="density",
-            alt="One box dose is a rectangle, two are a triangle, three nearly the bell of three Gaussian doses.")
-
-# %%
-misfits = [float((p - density(n**0.5)).abs().max()) for n, p in enumerate(doses.values(), start=1)]
-assert misfits[0] > 5 * misfits[1] and misfits[1] > misfits[2] > 0.01
-print("largest misfit with the bell of the same variance:", ", ".join(f"{m:.3f}" for m in misfits))
-
-# %% [markdown]
-# Two boxes make a triangle, three nearly a bell: that is the central limit theorem, and with many small doses of
-# box noise the end of the walk would look Gaussian too. What only the Gaussian gives is that it is *exact*. Of
-# all noises of finite variance it alone keeps its shape in a sum, so one formula holds after one dose, after
-# two, after a thousand; and in chapter 03 the way back will have an exact formula as well.
-#
-# ## 4. A thousand steps in one jump
-#
-# Two abbreviations that every paper uses, and a claim: for *every* $t$, with a single standard normal $\epsilon$,
+# A grey picture of 32 by 32 pixels is 1,024 numbers from -1 (black) to 1 (white). Step $k$ shrinks each a little and
+# adds a little noise:
 #
 # $$ \begin{gathered}
-# \alpha_t = 1 - \beta_t, \qquad
-# \bar\alpha_t = \alpha_1\,\alpha_2 \cdots \alpha_t = \prod_{i=1}^{t} (1 - \beta_i), \\
-# x_t = \sqrt{\bar\alpha_t}\; x_0 + \sqrt{1-\bar\alpha_t}\;\epsilon, \qquad
-# q(x_t \mid x_0) = \mathcal N\!\left(x_t;\ \sqrt{\bar\alpha_t}\; x_0,\ (1-\bar\alpha_t) I\right)
+# q(x_t \mid x_s) = \mathcal N\!\left(x_t;\ \sqrt{1-\beta_k}\; x_s,\ \beta_k I\right), \\
+# x_t = \sqrt{1-\beta_k}\; x_s + \sqrt{\beta_k}\; z_k .
+# \end{gathered} \tag{2.1} $$
+#
+# The first line is a density: $\mathcal N(x; m, C)$ is the normal density at $x$ with mean $m$ and covariance $C$. Here
+# $C = \beta_k I$: every pixel gets its own noise, of *variance* $\beta_k$. The second line is the same as a recipe, a
+# fixed function of picture and standard noise (*reparameterisation*).
+#
+# A step looks at the state before it and at nothing else: a *Markov chain*. The idea, with this Gaussian step, is from
+# [@sohldickstein2015]; the numbers below are those of *denoising diffusion probabilistic models*, DDPM ([@ho2020]).
+#
+# **Your turn.** Write the recipe. The cell below compares it with the package, whose `FromBetas` and `add_noise` are
+# explained in section 4.
+
+# %%
+def forward_step(x, beta, z):
+    """Return x_t from x = x_s, the step's variance beta (a tensor) and the noise z."""
+    ### BEGIN SOLUTION
+    return (1 - beta).sqrt() * x + beta.sqrt() * z
+    ### END SOLUTION
+
+
+# %%
+x, z = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 0.25])
+cases = [(x, torch.tensor(beta), z) for beta in (0.19, 0.64)]
+check(forward_step, lambda x, beta, z: add_noise(x, z, 1.0, FromBetas([beta])), cases,
+      hint="beta is a variance; noise is scaled by its standard deviation")
+
+# %% [markdown]
+# Now a thousand of them. DDPM's variances rise evenly from 0.0001 to 0.02. The package's `Gaussian` draws by your
+# recipe; it takes a *standard deviation*, where $\mathcal N$ has a variance.
+
+# %%
+def walk(x, betas, seed=0):
+    """Return all states of the chain, x first: (T + 1, B, ...)."""
+    generator, states = torch.Generator().manual_seed(seed), [x]
+    for beta in betas:
+        step = Gaussian((1 - beta).sqrt() * states[-1], beta.sqrt())
+        states.append(step.sample(generator))
+    return torch.stack(states)
+
+
+betas = linear_betas(1000)  # (1000,): betas[k - 1] is beta_k
+states = walk(boot, betas)  # (1001, 1, 1, 32, 32)
+
+# %% [markdown]
+# *Predict: after how many steps is the boot gone?*
+
+# %%
+shown = [0, 100, 200, 300, 400, 500, 700, 1000]
+rows = {"": states[shown[:4], 0], " ": states[shown[4:], 0]}
+diagrams.pictures(rows, "A boot in more and more noise; after step 400 there is little "
+                  "to see.", above=[f"step {k}" for k in shown])
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# For the eye soon after step 400. But the eye gives up early: at step 500 its pixels still correlate with the clean
+# ones, more than by chance. (1,024 pixels that have nothing to do with each other correlate by about
+# $1/\sqrt{1024} = 0.03$.)
+#
+# </details>
+
+# %% tags=["check"]
+# @title ✓ When the boot is gone
+clean = boot.flatten()
+found = {k: float(torch.corrcoef(torch.stack([clean, states[k].flatten()]))[0, 1])
+         for k in (400, 500, 700, 1000)}
+assert found[400] > 0.25 and found[500] > 4 / 32  # chance: 1 / sqrt(1024) = 1 / 32
+assert found[400] > found[500] > found[700] and abs(found[1000]) < 3 / 32
+print("✓ correlation with the boot:",
+      ", ".join(f"{found[k]:.2f} at step {k}" for k in found), "(chance: about 0.03)")
+
+# %% [markdown]
+# As a film, with the histogram of the boot's pixels. (The heights are roots, so that low bars show beside the high one.)
+
+# %%
+alt = "The boot turns into noise, its pixels' histogram into the bell curve."
+widgets.film([diagrams.dissolve(states[k, 0], f"step {k}", alt)
+              for k in range(0, 1001, 50)], ms=250)
+
+# %% [markdown]
+# The bars settle under the standard normal. The black ground, one high bar, has become noise too.
+#
+# ## 2. Why the picture is shrunk
+#
+# Leave the shrinking out, and keep the noise: $x_t = x_s + \sqrt{\beta_k}\, z_k$.
+#
+# *Predict: how will the end look different?*
+
+# %%
+z = torch.randn(1000, *boot.shape, generator=torch.Generator().manual_seed(0))
+noise = (betas.sqrt().float().reshape(1000, 1, 1, 1, 1) * z).cumsum(0)
+piled = torch.cat([boot[None], boot + noise])  # (1001, 1, 1, 32, 32)
+
+# %%
+shown = [0, 250, 500, 750, 1000]
+both = {"shrunk": states[shown, 0], "not shrunk": piled[shown, 0]}
+alt = "Two rows of boots; one ends in grey noise, one in hard black and white."
+diagrams.pictures(both, alt, above=[f"step {k}" for k in shown])
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Hard black and white: most values lie beyond what a screen can show. And the boot is not gone, though no eye finds
+# it: the pixels still correlate by 0.25 with the clean ones.
+#
+# </details>
+#
+# Variances of independent things add. So without shrinking each step adds $\beta_k$ to the variance of the pixels.
+# With it a variance $V$ becomes $(1-\beta_k)\,V + \beta_k$: its distance from one is multiplied by $1-\beta_k$ at each
+# step, and dies out.
+
+# %%
+kept, grown = states.flatten(1).var(1), piled.flatten(1).var(1)  # (1001,)
+lines = {"shrunk": kept, "not shrunk": grown, "one": torch.ones(1001)}
+plot.curves(torch.arange(1001), lines,
+            "Without shrinking the variance climbs to ten; with it, to one.",
+            xlabel="step", ylabel="variance of the pixels")
+
+# %% tags=["check"]
+# @title ✓ The two rules for the variance, at every step
+by_rule = [boot.var().double()]
+for beta in betas:
+    by_rule.append((1 - beta) * by_rule[-1] + beta)
+summed = boot.var() + torch.cat([torch.zeros(1), betas]).cumsum(0)
+assert (kept - torch.stack(by_rule)).abs().max() < 0.15
+assert (grown / summed - 1).abs().max() < 0.15
+assert (piled[-1].abs() > 1).double().mean() > 0.7  # beyond black and white
+ghost = torch.corrcoef(torch.stack([clean, piled[-1].flatten()]))[0, 1]
+assert ghost > 5 / 32
+print(f"✓ the rules hold, to {kept[-1]:.2f} and {grown[-1]:.1f}; the boot: {ghost:.2f}")
+
+# %% [markdown]
+# One shrinks for convenience: inputs of one size for the network, one noise at the end. That is *variance
+# preserving*. *Variance exploding* processes never shrink and go on to far larger noise ([@song2021]); to give the network
+# inputs of one size all the same, [@karras2022] scale them on the way in.
+#
+# What destroys is noise *relative to what is left of the picture*. Without shrinking the picture keeps its strength,
+# under noise of standard deviation $\sqrt{\sum_k \beta_k}$. With it old noise shrinks together with the picture, but
+# new noise does not: it ends at 1, and the picture has been multiplied a thousand times by a little less than one.
+
+# %%
+left = (1 - betas).sqrt().prod()
+print(f"noise over picture: {betas.sum().sqrt():.1f} not shrunk, {1 / left:.0f} shrunk")
+
+# %% [markdown]
+# ## 3. A thousand steps are one jump
+#
+# A thousand random draws for one noisy picture: far too slow for training. A small theorem helps. For independent
+# standard normal $z_1$, $z_2$ and any numbers $a$, $b$
+#
+# $$ a\, z_1 + b\, z_2 \ \sim\ \mathcal N(0,\ a^2 + b^2). \tag{2.2} $$
+#
+# The surprise is the $\mathcal N$: the sum is *exactly* normal.
+
+# %%
+diagrams.round_cloud(0.8, 0.5)
+
+# %% [markdown]
+# The density of the pair, $\frac{1}{2\pi} e^{-(z_1^2 + z_2^2)/2}$, depends on the distance from the centre only: the
+# cloud is round. So its shadow on any line through the centre is the same bell curve, of standard deviation
+# 1, as on the right. And $a z_1 + b z_2$, the dot
+# product with the arrow $(a, b)$, is the shadow on the arrow, times its length $\sqrt{a^2 + b^2}$. With $a = 0.8$ and
+# $b = 0.5$ (the blue arrow) the sum has the standard deviation $0.94 \cdot 1$, not 1.3: variances add, standard deviations do not.
+
+# %% tags=["check"]
+# @title ✓ The density of the sum, by convolution
+line = torch.linspace(-6, 6, 2401, dtype=torch.float64)
+first, second, merged = (
+    torch.distributions.Normal(0.0, std).log_prob(line).exp()[None, None]
+    for std in (0.8, 0.5, 0.89**0.5))
+by_integral = torch.nn.functional.conv1d(first, second, padding=1200) * 0.005
+assert (by_integral - merged).abs().max() < 1e-6
+print("✓ 0.8 z1 + 0.5 z2 has the density of a normal of variance 0.89, to 1e-6")
+
+# %% [markdown]
+# Now take the first two steps at once:
+#
+# $$ x_{2/T} = \sqrt{(1-\beta_1)(1-\beta_2)}\; x_0
+# + \underbrace{\sqrt{(1-\beta_2)\,\beta_1}\; z_1 + \sqrt{\beta_2}\; z_2}_{\text{two independent noises}} . $$
+#
+# By (2.2) the two noises are one, of variance $(1-\beta_2)\,\beta_1 + \beta_2 = 1 - (1-\beta_1)(1-\beta_2)$: one minus
+# the square of the factor before $x_0$. With $\beta_1 = 0.19$, $\beta_2 = 0.36$ the factor is $0.9 \cdot 0.8 = 0.72$, the
+# variance $0.64 \cdot 0.19 + 0.36 = 0.48 = 1 - 0.72^2$.
+#
+# Each further step keeps this so. If $x_s$ has the factor $\alpha_s$ and the variance $1 - \alpha_s^2$, the next
+# variance is $(1-\beta_k)(1-\alpha_s^2) + \beta_k = 1 - (1-\beta_k)\,\alpha_s^2$. So at $t = k/T$, for every $k$, with a
+# single standard normal $\epsilon$,
+#
+# $$ \begin{gathered}
+# x_t = \alpha_t\, x_0 + \sigma_t\, \epsilon, \qquad
+# q(x_t \mid x_0) = \mathcal N\!\left(x_t;\ \alpha_t\, x_0,\ \sigma_t^2 I\right), \\
+# \alpha_t = \sqrt{(1-\beta_1)(1-\beta_2) \cdots (1-\beta_k)}, \qquad \sigma_t^2 = 1 - \alpha_t^2 .
 # \end{gathered} \tag{2.3} $$
 #
-# $\bar\alpha_t$ ("alpha-bar") is the share of the picture's variance that survives $t$ shrinkings;
-# $\bar\alpha_0 = 1$. The second line is one statement in two forms, a draw and its density.
+# > **How the papers write it.** In DDPM $t$ is the number of the step, so $x_1$ is the state after one step. With
+# > $\alpha_t = 1 - \beta_t$ and $\bar\alpha_t = \alpha_1 \alpha_2 \cdots \alpha_t$ (2.3) reads
+# > $q(x_t \mid x_0) = \mathcal N(x_t;\ \sqrt{\bar\alpha_t}\, x_0,\ (1 - \bar\alpha_t) I)$. **Our $\alpha$ is always
+# > $\sqrt{\bar\alpha}$**, the factor of the signal. diffusers calls $\bar\alpha$ `alphas_cumprod`.
 #
-# **Proof, by induction.** For $t = 1$ it is the step (2.1). Suppose it holds for $t-1$, with noise
-# $\epsilon'$. One more step, with fresh noise $z_t$, gives
-#
-# $$ x_t = \sqrt{\alpha_t}\,x_{t-1} + \sqrt{1-\alpha_t}\,z_t
-# = \sqrt{\alpha_t \bar\alpha_{t-1}}\; x_0
-# + \underbrace{\sqrt{\alpha_t(1-\bar\alpha_{t-1})}\;\epsilon'
-# + \sqrt{1-\alpha_t}\;z_t}_{\text{two independent doses}}. $$
-#
-# The first factor is $\sqrt{\bar\alpha_t}$. By (2.2) the two doses are one, of variance
-# $\alpha_t - \alpha_t\bar\alpha_{t-1} + 1 - \alpha_t = 1 - \bar\alpha_t$. $\blacksquare$
+# **Your turn.** Jump from $x_0$ to the state after $k$ steps.
 
 # %%
-alpha_bar = (1 - betas).cumprod(0)  # (1000,): alpha_bar[k - 1] belongs to step k
+def jump(x0, eps, betas, k):
+    """Return the state after k steps from x0 and one noise eps; betas is the table."""
+    ### BEGIN SOLUTION
+    alpha = (1 - betas[:k]).sqrt().prod()
+    return alpha * x0 + (1 - alpha**2).sqrt() * eps
+    ### END SOLUTION
 
 
-def jump(x0, eps, k):
-    return alpha_bar[k - 1].sqrt() * x0 + (1 - alpha_bar[k - 1]).sqrt() * eps
-
+# %%
+cases = [(x, torch.tensor([0.5, 0.25]), torch.tensor([0.19, 0.36, 0.51]), k)
+         for k in (1, 2, 3)]
+check(jump, lambda x0, z, betas, k: add_noise(x0, z, k / 3, FromBetas(betas)), cases,
+      hint="multiply the first k factors; the noise's variance is one minus a square")
 
 # %% [markdown]
-# The first check is brute force on the two coefficients, at all 1,000 steps: a step multiplies the signal's
-# factor by $\sqrt{1-\beta}$ and turns the noise's variance $v$ into $(1-\beta)v + \beta$.
-
-# %%
-signal, noise_variance = 1.0, 0.0
-for k, beta in enumerate(betas, start=1):
-    signal, noise_variance = (1 - beta).sqrt() * signal, (1 - beta) * noise_variance + beta
-    assert abs(signal - alpha_bar[k - 1].sqrt()) < 1e-12
-    assert abs(noise_variance - (1 - alpha_bar[k - 1])) < 1e-12
-print("both coefficients of (2.3) are those of the walk, at all 1,000 steps")
-
-# %% [markdown]
-# The second check is the real walk. 10,000 "pictures" of a single pixel all start at $x_0 = 2$ and take every
-# step.
+# Is it true? Let 10,000 "pictures" of one pixel start at 2 and take every step.
 #
-# *Predict: two numbers describe the whole cloud at step 250. Which?*
+# *Predict: the cloud is a bell at each step. Where does its middle go?*
 
 # %%
-cloud = walk(forward_step, torch.full((10_000,), 2.0), betas)  # (1001, 10000)
+alpha = (1 - betas).sqrt().cumprod(0)  # (1000,): alpha[k - 1] is that after step k
+sigma = (1 - alpha**2).sqrt()
+cloud = walk(torch.full((10_000,), 2.0), betas)  # (1001, 10000)
 
 # %%
-alt = "Histograms of the walk at steps 50, 250 and 1000, under the bell curves of one jump."
-picture, axes = plot.figure(alt, 3, width=9.0)
-for ax, k in zip(axes, [50, 250, 1000], strict=True):
-    m, s = float(jump(2.0, 0.0, k)), float((1 - alpha_bar[k - 1]).sqrt())
-    ax.hist(cloud[k].numpy(), bins=60, density=True, alpha=0.4, label="the walk")
-    ax.plot(grid, torch.distributions.Normal(m, s).log_prob(grid).exp(), label="one jump (2.3)")
-    ax.set(xlim=(-4, 4), title=f"step {k}", xlabel="pixel value")
-axes[0].legend(loc="upper left")
-picture
+panels = {f"step {k}": (cloud[k], 2 * alpha[k - 1], sigma[k - 1])
+          for k in (50, 250, 1000)}
+diagrams.under_bells(panels, "Histograms of the walk under bell curves from (2.3).")
 
 # %% [markdown]
-# Bars from up to a thousand steps, curves from one line: the same. By eye is not enough; here are mean and
-# variance, and the greatest gap between the walk's cumulative distribution and the exact one (the
-# Kolmogorov-Smirnov distance; with 10,000 points, chance alone keeps it under 0.0163 in 99 of 100 cases).
-
-# %%
-def gap(sample, mean, std):
-    ranks = (torch.arange(len(sample)) + 0.5) / len(sample)
-    return (torch.distributions.Normal(mean, std).cdf(sample.sort().values) - ranks).abs().max()
-
-
-# %%
-for k in [50, 250, 1000]:
-    m, s = float(jump(2.0, 0.0, k)), float((1 - alpha_bar[k - 1]).sqrt())
-    assert abs(cloud[k].mean() - m) < 0.03 and abs(cloud[k].std() - s) < 0.03
-    assert gap(cloud[k], m, s) < 0.0163
-    print(f"step {k:4}: mean {cloud[k].mean():.2f} and {m:.2f}, standard deviation {cloud[k].std():.2f} and {s:.2f}")
-
-# %% [markdown]
-# And a walk with box noise? Its first step fails the test. After fifty steps the test is content, as section 3
-# said it would be. But "nearly" is all that box noise can ever be.
-
-# %%
-def box_step(x, beta, generator):
-    return (1 - beta).sqrt() * x + (12 * beta).sqrt() * (torch.rand(x.shape, generator=generator) - 0.5)
-
-
-boxed = walk(box_step, torch.full((10_000,), 2.0), betas[:50])  # (51, 10000)
-
-# %%
-gaps = {k: gap(boxed[k], float(jump(2.0, 0.0, k)), float((1 - alpha_bar[k - 1]).sqrt())) for k in [1, 50]}
-assert gaps[50] < 0.0163 < gaps[1]
-print(f"distance to (2.3) with box noise: {gaps[1]:.3f} after one step, {gaps[50]:.3f} after 50")
-
-# %% [markdown]
-# **Whose** $\epsilon$**?** It stands for all the noise so far, merged into one. So the $\epsilon$ of step $t$ is
-# not the $\epsilon$ of step $t - 1$. By the proof above it is a mixture of the old one and the fresh $z_t$, and
-# the two are correlated:
-# $\epsilon_t = \sqrt{\alpha_t (1-\bar\alpha_{t-1}) / (1-\bar\alpha_t)}\; \epsilon_{t-1} + \dots\, z_t$. We
-# can read it off the cloud, by solving (2.3) for $\epsilon$:
-
-# %%
-def noise_of(k):
-    return (cloud[k] - jump(2.0, 0.0, k)) / (1 - alpha_bar[k - 1]).sqrt()
-
-
-near, far = (torch.corrcoef(torch.stack([noise_of(250), noise_of(k)]))[0, 1] for k in [251, 500])
-
-# %%
-factor = ((1 - betas[250]) * (1 - alpha_bar[249]) / (1 - alpha_bar[250])).sqrt()  # t = 251
-assert abs(near - factor) < 1e-3 and far < 0.5
-print(f"correlation of the noise of step 250 with that of 251: {near:.3f}; of 500: {far:.2f}")
-
-# %% [markdown]
-# From one step to the next it is nearly the same noise, 250 steps later nearly another one. A row of pictures made
-# with *one* $\epsilon$ at several times, as below, shows the noise levels, which the eye can then compare. It is
-# not a walk.
-
-# %% [markdown]
-# ## 5. The course's notation
+# <details><summary>Answer</summary>
 #
-# Papers number the steps; networks and samplers are simpler with a clock that runs from 0 to 1 however many
-# steps there are. So from here on $k$ counts steps, and $t = k/T$ is the *time*: $t = 0$ is data, $t = 1$ the
-# end of the walk. What was $t$ in (2.1) to (2.3) is $k$ from here on; $x_t$ then names the state at time
-# $t = k/T$, the same state. Here is the translation:
+# From 2 to 0, as $2\,\alpha_t$: after 250 steps it is at 1.45, and the standard deviation is $\sigma_t = 0.69$.
 #
-# $$ \boxed{\; x_t = \alpha(t)\, x_0 + \sigma(t)\, \epsilon, \qquad
-# \alpha(t) = \sqrt{\bar\alpha_k}, \quad \sigma(t) = \sqrt{1 - \bar\alpha_k}, \quad t = k/T \;} \tag{2.4} $$
+# </details>
 #
-# **Beware: this** $\alpha(t)$ **is not DDPM's** $\alpha_t = 1-\beta_t$. It is the square root of alpha-bar. We need
-# DDPM's $\alpha_t$ again only among the errors at the end. $\alpha(t)$ says how much *signal* is in $x_t$,
-# $\sigma(t)$ how much *noise*, both in units of the pixels. Their squares sum to one, so data of variance one keep
-# it: *variance-preserving* is the word.
+# The bars took a thousand steps, the curves one line.
+
+# %% tags=["check"]
+# @title ✓ The jump equals the walk
+for k in (50, 250, 1000):
+    ranks = (torch.arange(10_000) + 0.5) / 10_000
+    one_jump = torch.distributions.Normal(2 * alpha[k - 1], sigma[k - 1])
+    gap = (one_jump.cdf(cloud[k].double().sort().values) - ranks).abs().max()
+    assert gap < 0.0163  # Kolmogorov-Smirnov: exceeded by chance once in a hundred
+variance = 0.0
+for k, beta in enumerate(betas):
+    variance = (1 - beta) * variance + beta  # step by step
+    assert abs(variance - sigma[k] ** 2) < 1e-12
+assert abs(2 * alpha[249] - 1.45) < 5e-3 and abs(sigma[249] - 0.69) < 5e-3
+print("✓ variances to 1e-12 at all 1,000 steps; the cloud passes a test for (2.3)")
+
+# %% [markdown]
+# **Whose** $\epsilon$**?** It is all the noise so far, so every time has another. Pictures made with *one* $\epsilon$,
+# as in section 5, compare noise levels. They are not a walk.
 #
-# A *schedule* is a function $t \mapsto (\alpha, \sigma)$. The package makes one out of any table of doses:
+# ### Then why small steps?
+#
+# For the way *back*. The density of the state before, $q(x_s \mid x_t)$, depends on the data and can have any shape;
+# a network needs a simple one. For data that are single numbers, near -1.2 or near 0.8, it is known exactly
+# ([chapter 03](03_reverse_diffusion.ipynb)). We stand between these humps, at $x_t = 0$ and $t = 0.25$. Where were we
+# 200 steps ago, 50 steps ago, one step ago? Each dashed bell is the Gaussian of the same mean and variance.
+#
+# *Predict: which answer has more than one hump?*
 
 # %%
 schedule = FromBetas(betas)
-t = torch.arange(1, 1001, dtype=torch.float64) / 1000
-alpha, sigma = schedule(t)
-
-# %%
-assert torch.allclose(alpha, alpha_bar.sqrt())
-assert torch.allclose(sigma, (1 - alpha_bar).sqrt())
-print("FromBetas agrees with the table at all 1,000 times")
+humps = Mixture(torch.tensor([0.4, 0.6]), torch.tensor([[-1.2], [0.8]]),
+                torch.tensor([0.2, 0.2]))
+diagrams.kernels(humps, schedule, 0.25, (0.2, 0.05, 0.001), torch.zeros(1))
 
 # %% [markdown]
-# `add_noise` is the jump in this notation. It equals ours, and it takes one time for all pictures or a time
-# for each.
+# <details><summary>Answer</summary>
+#
+# Only that for 200 steps.
+#
+# </details>
+#
+# **The reverse of a small step is nearly Gaussian, whatever the data** ([@sohldickstein2015], after [@feller1949]), with
+# nearly the spread of the forward step. Only its mean must be learned. "Small" means: against the noise that is there
+# already. In DDPM's table that fails for the first few steps, since step 1 adds *all* the noise there is, and step 10
+# still 15 % of its variance.
+#
+# So training jumps, and random sampling takes small steps. (The long strides of chapter 01 add no noise. They follow
+# another way back, with other errors: chapter 08.)
 
-# %%
-eps = torch.randn(pictures.shape, generator=torch.Generator().manual_seed(1))
-for k in [1, 250, 1000]:
-    x_t = add_noise(pictures, eps, k / 1000, schedule)
-    assert torch.allclose(x_t, jump(pictures, eps, k).float(), atol=1e-6)
-
-# %%
-plot.show_source(add_noise)
+# %% tags=["check"]
+# @title ✓ The shorter the stride, the nearer to a Gaussian
+far, there = [], betas[[0, 9]] / sigma[[0, 9]] ** 2  # new noise over all noise
+for stride in (0.2, 0.05, 0.001):
+    back = humps.reverse(torch.zeros(1), 0.25 - stride, 0.25, schedule)
+    m, stds, w = back.means[:, 0].double(), back.stds[:, 0].double(), back.weights
+    variance = (w * (stds**2 + m**2)).sum() - (w * m).sum() ** 2
+    bell = torch.distributions.Normal((w * m).sum(), variance.sqrt())
+    v = bell.mean + bell.stddev * torch.linspace(-6, 6, 4001).double()
+    cdf = (w * torch.distributions.Normal(m, stds).cdf(v[:, None])).sum(1)
+    far.append(float((cdf - bell.cdf(v)).abs().max()))
+assert far[0] > 0.1 > far[1] > 0.001 > far[2] and abs(there[1] - 0.147) < 1e-3
+print(f"✓ std of one step: back {bell.stddev:.4f}, forward {betas[249].sqrt():.4f}")
 
 # %% [markdown]
-# (`check_same_shape` refuses pictures and noise that do not match; `match_dims` lets a batch of times multiply a batch
-# of pictures.)
+# ## 4. From betas to a schedule
 #
-# *Predict: one boot, one noise, eight times from 0 to 1. At which time does the last trace vanish?*
+# Of all the steps only $\alpha_t$ and $\sigma_t$ are left. So a
+# [noise schedule](../docs/glossary.md#noise-schedule) is any function $t \mapsto (\alpha_t, \sigma_t)$, and on it
+#
+# $$ \boxed{\; x_t = \alpha_t\, x_0 + \sigma_t\, \epsilon \;} \tag{2.4} $$
+#
+# `FromBetas` makes one from a table; between two entries it draws a straight line in $\log \alpha_t$. `add_noise` is
+# (2.4), with one time for all pictures or a time for each. That is all it takes to make what a network will be trained
+# on, and each picture gives as many examples as one likes. (DDPM draws the number $k$ of a step, and $t = k/T$; here
+# $t$ is any time.)
 
 # %%
-eight = torch.linspace(0, 1, 8)
-noisy = add_noise(pictures[[0] * 8], eps[[0] * 8], eight, schedule)
-plot.images(noisy, alt="A boot at eight times; from t = 0.57 on only noise is seen.",
-            titles=[f"t = {u:.2f}" for u in eight])
+def training_pairs(x0, schedule, generator):
+    """Return what the network sees, x_t and t, and what it must find, eps."""
+    t = torch.rand(len(x0), generator=generator)
+    eps = torch.randn(x0.shape, generator=generator)
+    return add_noise(x0, eps, t, schedule), t, eps
 
-# %%
-trace = correlation(noisy, pictures[[0] * 8])
-assert trace[4] > 4 / 32 and trace[5:].max() < 3 / 32
-print("correlation with the clean boot:", ", ".join(f"{r:.2f}" for r in trace))
+
+five = boot.expand(5, -1, -1, -1)
+x_t, t, eps = training_pairs(five, schedule, torch.Generator().manual_seed(488))
+alt = "Above one boot in five amounts of noise, below the five noises."
+diagrams.pictures({"sees": x_t, "must find": eps}, alt,
+                  above=[f"t = {each:.2f}" for each in t])
 
 # %% [markdown]
-# For the eye at $t = 0.57$. The correlation still finds it there, well above the $1/32$ of chance, and loses it
-# in what follows.
-#
-# Not only single pictures dissolve: so does the whole *distribution*. Each point below is a "picture" of two
-# pixels, and the 4,000 together form a checkerboard.
+# Five examples from one boot, each with its right answer, and nobody had to label anything.
 
-# %%
-from minidiff.data.toy import checkerboard
-
-points = checkerboard(4000, torch.Generator().manual_seed(0))
-dust = torch.randn(points.shape, generator=torch.Generator().manual_seed(1))
-
-# %%
-clouds = {f"t = {u}": add_noise(points, dust, u, schedule) for u in [0.0, 0.1, 0.25, 1.0]}
-plot.scatter(clouds, alt="A checkerboard of points blurs, loses its fields and ends as a round cloud.")
+# %% tags=["check"]
+# @title ✓ FromBetas and add_noise are (2.3)
+grid = torch.arange(1, 1001, dtype=torch.float64) / 1000
+for ours, package in zip((alpha, sigma), schedule(grid), strict=True):
+    assert torch.allclose(ours, package, rtol=1e-9)
+one = eps[:1]
+for k in (1, 250, 1000):
+    by_hand = (alpha[k - 1] * boot + sigma[k - 1] * one).float()
+    assert torch.allclose(add_noise(boot, one, k / 1000, schedule), by_hand, atol=1e-6)
+signal = schedule(t)[0].reshape(5, 1, 1, 1) * five
+assert torch.allclose((x_t - signal).std((1, 2, 3)), schedule(t)[1], rtol=0.1)
+print("✓ FromBetas agrees with the products of (2.3) at all 1,000 times")
 
 # %% [markdown]
-# The fine structure goes first, the coarse later, and at $t = 1$ a round Gaussian cloud is left that has
-# forgotten what it was made of. Generating means walking this road backwards, which is the subject of chapter
-# 03.
+# ### From any time to any later time
 #
-# ## 6. From any time to any later time
+# Sampling will need steps between any two times. Such a step should again shrink and add fresh noise,
+# $x_t = \alpha_{ts}\, x_s + \sigma_{ts}\, z$, and arrive at (2.4). Insert $x_s = \alpha_s x_0 + \sigma_s \epsilon$:
 #
-# Sampling will need steps between two arbitrary times $s < t$. Between them lies a shorter walk, so (2.3)
-# applies to it too: $x_t = \alpha_{ts}\, x_s + \sigma_{ts}\, \epsilon'$ with fresh noise $\epsilon'$ and two
-# numbers yet to be found. Insert $x_s = \alpha(s)\,x_0 + \sigma(s)\,\epsilon$:
+# $$ x_t = \alpha_{ts}\,\alpha_s\; x_0
+# + \underbrace{\alpha_{ts}\,\sigma_s\;\epsilon + \sigma_{ts}\; z}_{\text{two independent noises}} . $$
 #
-# $$ x_t = \alpha_{ts}\,\alpha(s)\; x_0
-# + \underbrace{\alpha_{ts}\,\sigma(s)\;\epsilon + \sigma_{ts}\;\epsilon'}_{\text{two independent doses}} . $$
+# The factor of $x_0$ must be $\alpha_t$, and the variance of the two noises together $\sigma_t^2$ ([@kingma2021]):
 #
-# The factor of $x_0$ must be $\alpha(t)$, and by (2.2) the doses are one, of variance
-# $\alpha_{ts}^2\,\sigma(s)^2 + \sigma_{ts}^2$, which must be $\sigma(t)^2$. Solved for the two numbers:
+# $$ \begin{gathered}
+# q(x_t \mid x_s) = \mathcal N\!\left(x_t;\ \alpha_{ts}\, x_s,\ \sigma_{ts}^2 I\right), \\
+# \alpha_{ts} = \frac{\alpha_t}{\alpha_s}, \qquad \sigma_{ts}^2 = \sigma_t^2 - \alpha_{ts}^2\,\sigma_s^2 .
+# \end{gathered} \tag{2.5} $$
 #
-# $$ q(x_t \mid x_s) = \mathcal N\!\left(x_t;\ \alpha_{ts}\, x_s,\ \sigma_{ts}^2 I\right), \qquad
-# \alpha_{ts} = \frac{\alpha(t)}{\alpha(s)}, \qquad
-# \sigma_{ts}^2 = \sigma(t)^2 - \alpha_{ts}^2\,\sigma(s)^2 \tag{2.5} $$
+# The variance is positive because $\sigma_t/\alpha_t$ grows with time: noise comes in, never out.
+#
+# **Your turn.** The check also tries two schedules of section 5: `Cosine()`, which is $(\cos\frac{\pi t}{2},
+# \sin\frac{\pi t}{2})$, and `Flow()`, which is $(1 - t, t)$.
 
 # %%
-def bridge(s, t, schedule):
+def between(s, t, schedule):
+    """Return (alpha_ts, sigma_ts) of the step from time s to a later time t."""
     (alpha_s, sigma_s), (alpha_t, sigma_t) = schedule(s), schedule(t)
+    ### BEGIN SOLUTION
     alpha_ts = alpha_t / alpha_s
     return alpha_ts, (sigma_t**2 - alpha_ts**2 * sigma_s**2).sqrt()
+    ### END SOLUTION
 
-
-# %% [markdown]
-# With $s$ and $t$ one step apart this must be the step that we began with.
-
-# %%
-alpha_ts, sigma_ts = bridge(t - 0.001, t, schedule)
-assert torch.allclose(alpha_ts, (1 - betas).sqrt()) and torch.allclose(sigma_ts, betas.sqrt())
-print("bridges of one step are (2.1), at all 1,000 steps")
-
-# %% [markdown]
-# And who stops on the way, from $x_0$ to $x_s$ and from there to $x_t$, must end up like one who jumps at once. We
-# let 200,000 pixels do it, on our schedule and on two that section 9 introduces: `Cosine`, a quarter circle
-# $(\cos\frac{\pi t}{2}, \sin\frac{\pi t}{2})$, and `Flow`, the straight line $(1 - t, t)$.
 
 # %%
 from minidiff import Cosine, Flow, transition
 
+cases = [(0.2, 0.5, each) for each in (schedule, Cosine(), Flow())]
+check(between, transition, cases,
+      hint="first the factor; then the variance that is missing, and its root")
 
-def stop_on_the_way(x0, s, t, schedule):
-    first, second = torch.randn(2, len(x0), generator=torch.Generator().manual_seed(3))
-    alpha_ts, sigma_ts = bridge(s, t, schedule)
-    return alpha_ts * add_noise(x0, first, s, schedule) + sigma_ts * second
-
-
-# %%
-for each in (schedule, Cosine(), Flow()):
-    x_t, (alpha_t, sigma_t) = stop_on_the_way(torch.full((200_000,), 2.0), 0.2, 0.5, each), each(0.5)
-    assert abs(x_t.mean() - 2 * alpha_t) < 0.01 and abs(x_t.std() - sigma_t) < 0.01
-    print(f"mean {x_t.mean():.2f}, direct {2 * alpha_t:.2f}; standard deviation {x_t.std():.2f}, direct {sigma_t:.2f}")
+# %% tags=["check"]
+# @title ✓ One step of (2.5) is (2.1)
+alpha_ts, sigma_ts = transition(grid - 0.001, grid, schedule)
+assert torch.allclose(alpha_ts, (1 - betas).sqrt(), rtol=1e-9)
+assert torch.allclose(sigma_ts, betas.sqrt(), rtol=1e-6)
+print("✓ from t - 1/T to t, (2.5) gives back the betas, at all 1,000 steps")
 
 # %% [markdown]
-# The package's `transition` is the same formula. When $s$ is close to $t$, (2.5) subtracts two nearly equal numbers,
-# so `transition` computes it as $\sigma_{ts}^2 = \sigma(t)^2\,(1 - e^{u})$, where $u$ is the change from $s$ to $t$
-# of `log_snr`, $\log(\alpha^2/\sigma^2)$ (the next section), and `expm1` gives $e^u - 1$ without loss of digits. On
-# any schedule, at any pair of times, the two agree:
+# With `transition` anything can walk, on any schedule. The ribbon is the exact density of the single numbers from
+# above. Three of them start at one point of the lower hump, three at one of the upper.
+#
+# *Predict: what does a number at* $t = 1$ *tell about where it came from?*
 
 # %%
-for each in (schedule, Cosine(), Flow()):
-    pairs = torch.rand(2, 1000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    early, late = pairs.sort(0).values
-    for ours, package in zip(bridge(early, late, each), transition(early, late, each), strict=True):
-        assert torch.allclose(ours, package, rtol=1e-5)
-print("bridge and transition agree")
+def forward_paths(x, ts, schedule, generator):
+    paths = [x]
+    for s, t in zip(ts, ts[1:], strict=False):
+        alpha_ts, sigma_ts = transition(s, t, schedule)
+        paths.append(Gaussian(alpha_ts * paths[-1], sigma_ts).sample(generator))
+    return torch.stack(paths)  # (S, N)
+
+
+starts = torch.tensor([-1.2, -1.2, -1.2, 0.8, 0.8, 0.8]).double()
+ts, generator = torch.linspace(0, 1, 101).double(), torch.Generator().manual_seed(4)
 
 # %%
-plot.show_source(transition)
+paths = forward_paths(starts, ts, schedule, generator)  # (101, 6)
+alt = "Two dark bands melt into one; from a point on each leave three jagged paths."
+diagrams.ribbon(humps, schedule, ts, paths, alt, arrow="forward: noise comes in")
 
 # %% [markdown]
-# ## 7. Signal-to-noise ratio
+# <details><summary>Answer</summary>
 #
-# Time is a label that we chose. What a picture at time $t$ has really left is measured by the *signal-to-noise
-# ratio*, SNR: the signal's variance over the noise's (by convention the data count as having variance one), best
-# seen as a logarithm:
+# Next to nothing. One start has many ends, and each end could have come from either hump. At $t = 1$ one bell is left,
+# for all data very nearly the same. How nearly is the question of section 6.
 #
-# $$ \log \mathrm{SNR}(t) = \log \frac{\alpha(t)^2}{\sigma(t)^2} \tag{2.6} $$
-#
-# Zero means as much signal as noise; +2.3 ten times more signal; -2.3 ten times more noise.
+# </details>
 
-# %%
-by_hand = torch.log(alpha**2 / sigma**2)
-assert torch.allclose(by_hand, schedule.log_snr(t), atol=1e-9) and (by_hand.diff() < 0).all()
-print(f"log SNR falls all the way, from {by_hand[0]:.2f} to {by_hand[-1]:.1f}")
+# %% tags=["check"]
+# @title ✓ The ribbon is the density of many walkers
+many = humps.sample(20_000, generator)[:, 0].double()
+stops = torch.tensor([0.0, 0.1, 0.25, 0.5, 1.0], dtype=torch.float64)
+walked = forward_paths(many, stops, schedule, generator)
+for stop, numbers in zip(stops[1:], walked[1:], strict=True):
+    density = humps.log_prob(line[:, None], float(stop), schedule).exp()
+    cdf = torch.cumulative_trapezoid(density, line)
+    share = torch.searchsorted(numbers.sort().values, line[1:]) / 20_000
+    assert (cdf - share).abs().max() < 1.63 / 20_000**0.5  # once in a hundred
+print("✓ 20,000 numbers that stop at four times pass a test for the ribbon at each")
 
 # %% [markdown]
-# It can only fall: noise, once in, does not come out. *Predict: at which of DDPM's 1,000 steps are signal and
-# noise equal?*
-
-# %%
-crossing = int((by_hand >= 0).sum()) + 1
-print(f"from step {crossing} on there is more noise than signal")
-
-# %% [markdown]
-# Already after a quarter of the walk! And three quarters of the steps go to pictures in which noise
-# dominates. Is that a good use of them? It is up to the table of doses.
+# ## 5. Noise schedules
 #
-# SNR also settles section 1. Piling up ended with a picture of variance one under noise of variance 10:
-
-# %%
-same = int((by_hand > torch.log(1 / betas.sum())).sum()) + 1
-assert 450 < same < 520
-print(f"1000 steps of piling up are as noisy as {same} steps of (2.1)")
-
-# %% [markdown]
-# ## 8. Four schedules
+# What $x_t$ has left of the picture is its *signal-to-noise ratio* (SNR), best seen as a logarithm:
 #
-# Tables in use, for $k = 1, \dots, T$. **Linear** (Ho et al. 2020) runs evenly from $\beta_1 = 10^{-4}$ to
-# $\beta_T = 0.02$:
+# $$ \log \mathrm{SNR}(t) = \log \frac{\alpha_t^2}{\sigma_t^2} \tag{2.6} $$
+#
+# The data count as having variance one. Zero means as much signal as noise; +2.3 ten times as much. Three ways down:
+#
+# **Linear** ([@ho2020]), the table from above, with $\beta_1 = 10^{-4}$ and $\beta_T = 0.02$:
 #
 # $$ \beta_k = \beta_1 + \frac{k-1}{T-1}\,(\beta_T - \beta_1) \tag{2.7} $$
 #
-# **Scaled linear** (Stable Diffusion, Rombach et al. 2022) is linear in the square root, from
-# $\beta_1 = 0.00085$ to $\beta_T = 0.012$:
+# **Cosine**, $\alpha_t = \cos\frac{\pi t}{2}$, $\sigma_t = \sin\frac{\pi t}{2}$, goes back to [@nichol2021], who trim its
+# two ends and make a table of it, `cosine_betas` (*deeper*, with (2.8) to (2.12)).
 #
-# $$ \sqrt{\beta_k} = \sqrt{\beta_1} + \frac{k-1}{T-1}(\sqrt{\beta_T} - \sqrt{\beta_1}) \tag{2.8} $$
-#
-# **Sigmoid** rises softly, with $S(u) = 1/(1+e^{-u})$: the shape of Xu et al. (2022), here with the ends of (2.7);
-# their code has $10^{-7}$ and 0.002, for 5,000 steps:
-#
-# $$ \beta_k = \beta_1 + (\beta_T - \beta_1)\; S\!\left(-6 + 12\,\tfrac{k-1}{T-1}\right) \tag{2.9} $$
+# **Flow**, $\alpha_t = 1 - t$, $\sigma_t = t$, is that of rectified flow ([@liu2023]) and of flow matching
+# ([@lipman2023]). Their time runs the other way, from noise to data. It is not variance preserving.
 
 # %%
-from minidiff import cosine_betas, scaled_linear_betas, sigmoid_betas
-
-T = 1000
-tables = {"linear": linear_betas, "scaled linear": scaled_linear_betas}
-tables |= {"sigmoid": sigmoid_betas, "cosine": cosine_betas}
-u = torch.arange(T, dtype=torch.float64) / (T - 1)  # (k - 1) / (T - 1)
-
-# %%
-assert torch.allclose(linear_betas(T), 1e-4 + u * (0.02 - 1e-4))
-assert torch.allclose(scaled_linear_betas(T), (0.00085**0.5 + u * (0.012**0.5 - 0.00085**0.5)) ** 2)
-assert torch.allclose(sigmoid_betas(T), 1e-4 + (0.02 - 1e-4) / (1 + torch.exp(6 - 12 * u)))
-print("linear_betas, scaled_linear_betas and sigmoid_betas are (2.7), (2.8) and (2.9)")
+schedules = {"linear": schedule, "cosine": Cosine(), "flow": Flow()}
+diagrams.schedule_paths(schedules, "Left, alpha falls and sigma rises. Right, linear "
+                        "and cosine run on a quarter circle, flow on its chord.")
 
 # %% [markdown]
-# **Cosine** (Nichol & Dhariwal 2021) goes the other way round. It decides how $\bar\alpha$ should fall, as a
-# *squared* cosine, and takes the doses that achieve it:
+# Right, the plane of signal and noise, with a dot at each tenth of the time. All variance-preserving schedules run on
+# the quarter circle, $\alpha_t^2 + \sigma_t^2 = 1$: cosine evenly, linear fast and then hardly at all. Flow takes the
+# chord.
 #
-# $$ \bar\alpha_k = \frac{f(k)}{f(0)}, \quad
-# f(k) = \cos^2\!\left(\frac{k/T + s}{1 + s}\cdot\frac{\pi}{2}\right), \quad
-# \beta_k = \min\!\left(1 - \frac{\bar\alpha_k}{\bar\alpha_{k-1}},\ 0.999\right), \quad
-# s = 0.008 \tag{2.10} $$
+# *Predict: how many of DDPM's 1,000 linear steps end with more signal than noise?*
+
+# %%
+diagrams.log_snr_curves(schedules, "Log SNR against time: linear crosses zero at a "
+                        "quarter, cosine and flow halfway.")
+
+# %% [markdown]
+# <details><summary>Answer</summary>
 #
-# ($\bar\alpha_k$ here is what it would be without the cap.) The offset $s$ keeps the first doses from being too
-# small to matter: the authors chose it so that $\sqrt{\beta_1}$ is a little less than one of the 256 grey levels,
-# $1/127.5$ on our scale. The cap 0.999 keeps the last dose from being 1, which would leave nothing to divide by.
+# A quarter of them. With the other two schedules it is half.
+#
+# </details>
 
-# %%
-f = torch.cos((torch.arange(T + 1, dtype=torch.float64) / T + 0.008) / 1.008 * torch.pi / 2) ** 2
-wanted, got = f / f[0], (1 - cosine_betas(T)).cumprod(0)
-assert 0.5 < cosine_betas(T)[0].sqrt() * 127.5 < 1
-
-# %%
-assert torch.allclose(got[:-1], wanted[1:-1], rtol=1e-9) and (cosine_betas(T) == 0.999).sum() == 1
-print("alpha-bar of cosine_betas is f(k) / f(0); the cap touches only the last step")
-
-# %% [markdown]
-# Who types a formula twice makes the same mistake twice. So here is an outside witness: $\bar\alpha_{500}$ of the
-# same four tables in another library (`diffusers` 0.42).
-
-# %%
-elsewhere = {"linear": 0.07859, "scaled linear": 0.27767, "sigmoid": 0.30193, "cosine": 0.49384}
-for name, table in tables.items():
-    assert abs((1 - table(T)[:500]).prod() - elsewhere[name]) < 6e-6
-print("all four tables agree with diffusers, to five decimals")
+# %% tags=["check"]
+# @title ✓ The three schedules against formulas and other code
+by_formula = 1e-4 + 0.0199 / 999 * torch.arange(1000).double()
+assert torch.allclose(betas, by_formula)  # (2.7)
+half = float(alpha[499] ** 2), float(Cosine()(0.5)[0] ** 2)
+assert abs(half[0] - 0.0786) < 6e-5  # computed with diffusers 0.42
+assert abs(half[1] - 0.5) < 1e-12
+more = {name: int((schedules[name].log_snr(grid) > 1e-9).sum()) for name in schedules}
+assert more == {"linear": 259, "cosine": 499, "flow": 499}
+assert torch.allclose(schedule.log_snr(grid), (alpha**2 / sigma**2).log())  # (2.6)
+assert schedule.log_snr(2 / 3) < -4
+print("✓ steps that end with more signal than noise:",
+      ", ".join(f"{name} {n}" for name, n in more.items()))
 
 # %% [markdown]
-# *Predict: which of the four keeps the picture longest?*
+# One boot, one noise $\epsilon$. Can you find two times that give the *same* picture?
 
 # %%
-schedules = {name: FromBetas(table(1000)) for name, table in tables.items()}
+def both_boots(linear, cosine):
+    at = {"linear": linear, "cosine": cosine}
+    both = [add_noise(boot, eps[:1], t, schedules[name]) for name, t in at.items()]
+    words = [f"log SNR {schedules[name].log_snr(t):.1f}" for name, t in at.items()]
+    return diagrams.pictures({"": torch.cat(both)}, "Linear, then cosine.", above=words)
 
-# %%
-alt = "Alpha-bar and log SNR of four schedules. First sigmoid is on top, then cosine; cosine plunges at the very end."
-picture, (left, right) = plot.figure(alt, 2, width=9.0)
-for name, each in schedules.items():
-    left.plot(t, each(t)[0] ** 2, label=name)
-    right.plot(t, each.log_snr(t), label=name)
-left.set(xlabel="t", ylabel="alpha-bar")
-right.set(xlabel="t", ylabel="log SNR", ylim=(-21, 11))
-left.legend()
-picture
-
-# %%
-noisy_from = {name: int((each.log_snr(t) >= 0).sum()) + 1 for name, each in schedules.items()}
-on_top = torch.stack([each(t)[0] for each in schedules.values()]).argmax(0)  # (1000,): 2 is sigmoid, 3 cosine
-assert (on_top[60:375] == 2).all() and (on_top[385:930] == 3).all() and on_top[-1] == 1
-assert max(noisy_from, key=noisy_from.get) == "cosine" and schedules["linear"](0.6)[0] ** 2 < 0.03
-print("more noise than signal from step:", noisy_from)
-
-# %% [markdown]
-# It depends on what you call keeping. The last to have more signal than noise is cosine, until halfway through the
-# walk. Before $t = 0.38$ sigmoid keeps more; and in the last steps scaled linear does, which never lets go: right,
-# its log SNR stops at -5.4, and section 10 shows what that costs. Cosine goes straight through the middle and
-# plunges to -20 in the end; linear drops fast and has less than 3 % of the variance left from $t = 0.6$ on. The
-# same boot, with the same noise, at the same times:
-
-# %%
-six = torch.tensor([0.1, 0.25, 0.4, 0.55, 0.7, 0.85])
-rows = [add_noise(pictures[[0] * 6], eps[[0] * 6], six, each) for each in schedules.values()]
-titles = [f"{name.split()[0]} {u:.2f}" for name in schedules for u in six]
-
-# %%
-plot.images(
-    torch.cat(rows), columns=6, titles=titles,
-    alt="Four rows of a boot at six times. It fades first with linear, then with scaled linear, last with cosine.",
-)
-
-# %% [markdown]
-# Now try it yourself. Drag $t$ and change the schedule; watch the dot on the curve and the pictures together.
-# Look for two schedules and two times with the *same* log SNR: the pictures are then the same, pixel for
-# pixel, because log SNR fixes $\alpha/\sigma$, and $\alpha^2 + \sigma^2 = 1$ the rest. For variance-preserving
-# schedules time is only a label.
 
 # %%
 import ipywidgets
 
-many = torch.linspace(0.005, 1, 200)
-
-
-def draw(name, t):
-    each = schedules[name]
-    alt = f"The {name} schedule at t = {t:.2f}: its log SNR, and three noisy pictures."
-    figure, (left, right) = plot.figure(alt, 2, width=8.0)
-    left.plot(many, each.log_snr(many))
-    left.plot([t], [each.log_snr(t)], "o", markersize=9)
-    left.set(xlabel="t", ylabel="log SNR", ylim=(-20, 12), title=f"log SNR = {each.log_snr(t):.1f}")
-    x_t = add_noise(pictures[:3], eps[:3], t, each).clamp(-1, 1)  # (3, 1, 32, 32)
-    right.imshow(x_t.squeeze(1).permute(1, 0, 2).flatten(1), cmap="gray", vmin=-1, vmax=1)  # (32, 96)
-    right.set_title(f"three pictures at t = {t:.2f}")
-    right.set_axis_off()
-    return figure
-
-
-# %%
-choice = ipywidgets.Dropdown(options=list(schedules), description="schedule")
-slider = ipywidgets.FloatSlider(0.25, min=0.01, max=1.0, step=0.01, description="t", continuous_update=False)
-_ = widgets.explore(draw, name=choice, t=slider)
+limits = {"min": 0.01, "max": 0.99, "step": 0.01}
+_ = widgets.explore(both_boots, linear=ipywidgets.FloatSlider(0.25, **limits),
+                    cosine=ipywidgets.FloatSlider(0.25, **limits))
 
 # %% [markdown]
-# The first picture shows the linear schedule at $t = 0.25$, close to log SNR 0: signal and noise in balance,
-# and the eye still wins. The claim about equal log SNR can be checked. Find by bisection the cosine time that
-# matches linear's $t = 0.25$:
+# Where log SNR is equal, two variance-preserving schedules give the same picture, pixel for pixel: log SNR fixes
+# $\alpha/\sigma$, and $\alpha^2 + \sigma^2 = 1$ the rest. Flow's is the same up to a factor, here greyer. To find
+# the times, let $\ell$ be the level, $\log \mathrm{SNR}$. By (2.6) $\sigma_t/\alpha_t = e^{-\ell/2}$. For cosine the left side
+# is $\tan\frac{\pi t}{2}$, so $t = \frac{2}{\pi} \arctan e^{-\ell/2}$. For flow it is $t/(1-t)$, so
+# $t = 1/(1 + e^{\ell/2})$, the sigmoid function at $-\ell/2$.
 
 # %%
-low, high = 0.001, 0.999
-for _ in range(50):
-    middle = (low + high) / 2
-    too_clean = schedules["cosine"].log_snr(middle) > schedules["linear"].log_snr(0.25)
-    low, high = (middle, high) if too_clean else (low, middle)
+level = schedule.log_snr(0.25)
+t_cosine = 2 / torch.pi * (-level / 2).exp().atan()
+t_flow = (-level / 2).sigmoid()
+twins = [add_noise(boot, eps[:1], 0.25, schedule),
+         add_noise(boot, eps[:1], t_cosine, Cosine()),
+         add_noise(boot, eps[:1], t_flow, Flow())]
+strength = torch.stack(Flow()(t_flow)).norm()  # sqrt(alpha^2 + sigma^2)
 
 # %%
-twins = [add_noise(pictures, eps, u, schedules[name]) for name, u in [("linear", 0.25), ("cosine", middle)]]
-assert torch.allclose(*twins, atol=1e-5)
-print(f"linear at t = 0.25 and cosine at t = {middle:.2f} give the same pictures")
+words = "linear", "cosine", "flow", "flow, scaled"
+diagrams.pictures({"": torch.cat([*twins, twins[2] / strength.float()])},
+                  "Four equally noisy boots; the third is greyer.", above=words)
+
+# %% tags=["check"]
+# @title ✓ Equal log SNR, equal pictures
+assert torch.allclose(twins[0], twins[1], atol=1e-5)
+assert torch.allclose(twins[0], twins[2] / strength.float(), atol=1e-5)
+assert twins[2].std() < 0.8 * twins[0].std()  # greyer
+assert not torch.allclose(twins[0], add_noise(boot, eps[:1], 0.25, Cosine()), atol=0.1)
+print(f"✓ one picture: linear at 0.25, cosine at {t_cosine:.2f}, flow at {t_flow:.2f}")
 
 # %% [markdown]
-# ## 9. Continuous time
+# **Which one, when?** A schedule decides where training and sampling spend their effort, and where the walk ends.
+# Linear spends its last third below a log SNR of -4, on what is noise already: [@nichol2021] could skip the last fifth
+# at little loss. That is why they made cosine.
 #
-# What if $T$ grows without end? Doses of a fixed size would leave nothing, so let each step last $1/T$ and fix the
-# *rate* of noise, the dose per time, $\beta(t) = T\beta_k$ at $t = k/T$. (Beware: $\beta_k$ and $\beta(t)$ differ
-# by the factor $T$.) The logarithm turns the product $\bar\alpha_k = \prod_i (1-\beta_i)$ into a sum, and small
-# doses obey $\log(1-\beta) \approx -\beta$:
-# $\log\bar\alpha_k \approx -\sum_i \beta_i = -\sum_i \beta(i/T)\,\tfrac1T$, which is a Riemann sum. So in the
-# limit
-#
-# $$ \alpha(t)^2 = \bar\alpha(t) = \exp\!\left(-\int_0^t \beta(u)\, du\right) \tag{2.11} $$
-#
-# Read the other way, (2.11) makes any finite table into a continuous schedule without an error: hold the rate
-# constant at $-T\log(1-\beta_k)$ during step $k$. That is `FromBetas`. It meets the table at every $t = k/T$
-# (section 5), and halfway between it must give the geometric mean of its neighbours:
-
-# %%
-few = FromBetas(linear_betas(10, 0.05, 0.3))
-before, between, after = (few(u)[0] ** 2 for u in (0.3, 0.35, 0.4))
-assert torch.isclose(between, (before * after).sqrt())
-print(f"alpha-bar at step 3, half a step later, at step 4: {before:.3f}, {between:.3f}, {after:.3f}")
+# | schedule | take it |
+# |---|---|
+# | linear | for checkpoints from DDPM's time, with its table of 1,000 entries |
+# | cosine | for small pictures, as in most of this course |
+# | flow | to follow today's large models ([@esser2024]), its times shifted for large pictures (*deeper*) |
 
 # %% [markdown]
-# DDPM's doses, $10^{-4}$ to 0.02 in 1,000 steps, are rates from 0.1 to 20. As a formula,
+# ## 6. Is the end really noise?
 #
-# $$ \beta(t) = \beta_{\min} + t\,(\beta_{\max} - \beta_{\min}), \qquad
-# \alpha(t)^2 = \exp\left(-\beta_{\min} t - \tfrac12 (\beta_{\max} - \beta_{\min}) t^2\right) \tag{2.12} $$
+# To generate, one starts from $\mathcal N(0, I)$ and walks back. That is sound only if the forward walk *ends* there. Let
+# $q(x_1)$ be the density of all ends, when $x_0$ is drawn from *all* pictures. How far it is from noise is told by the
+# [Kullback-Leibler divergence](../docs/glossary.md#kl-divergence), which chapter 01 met: draw ends $x_1$ from $q$, and
+# average $\log q(x_1) - \log \mathcal N(x_1;\, 0, I)$. Its unit is the *nat*. If only one picture of $D$ pixels is noised,
+# it is
 #
-# and the package calls it `LinearBeta`. First check: do the integral by machine, with the trapezoid rule.
+# $$ \mathrm{KL} = \tfrac12 \left(\alpha_1^2 |x_0|^2 + D\,(\sigma_1^2 - 1 - \log \sigma_1^2)\right)
+# \approx \tfrac12\, \alpha_1^2\, |x_0|^2 , $$
+#
+# and its mean over all pictures is an upper bound of the divergence of $q(x_1)$, by convexity. What drives it is the
+# *terminal SNR*:
+#
+# $$ \mathrm{SNR}(1) = \alpha_1^2 / \sigma_1^2 \tag{2.13} $$
+#
+# Four published tables: [DDPM's](https://arxiv.org/abs/2006.11239);
+# [Stable Diffusion 1's](https://github.com/CompVis/stable-diffusion/blob/36de52cb6e05c3bb1b435afcccc29279a4fdf616/configs/stable-diffusion/v1-inference.yaml#L5-L8),
+# made for latents (chapter 11); and two made for just these clothes. *The Annotated Diffusion Model* has DDPM's betas in
+# 300 steps as an
+# [article](https://github.com/huggingface/blog/blob/fd0b6566b04ffe8e2db8a007fc5ce0dbf6cf2d6b/annotated-diffusion.md)
+# and in 200 as a
+# [notebook](https://github.com/huggingface/notebooks/blob/2d7b0a0fc35c24d1227a95de276c55342c45bc00/examples/annotated_diffusion.ipynb).
+#
+# *Predict: the same betas from* $10^{-4}$ *to 0.02, but 200 steps. Is* $\alpha_1$ *nearer to 0.01, 0.1 or 0.4?*
 
 # %%
-from minidiff import LinearBeta, VarianceExploding
+from minidiff import Empirical, scaled_linear_betas
 
-fine = torch.linspace(0, 1, 10_001, dtype=torch.float64)
-rate = 0.1 + 19.9 * fine  # beta(t) from 0.1 to 20
-
-# %%
-by_integral = torch.exp(-torch.cumulative_trapezoid(rate, fine))  # (10000,)
-assert torch.allclose(LinearBeta()(fine[1:])[0] ** 2, by_integral, atol=1e-8)
-print("LinearBeta is (2.11) with the rate of (2.12)")
-
-# %% [markdown]
-# Second check: tables of $T$ steps with the same rates must come closer as $T$ grows. *Predict: how much
-# closer, for ten times the steps?*
-
-# %%
-far = []
-for n in [100, 1000, 10_000]:
-    times_of_table = torch.arange(1, n + 1, dtype=torch.float64) / n
-    table = FromBetas(torch.linspace(0.1, 20, n, dtype=torch.float64) / n)
-    difference = table(times_of_table)[0] - LinearBeta()(times_of_table)[0]
-    far.append(float(difference.abs().max()))
-
-# %%
-assert all(9 < before / after < 11 for before, after in zip(far, far[1:], strict=False))
-print("largest difference in alpha:", ", ".join(f"{d:.1e}" for d in far))
-
-# %% [markdown]
-# Ten times closer. At $T = 1000$ table and formula differ by a thousandth: DDPM's thousand steps were already
-# the limit, for all practical purposes. Nor is a table needed at all; any falling curve makes a schedule. The
-# four of the package:
-#
-# | schedule | $\alpha(t)$ | $\sigma(t)$ | at $t = 1$ | used by |
-# |---|---|---|---|---|
-# | `LinearBeta()` | (2.12) | $\sqrt{1-\alpha^2}$ | $\alpha = 0.0066$ | DDPM, score SDEs |
-# | `Cosine()` | $\cos(\pi t/2)$ | $\sin(\pi t/2)$ | $\alpha = 0$ exactly | most of this course |
-# | `Flow()` | $1 - t$ | $t$ | $\alpha = 0$ exactly | flow matching |
-# | `VarianceExploding()` | 1 | $0.01\,\sqrt{5000^{2t} - 1}$ | $\alpha = 1$, noise 50 | early score models |
-#
-# `Cosine()` is (2.10) without offset and cap. Its squares sum to one at all times: $(\alpha, \sigma)$ runs
-# along a quarter circle. `VarianceExploding` is the piling up of section 1, which can work after all: not by
-# keeping the variance, but by letting the noise grow until it dwarfs the data (and by dividing before the
-# network looks). Its $\sigma$ grows from 0 to 50, by the same factor in equal times once it is well above 0.01.
-
-# %%
-no_offset = FromBetas(cosine_betas(1000, s=0))(t[:-1])  # the last step is capped
-assert torch.allclose(torch.stack(no_offset), torch.stack(Cosine()(t[:-1])), atol=1e-12)
-assert torch.allclose(VarianceExploding()(fine)[1], 0.01 * (5000 ** (2 * fine) - 1).sqrt())
-print("Cosine() is cosine_betas without offset and cap")
-
-# %%
-alt = "Paths in the plane of alpha and sigma, with dots at ten equal steps of time: a quarter circle, and its chord."
-picture, (ax,) = plot.figure(alt, width=4.6, height=4.0)
-for each, style, size in [(LinearBeta(), "o-", 9), (Cosine(), "o--", 4), (Flow(), "o-", 4)]:
-    ax.plot(*each(fine), style, markevery=1000, markersize=size, label=type(each).__name__)
-ax.set(xlabel="alpha (signal)", ylabel="sigma (noise)", aspect="equal")
-ax.legend()
-picture
-
-# %% [markdown]
-# Data at the lower right, noise at the upper left, a dot at each tenth of the time. The variance-preserving
-# schedules lie on the circle, one on top of the other, and differ only in speed: `Cosine` keeps an even pace,
-# `LinearBeta` is soon up and then crawls. `Flow` takes the chord, where the variance dips in the middle. Checked:
-
-# %%
-for each in (LinearBeta(), Cosine(), schedule):
-    alpha, sigma = each(fine)
-    assert torch.allclose(alpha**2 + sigma**2, torch.ones_like(fine))
-assert sum(Flow()(0.5)) == 1 and VarianceExploding()(0.7)[0] == 1 and Cosine()(1.0)[0] == 0
-print("on the circle: LinearBeta, Cosine, FromBetas. On the chord: Flow")
-
-# %% [markdown]
-# ## 10. Is the end of the walk really noise?
-#
-# To generate, one starts from pure noise, $\mathcal N(0, I)$, and goes back. That is sound only if the walk's end
-# *is* pure noise, that is, if $\alpha(1) = \sqrt{\bar\alpha_T}$ is practically zero. In terms of (2.6), the same must
-# hold for the *terminal SNR*:
-#
-# $$ \mathrm{SNR}(1) = \frac{\alpha(1)^2}{\sigma(1)^2} = \frac{\bar\alpha_T}{1 - \bar\alpha_T} \tag{2.13} $$
-#
-# Here are the doses of eight public codes and tutorials. Half of them kept DDPM's end values, $10^{-4}$ and 0.02, but
-# not its thousand steps.
-#
-# *Predict: DDPM's end values with 200 steps in place of 1,000. What share of the signal is left?*
-
-# %%
-tutorials = {
-    "DDPM paper, linear, T = 1000": (linear_betas(1000), 0.006),
-    "Stable Diffusion, scaled linear, T = 1000": (scaled_linear_betas(1000), 0.068),
-    "DeepLearning.AI course, linear, T = 500": (linear_betas(500), 0.080),
-    "TeaPearce MNIST, linear, T = 400": (linear_betas(400), 0.132),
-    "EngiOpt, linear, T = 250": (linear_betas(250), 0.282),
-    "Annotated Diffusion (first version), linear, T = 200": (linear_betas(200), 0.364),
-    "Understanding Deep Learning, constant 0.01511, T = 100": (torch.full((100,), 0.01511), 0.467),
-    "ACIDS-IRCAM, sigmoid 1e-5 to 0.01, T = 100": (sigmoid_betas(100, 1e-5, 1e-2), 0.778),
+tables = {
+    "DDPM": linear_betas(1000),
+    "Stable Diffusion 1": scaled_linear_betas(1000),  # linear in sqrt(beta)
+    "300 steps": linear_betas(300),
+    "200 steps": linear_betas(200),
 }
-
-# %%
-import math
-
-for name, (table, on_record) in tutorials.items():
-    left_over = math.sqrt(math.prod(1 - float(beta) for beta in table))  # without the package
-    assert abs(left_over - float(FromBetas(table)(1.0)[0])) < 1e-5
-    assert abs(left_over - on_record) < 6e-4
-    print(f"{left_over:.3f}  {name}")
-
-# %% [markdown]
-# All eight agree to three decimals with the figures on record. (The figure for EngiOpt is from a bug report of
-# 2026 in its own repository; the others were noted in a survey of the codes. Seven tables are computed from
-# settings that their authors state; for the last one the ends of the sigmoid were inferred, from similar code
-# and from the figure itself.)
-#
-# The last ends its walk with 78 % of the picture's amplitude still there: more signal than noise! What does it cost
-# to start from pure noise all the same? To see this cost alone, we want a walk back without any other error. For a
-# *finite* set of pictures there is one. A perfect walk back draws each state from its true distribution, given the
-# one after it; so in the end it has drawn $x_0$ from its true distribution, given $x_T$. However it takes its steps,
-# it is a draw from $q(x_0 \mid x_T)$: the clean picture, given the noise it became.
-#
-# By Bayes' rule this is
-# $q(x_T \mid x_0)\, q(x_0) / q(x_T)$. All $N$ pictures $d_1, \dots, d_N$ of the set are equally likely beforehand,
-# so only the first factor tells them apart, and that is a normal density (2.3), with the same constant in front for
-# all. What is left is
-#
-# $$ q(x_0 = d_i \mid x_T) \;=\; \frac{w_i}{\sum_j w_j}, \qquad
-# w_i = \exp\left(-\frac{|x_T - \alpha(1)\, d_i|^2}{2\,\sigma(1)^2}\right). $$
-#
-# (Exponentials divided by their sum: this is called *softmax*.)
-
-# %%
 bank, labels = clothes.tensor(slice(0, 4000)), clothes.y[:4000]
 
+# %%
+def nats(alpha_1, sigma_1):
+    """Return the bound: the mean divergence of one noised picture from noise."""
+    return Gaussian(alpha_1 * bank, sigma_1).kl(Gaussian(torch.zeros(()), 1.0)).mean()
 
-def probabilities(x_T, schedule):
-    alpha, sigma = schedule(1.0)
-    distance = torch.cdist(x_T.flatten(1), alpha * bank.flatten(1))  # (B, 4000)
-    return (-(distance**2) / (2 * sigma**2)).softmax(1)
 
+ends = {name: FromBetas(table)(1.0) for name, table in tables.items()}
+for name, (alpha_1, sigma_1) in ends.items():
+    print(f"{name:18}  alpha_1 = {alpha_1:.3f}   <= {nats(alpha_1, sigma_1):5.2g} nats")
+
+# %% tags=["check"]
+# @title ✓ The ends, by a sum of logarithms; the nats and their bound, by drawing
+for name, table in tables.items():
+    assert abs(ends[name][0] - ((1 - table).log().sum() / 2).exp()) < 1e-6
+assert abs(ends["Stable Diffusion 1"][0] - 0.068265) < 1e-6  # in Lin et al. 2023
+e = torch.randn(bank.shape, generator=torch.Generator().manual_seed(2))
+a, std = ends["200 steps"]
+x_1 = add_noise(bank, e, 1.0, FromBetas(tables["200 steps"]))
+bound = ((x_1**2 - e**2) / 2 - std.log()).flatten(1).sum(1).mean()
+apart = torch.cdist(x_1.flatten(1), a.float() * bank.flatten(1))  # (4000, 4000)
+log_q = (-(apart**2) / (2 * std**2)).logsumexp(1) - torch.tensor(4000.0).log()
+true = (log_q + (x_1**2 / 2 - std.log()).flatten(1).sum(1)).mean()
+assert abs(bound / nats(a, std) - 1) < 0.02 and 6 < bound - true < 8.3
+print(f"✓ ends of 200 steps: {true:.0f} nats from noise, by the bound {bound:.0f}")
 
 # %% [markdown]
-# The package knows these probabilities too: `Empirical(bank).denoise` averages the pictures with them. The
-# two must agree.
-
-# %%
-from minidiff import Empirical
-
-white = torch.randn(500, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-memory = Empirical(bank)
-
-# %%
-average = (probabilities(white[:20], schedule) @ bank.flatten(1)).reshape(20, 1, 32, 32)
-assert torch.allclose(average, memory.denoise(white[:20], 1.0, schedule), atol=1e-3)
-print("the weighted averages agree")
-
-# %% [markdown]
-# Two starts for each of the eight, 500 times: pure noise, and the true end of the walk,
-# $\alpha(1)\,x_0 + \sigma(1)\,\epsilon$ with real pictures. First we look at the brightness, the mean of all
-# pixels: -0.56 for the data, dark on the whole.
+# <details><summary>Answer</summary>
 #
-# *Predict: noise has mean 0. Will the samples be too bright or too dark?*
+# To 0.4: more than a third of the amplitude is left.
+#
+# </details>
+#
+# DDPM's 0.016 nats mean that a typical end is 1.02 times as likely as an end as it is as noise: nobody can tell. Stable
+# Diffusion's table, 1.8 on these clothes, was made for latents with sixteen times as many numbers, of variance one;
+# there the formula gives 38. The 56 of 200 steps are a gulf. (They are bounds, but close ones: the true divergence is
+# smaller by at most $\log n$ for $n$ pictures, here by 8.3.) What does that cost?
+#
+# The walk back must be perfect, so that no other error interferes. A *random* one, each step drawn from the true
+# $q(x_s \mid x_t)$, ends in a draw from $q(x_0 \mid x_1)$. (A deterministic sampler does not: it makes one $x_0$ of each
+# $x_1$.) For a finite set of equally likely pictures $d_i$ Bayes' rule gives that exactly, up to a sum that normalises:
+#
+# $$ q(x_0 = d_i \mid x_1) \ \propto\ q(x_1 \mid x_0 = d_i)
+# \ \propto\ \exp\!\left(-\frac{|x_1 - \alpha_1 d_i|^2}{2\,\sigma_1^2}\right) . $$
+#
+# It returns only those: no generator, but a test.
 
 # %%
-def pick(x_T, schedule, generator):
-    return torch.multinomial(probabilities(x_T, schedule), 1, generator=generator)[:, 0]  # (B,) into the bank
+def probabilities(x_1, alpha_1, bank=bank):
+    """Return q(x_0 = d_i | x_1) for a bank, variance preserving: (B, len(bank))."""
+    distance = torch.cdist(x_1.flatten(1), alpha_1 * bank.flatten(1))
+    return (-(distance**2) / (2 * (1 - alpha_1**2))).softmax(1)  # normalised
 
 
-# %%
-drawn, generator = {}, torch.Generator().manual_seed(1)
-for name, (table, _) in tutorials.items():
-    each = FromBetas(table)
-    real = bank[torch.randint(4000, (500,), generator=generator)]
-    true_end = add_noise(real, white, 1.0, each)
-    drawn[name] = pick(white, each, generator), pick(true_end, each, generator)
+white = torch.randn(1000, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+chosen = {name: probabilities(white, float(alpha_1)).mean(0)  # (4000,)
+          for name, (alpha_1, _) in ends.items()}
+
+# %% [markdown]
+# `chosen` says how often each picture comes back from pure noise. First their brightness, the mean of all pixels.
+#
+# *Predict: noise has mean 0, the clothes -0.56. Will samples be too bright or too dark?*
 
 # %%
 brightness = bank.flatten(1).mean(1)  # (4000,)
-error = float(brightness.std()) / 500**0.5  # the standard error of the mean of 500
-signal = torch.tensor([float(FromBetas(table)(1.0)[0]) for table, _ in tutorials.values()])
-
-# %%
-alt = "Left, the signal left at the end for eight codes. Right, samples grow too bright with it."
-picture, (left, right) = plot.figure(alt, 2, width=10.5)
-left.barh([name.split(",")[0] for name in tutorials], signal)
-left.set(xlabel="sqrt(alpha-bar) at the end")
-left.invert_yaxis()
-for i, label in enumerate(["from pure noise", "from the true end"]):
-    right.plot(signal, [brightness[pair[i]].mean() for pair in drawn.values()], "o-", label=label)
-right.axhspan(*(float(brightness.mean()) + z * error for z in (-2, 2)), color="0.85", label="the data")
-right.set(xlabel="sqrt(alpha-bar) at the end", ylabel="mean brightness of 500 samples")
-right.legend(loc="center right", frameon=False)
-picture
+many_alphas = torch.linspace(0, 0.45, 25)
+curve = torch.stack([probabilities(white, a).mean(0) @ brightness for a in many_alphas])
+points = {name: (float(ends[name][0]), float(chosen[name] @ brightness))
+          for name in ends}
+diagrams.named_points((many_alphas, curve), points, float(brightness.mean()),
+                      "The more signal is left at the end, the brighter the samples.",
+                      "alpha at t = 1: the signal left at the end", "mean brightness")
 
 # %% [markdown]
-# Left, the audit. Right, the price; the grey band is where the mean of 500 real pictures falls by chance: two
-# standard errors either way. (The *standard error* is the standard deviation of that mean, one picture's over
-# $\sqrt{500}$.) From the true end every schedule stays with the data. From pure noise only DDPM's is safely
-# there; the two with 7 and 8 % of the signal left are three standard errors too bright, little but hardly chance,
-# and from there on it gets gross, the more so the more is left, *although the walk back is perfect*. No training
-# can mend it. In standard errors:
-
-# %%
-def off(i):
-    return float((brightness[i].mean() - brightness.mean()) / error)
-
-
-too_bright = {name.split(",")[0]: (off(noise), off(end)) for name, (noise, end) in drawn.items()}
-
-# %%
-for name, (noise, end) in too_bright.items():
-    print(f"{noise:5.1f} from pure noise, {end:4.1f} from the true end: {name}")
-assert all(abs(end) < 3 for _, end in too_bright.values())
-from_noise = [noise for noise, _ in too_bright.values()]
-assert abs(from_noise[0]) < 2 < min(from_noise[1:3]) and max(from_noise[1:3]) < 5 < min(from_noise[3:])
-
-# %% [markdown]
-# And the brightness is only the symptom. Look at what was drawn, above with DDPM's doses, below with those of
-# the last code:
-
-# %%
-(first, _), *_, (last, _) = drawn.values()
-two_rows = bank[torch.cat([first[:12], last[:12]])]
-plot.images(two_rows, columns=12, alt="Above, varied clothes and shoes. Below, one pullover again and again.")
-
-# %%
-shoe = torch.isin(labels, torch.tensor([5, 7, 9])).float()  # sandal, sneaker, ankle boot
-share = {name.split(",")[0]: float(shoe[noise].mean()) for name, (noise, _) in drawn.items()}
-
-# %%
-print(*(f"{each:4.0%} shoes: {name}" for name, each in share.items()), sep="\n")
-assert share["DDPM paper"] > 0.25 and share["ACIDS-IRCAM"] < 0.02
-print(f"{float(shoe.mean()):4.0%} shoes: the data")
-
-# %% [markdown]
-# From pure noise, the schedules with much signal left draw hardly any shoes, and the last draws one pullover
-# again and again: pure noise is read as a lightly noised picture that happens to be evenly grey, so the few
-# pictures nearest to evenly grey win every time. A dark ground with a thin sandal never comes up.
+# <details><summary>Answer</summary>
 #
-# Real samplers take many small steps instead of one draw. Does `ddpm`, which chapter 03 derives, do better?
-# Here it walks back with `Empirical` as its denoiser, from the same noise, with the doses of the 200-step
-# tutorial: `times(20)` are 20 equal steps from $t = 1$ down to 0, `ddpm` yields the state after each, and `final`
-# takes the last one.
-
-# %%
-from minidiff import ddpm, final, times
-
-name = "Annotated Diffusion (first version), linear, T = 200"
-each = FromBetas(tutorials[name][0])
-
-# %%
-walk_back = ddpm(lambda x, t: memory.denoise(x, t, each), white[:80], times(20), each, generator)
-by_steps, by_bayes = final(walk_back).mean(), brightness[drawn[name][0]].mean()
-assert abs(by_steps - by_bayes) < 3 * float(brightness.std()) / 80**0.5
-assert by_steps > brightness.mean() + 0.1
-print(f"brightness: {by_steps:.2f} by 20 steps, {by_bayes:.2f} by one draw; data {brightness.mean():.2f}")
-
-# %% [markdown]
-# The same mistake. It lies in the start, not in the steps.
+# Too bright, the more so the more signal is left. At the right the curve flattens: with 200 steps one noise already
+# picks few of the 4,000 pictures, mostly one that takes more than half of the probability.
 #
-# **The remedies.** Raise the doses when there are fewer steps, so that $\sum_k \beta_k$ stays what it was:
-# DDPM's table rescaled to 200 steps is 0.0005 to 0.1. Or use a schedule whose $\alpha(1)$ is exactly 0, `Cosine()` or
-# `Flow()` (Lin et al. 2023 mend old tables in this spirit).
-
-# %%
-mended = pick(white, FromBetas(linear_betas(200, 5e-4, 0.1)), generator)
-assert abs(brightness[mended].mean() - brightness.mean()) < 3 * error
-print(f"200 steps with five times the doses: {float(shoe[mended].mean()):.0%} shoes")
-
-# %% [markdown]
-# ## Errors you will meet
+# </details>
 #
-# All of these have been printed or shipped. Each takes one line, and one more line catches it. The check for
-# steps: on data of mean 0 and variance 1, a thousand steps must leave mean 0 and
-# variance 1.
-
-# %%
-def sound(step):
-    x = torch.randn(20_000, generator=torch.Generator().manual_seed(9))
-    x = walk(step, x, betas)[-1]
-    return bool(abs(x.mean()) < 0.05 and abs(x.var() - 1) < 0.05)
-
-
-# %%
-assert sound(forward_step) and not sound(pile_up)
-print("the step of (2.1) passes, piling up does not")
-
-# %% [markdown]
-# **Noise scaled by** $\beta$. A widely used course says that each step adds "noise scaled by $\beta_t$". It
-# is scaled by $\sqrt{\beta_t}$; the *variance* is $\beta_t$. **Uniform noise.** One tutorial's code draws
-# `rand` where it means `randn`: noise that is never negative, and lifts the mean at every step.
-
-# %%
-def scaled_by_beta(x, beta, generator):
-    return (1 - beta).sqrt() * x + beta * torch.randn(x.shape, generator=generator)
-
-
-def uniform(x, beta, generator):
-    return (1 - beta).sqrt() * x + beta.sqrt() * torch.rand(x.shape, generator=generator)
-
-
-# %%
-assert not sound(scaled_by_beta) and not sound(uniform)
-print("both caught: the noise dies out, the mean runs away")
-
-# %% [markdown]
-# The check for jumps: with variance-preserving coefficients, signal and noise variance must sum to one at
-# *every* step.
+# The walk back is exact here, so a better denoiser would not mend this: *the start is wrong*. A trained network also
+# makes new pictures, but starts as wrongly. Stable Diffusion's pictures, never very dark nor very bright, were the first
+# symptom ([@guttenberg2023], who adds an offset to the noise; [@lin2023], who mend
+# the schedule). Brightness is not all: three in ten of the clothes are shoes.
 #
-# **A square root forgotten.** A course's notebook noises its training pictures with `(1 - ab_t) * noise`. **A
-# square root too many.** Another course, years after the first report, writes
-# $\mathcal N(\sqrt{\bar\alpha_t}\,x_0, \sqrt{1-\bar\alpha_t}\,I)$: the second argument is a variance, and the
-# variance is $1-\bar\alpha_t$.
+# *Predict: and of what comes back from pure noise, with 200 steps?*
 
 # %%
-def one(signal, noise_std):
-    return bool(torch.allclose(signal**2 + noise_std**2, torch.ones_like(signal)))
-
+shoe = torch.isin(labels, torch.tensor([5, 7, 9])).float()  # sandal, sneaker, boot
+shares = {"the data": float(shoe.mean())} | {n: float(chosen[n] @ shoe) for n in chosen}
+diagrams.shares(shares, "Shoes are 30 % of the data, fewer and fewer of the samples.")
 
 # %%
-assert one(alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
-assert not one(alpha_bar.sqrt(), 1 - alpha_bar)  # root forgotten: too little noise
-assert not one(alpha_bar.sqrt(), (1 - alpha_bar).sqrt().sqrt())  # root as the variance: too much
-print("both caught")
+draws = {name: bank[torch.multinomial(probabilities(white[:8], float(ends[name][0])), 1,
+                                      generator=generator)[:, 0]]
+         for name in ("DDPM", "200 steps")}
+diagrams.pictures(draws, "Above varied clothes and shoes; below mostly grey tops.")
+
+# %%
+for n in (500, 1000, 2000):
+    fewer = probabilities(white, float(ends["200 steps"][0]), bank[:n]).mean(0)
+    print(f"if the bank has {n} pictures: {fewer @ shoe[:n]:.0%} shoes")
 
 # %% [markdown]
-# **A product to** $T$. The course with the root too many also writes $\bar\alpha_t = \prod_{i=1}^{T}\alpha_i$. Then
-# $\bar\alpha$ does not depend on $t$ at all, and every picture is equally noisy. The check: log SNR must fall at
-# every step.
+# <details><summary>Answer</summary>
 #
-# **A cosine without its square.** A much-read post gave (2.10) without the square for a while. The check:
-# halfway, the paper's curve has $\bar\alpha \approx 0.49$.
+# Two percent. It is not the size of the bank: smaller ones give two or three.
+#
+# </details>
+#
+# Why? Multiply the exponent out. For each picture $d$ it holds $\alpha_1\, x_1 \cdot d$ and $-\tfrac12 \alpha_1^2
+# |d|^2$, both over $\sigma_1^2$. At a true end $x_1$ contains $\alpha_1 d$, and the first more than makes up for the
+# second. Pure noise contains no $d$, so the second decides: pictures with small $|d|^2$ win, the grey ones. A black
+# ground with a thin sandal has a large $|d|^2$.
 
-# %%
-constant = (1 - betas).prod().expand(1000)
-assert not (torch.log(constant / (1 - constant)).diff() < 0).all()
-print("a constant alpha-bar is caught: its log SNR does not fall")
-
-# %%
-assert abs(wanted[500] - 0.49) < 0.01 and abs(wanted[500].sqrt() - 0.49) > 0.2
-print(f"halfway, alpha-bar is {wanted[500]:.2f}; without the square it would be {wanted[500].sqrt():.2f}")
-
-# %% [markdown]
-# **A table off by one.** $T$ doses come from $T + 1$ values of $\bar\alpha$, the first being
-# $\bar\alpha_0 = 1$: no noise. A medical-imaging library kept that first value in its cosine table, as if it
-# were step 1, divided by $1 - \bar\alpha = 0$ and drew pictures full of `nan`. The check: log SNR must be
-# finite from step 1 on.
-
-# %%
-shifted = wanted[:-1]  # alpha-bar_0 to alpha-bar_999, taken for steps 1 to 1000
-assert torch.isinf(torch.log(shifted / (1 - shifted))[0])
-assert torch.isfinite(torch.log(wanted[1:-1] / (1 - wanted[1:-1]))).all()
-print("caught: at its first step the shifted table has infinite log SNR")
-
-# %% [markdown]
-# **Squares for roots.** An early version of a well-known walk-through meant its "quadratic" table to be
-# (2.8), but squared the ends before squaring the line. Terminal SNR finds it at once:
-
-# %%
-squared = torch.linspace(0.0001**2, 0.02**2, 200, dtype=torch.float64) ** 2
-alpha_end = float(FromBetas(squared)(1.0)[0])
-assert alpha_end > 0.99
-print(f"after all 200 steps the signal is still {alpha_end:.4f} of what it was")
+# %% tags=["check"]
+# @title ✓ Too bright, too grey, and right from the true end
+a = float(ends["200 steps"][0])
+each, at_end = (probabilities(x, a) for x in (white, x_1[:1000]))  # x_1: true ends
+mean, at_end = each[:20] @ bank.flatten(1), at_end.mean(0)
+other = Empirical(bank).denoise(white[:20], 1.0, FromBetas(tables["200 steps"]))
+assert torch.allclose(mean, other.flatten(1), atol=1e-3) and each.amax(1).median() > 0.5
+off = torch.stack([chosen[name] @ brightness for name in chosen]) - brightness.mean()
+assert abs(off[0]) < 0.002 and 0.02 < off[1] < 0.05 and off[3] > off[2] > 0.1
+assert shares["200 steps"] < 0.03 and abs(at_end @ shoe - shoe[:1000].mean()) < 0.02
+size = bank.square().flatten(1).mean(1)  # |d|^2 / D
+assert size[shoe == 1].mean() > size[shoe == 0].mean() + 0.05
+print(f"✓ |d|^2 / D: data {size.mean():.2f}; 200 steps, from noise "
+      f"{chosen['200 steps'] @ size:.2f}, from the true end {at_end @ size:.2f}")
 
 # %% [markdown]
+# **The remedy.** With fewer steps take larger betas, so that their sum stays: $\log \alpha_1^2 = \sum_k \log(1-\beta_k)
+# \approx -\sum_k \beta_k$. Or take a schedule with $\alpha_1 = 0$: cosine, flow, or an old table stretched
+# ([@lin2023]). There $x_1 = \epsilon$, so a network that predicts $\epsilon$ learns nothing at the end: chapter 05 has other
+# things to predict.
+#
+# **Your turn.** Mend the linear table.
+
+# %%
+def mended(T):
+    """Return DDPM's table for T > 20 steps instead of 1,000; the sum of betas stays."""
+    ### BEGIN SOLUTION
+    return linear_betas(T, 0.1 / T, 20 / T)
+    ### END SOLUTION
+
+
+# %%
+check(mended, lambda T: linear_betas(T) * 1000 / T, [(200,), (500,)],
+      hint="a fifth of the steps, five times the betas: linear_betas(T, first, last)")
+
+# %%
+new_betas = linear_betas(200) * 5  # what mended(200) should be
+new_end = FromBetas(new_betas)(1.0)
+mended_shoes = float(probabilities(white, float(new_end[0])).mean(0) @ shoe)
+print(f"mended: at most {nats(*new_end):.2g} nats, {mended_shoes:.0%} shoes")
+
+# %% tags=["check"]
+# @title ✓ The mended table
+assert abs(new_betas.sum() / betas.sum() - 1) < 1e-9 and new_betas.max() < 1
+assert nats(*new_end) < nats(*ends["DDPM"]) and abs(mended_shoes - 0.3) < 0.01
+print("✓ 200 steps with five times the betas end nearer to noise than DDPM's thousand")
+
+# %% [markdown]
+# Not all data are harmed: single numbers have a small $|x_0|^2$. *Deeper* judges four more tables, one of them on such
+# data.
+
+# %% [markdown]
+# ## 7. Find the bug
+#
+# Printed or shipped. What is wrong, and what would you see?
+#
+# **a.** One step, in a tutorial: two slips.
+#
+# ```python
+# x = torch.sqrt(1 - beta) * x + beta * torch.rand_like(x)
+# ```
+#
+# <details><summary>Answer</summary>
+#
+# The factor must be $\sqrt\beta$. And `rand` is uniform from 0 to 1: never negative, so the mean climbs. (ACIDS-IRCAM,
+# issues [1](https://github.com/acids-ircam/diffusion_models/issues/1) and
+# [8](https://github.com/acids-ircam/diffusion_models/issues/8).)
+#
+# </details>
+#
+# **b.** The jump, in a course. `ab` is $\bar\alpha$.
+#
+# ```python
+# x_t = ab.sqrt() * x + (1 - ab) * noise
+# ```
+#
+# <details><summary>Answer</summary>
+#
+# A root is missing: $1 - \bar\alpha$ is the variance. There is too little noise at all times but the ends.
+# (DeepLearning.AI, [reported here](https://github.com/Ryota-Kawamura/How-Diffusion-Models-Work/issues/1).)
+#
+# </details>
+#
+# **c.** The jump, in another course: $q(x_t \mid x_0) = \mathcal N(x_t;\ \sqrt{\bar\alpha_t}\, x_0,\
+# \sqrt{1 - \bar\alpha_t}\, I)$.
+#
+# <details><summary>Answer</summary>
+#
+# A root too many: the last argument of $\mathcal N$ is a variance. (Hugging Face's course,
+# [issue 63](https://github.com/huggingface/diffusion-models-class/issues/63).)
+#
+# </details>
+
+# %% tags=["check"]
+# @title ✓ What each bug does to data of mean 0 and variance 1
+seeded = torch.Generator().manual_seed(5)
+pixels, fresh = torch.randn(2, 20_000, generator=seeded, dtype=torch.float64)
+x = pixels.clone()
+for beta in betas:
+    x = (1 - beta).sqrt() * x + beta * torch.rand(20_000, generator=seeded)
+ab = 0.5  # where the noise is as strong as the signal
+right, b, c = (float((ab**0.5 * pixels + (1 - ab) ** power * fresh).var())
+               for power in (0.5, 1, 0.25))
+assert x.mean() > 0.9 and x.std() < 0.1 and b < 0.8 and c > 1.15 > 1.05 > right > 0.95
+print(f"✓ a ends at mean {x.mean():.1f}, std {x.std():.2f}; at equal parts the",
+      f"variance is {b:.2f} for b, {c:.1f} for c, {right:.1f} as it should be")
+
+# %% [markdown]
+# ## What to keep
+#
+# - One step shrinks by $\sqrt{1-\beta}$ and adds noise of *variance* $\beta$ (2.1): the variance is pulled to one.
+# - Gaussians merge exactly (2.2), so any number of steps is one jump, $x_t = \alpha_t x_0 + \sigma_t \epsilon$ (2.4).
+#   Our $\alpha$ is the papers' $\sqrt{\bar\alpha}$.
+# - Training jumps. Sampling takes steps (2.5), for the reverse of a small step is nearly Gaussian.
+# - What a picture has left is its log SNR (2.6). Up to a factor, a schedule only says when.
+# - Before you start from pure noise, ask how many nats $q(x_1)$ is away from it.
+#
 # ## Exercises
 #
 # **1. Pen.** Let $D$ be the number of pixels, and $|x|^2$ the sum of their squares. What is $E|x_t|^2$ for a
@@ -1127,85 +872,74 @@ print(f"after all 200 steps the signal is still {alpha_end:.4f} of what it was")
 #
 # <details><summary>Answer</summary>
 #
-# Square (2.4): $|x_t|^2 = \alpha^2|x_0|^2 + 2\alpha\sigma\, x_0\cdot\epsilon + \sigma^2|\epsilon|^2$. Noise
-# is independent of the data and has mean 0, so the middle term averages to 0; each of the $D$ squares in the
-# last averages to 1. Hence $E|x_t|^2 = \alpha^2 E|x_0|^2 + \sigma^2 D$. With $\sigma^2 = 1 - \alpha^2$ this
-# is $E|x_0|^2 + \sigma^2\,(D - E|x_0|^2)$: constant exactly when the bracket is 0, otherwise moving from
-# $E|x_0|^2$ to $D$. Clothes grow a little: at $t = 0.3$ there is $\sigma^2 = \sin^2(0.15\,\pi) = 0.21$, which makes
-# $0.76 + 0.21 \cdot 0.24 = 0.81$ for each pixel. What stays one is the *second moment*, and with mean 0 that is
-# variance one.
+# Square (2.4): $|x_t|^2 = \alpha_t^2|x_0|^2 + 2\alpha_t\sigma_t\, x_0\cdot\epsilon + \sigma_t^2|\epsilon|^2$. The
+# middle term averages to 0, since $\epsilon$ is independent of $x_0$; the last has $D$ squares of mean 1. Hence $E|x_t|^2 = \alpha_t^2 E|x_0|^2 + \sigma_t^2 D$. With $\alpha_t^2 = 1 - \sigma_t^2$ this is
+# $E|x_0|^2 + \sigma_t^2\,(D - E|x_0|^2)$: constant exactly when the bracket is 0. At $t = 0.3$ there is
+# $\sigma_t^2 = \sin^2(0.15\,\pi) = 0.21$, which makes $0.76 + 0.21 \cdot 0.24 = 0.81$ for each pixel.
 #
 # </details>
-#
-# Measured, per pixel:
 
-# %%
-everything = clothes.tensor()
-specks = torch.randn(everything.shape, generator=torch.Generator().manual_seed(5))
-for u in (0.0, 0.3, 0.7):
-    print(f"{add_noise(everything, specks, u, Cosine()).square().mean():.2f} at t = {u}")
+# %% tags=["check", "answer"]
+# @title ✓ The pen answer, measured
+everything, seeded = clothes.tensor(), torch.Generator().manual_seed(5)
+specks = torch.randn(everything.shape, generator=seeded)
+clean, noisy = (add_noise(everything, specks, u, Cosine()).square().mean()
+                for u in (0.0, 0.3))
+assert abs(clean - 0.76) < 0.005 and abs(noisy - 0.81) < 0.005
+print(f"✓ all clothes: {clean:.2f} at t = 0, {noisy:.2f} at t = 0.3")
 
 # %% [markdown]
-# **2. Code.** From which step on is a picture too noisy? Write `first_step_at(betas, level)`, straight from the
-# table of doses, for any number of steps.
+# **2. Code.** From which step on is a picture too noisy? Write `first_step_at(betas, level)`, for any table of betas.
 
 # %%
-import math
-
-from minidiff.course import check
-
-
 def first_step_at(betas, level):
-    """betas (T,): the number, counted from 1, of the first step after which log SNR (2.6) is at or below level.
+    """Return the number, from 1, of the first step with log SNR (2.6) <= level.
 
-    With doses 0.3, 0.3, 0.3 log SNR is 0.85, -0.04, -0.65: step 2 for level 0, step 1 for level 1.
+    With betas 0.3, 0.3, 0.3 log SNR is 0.85, -0.04, -0.65: step 2 for level 0.
     """
     ### BEGIN SOLUTION
-    kept = (1 - betas).cumprod(0)  # alpha-bar
-    return (torch.logit(kept) > level).sum() + 1  # logit(p) = log(p / (1 - p))
+    signal = (1 - betas).cumprod(0)  # alpha squared
+    return (torch.logit(signal) > level).sum() + 1  # logit(p) = log(p / (1 - p))
     ### END SOLUTION
 
 
 # %%
 def by_walking(betas, level):
     signal, k = 1.0, 0
-    while signal > math.exp(level) * (1 - signal):
+    while signal > torch.tensor(level).exp() * (1 - signal):
         signal, k = signal * (1 - float(betas[k])), k + 1
     return k
 
 
-cases = [(table(n), level) for table in tables.values() for n, level in ((1000, 4.0), (300, -0.5), (1000, -5.0))]
+from minidiff import cosine_betas
+
+recipes = linear_betas, scaled_linear_betas, cosine_betas
+cases = [(table(n), level) for table in recipes
+         for n, level in ((1000, 4.0), (300, -0.5), (1000, -5.0))]
 check(first_step_at, by_walking, cases,
-      hint="SNR is alpha-bar over 1 - alpha-bar; which index has step 1 in the table?")
+      hint="SNR is alpha^2 over 1 - alpha^2; which index has step 1 in the table?")
 
 # %% [markdown]
-# **3. Open.** Design a table of 200 doses that ends with a terminal SNR (2.13) below $10^{-4}$ and leaves log SNR
-# above 6 after step 1, so that fine detail is not lost at once. (a) Make the largest fall of log SNR in one
-# step as small as you can; below 0.08 you are nearly there. Go the way of (2.10): first decide on the curve, then
-# compute the doses. What shape do you arrive at, and which table of section 8 looks most like it?
-# (b) Is that a *good* table? Look at a boot along the way, and at its `correlation` with the clean one. Say in one
-# number what you would want of a good table, add it to `judge`, and design for it. Does another table win now?
+# **3. Open.** Design a table of 200 betas with a terminal SNR (2.13) below $10^{-4}$ and log SNR above 6 after step 1.
+# (a) Make the largest fall of log SNR in one step as small as you can; below 0.08 you are nearly there. Decide
+# on the curve of $\alpha_t$; then, by (2.5), $\beta_k = 1 - \alpha_t^2/\alpha_s^2$, as `cosine_betas` has it. (b) Is that a *good* table? Say in one number what you
+# want, add it to `judge`, and design for it. Does another table win now?
 
 # %%
 def judge(betas):
-    log_snr = FromBetas(betas).log_snr(torch.arange(1, 201, dtype=torch.float64) / 200)
-    return {"terminal SNR": log_snr[-1].exp(), "largest fall": -log_snr.diff().min(), "after step 1": log_snr[0]}
+    log_snr = FromBetas(betas).log_snr(torch.arange(1, 201).double() / 200)
+    return {"terminal SNR": log_snr[-1].exp(), "after step 1": log_snr[0],
+            "largest fall": -log_snr.diff().min()}
 
 
-print({name: f"{value:.2g}" for name, value in judge(linear_betas(200, 5e-4, 0.1)).items()})
+print({name: f"{value:.2g}" for name, value in judge(linear_betas(200) * 5).items()})
 
 # %% [markdown]
-# ## What to keep
+# **Deeper:** [02, deeper](deeper/02_forward_diffusion.ipynb): proofs in full, other noise, more tables, the limit of
+# many steps, high resolutions, more ends and more bugs.
 #
-# - One forward step shrinks by $\sqrt{1-\beta}$ and adds noise of *variance* $\beta$ (2.1); the two belong
-#   together, or the variance drifts. It is the shrinking that makes the picture vanish.
-# - Gaussian doses merge exactly (2.2), so any number of steps is one jump:
-#   $x_t = \alpha(t)\,x_0 + \sigma(t)\,\epsilon$ (2.3, 2.4).
-# - $\alpha(t) = \sqrt{\bar\alpha}$ in this course; DDPM's own $\alpha_t = 1-\beta_t$ is another thing.
-#   Squares are variances.
-# - Between two times the same holds, with $\alpha_{ts}$ and $\sigma_{ts}$ (2.5): chapter 03 turns it around.
-# - Log SNR (2.6) is what a picture has left; a schedule only says when (2.7 to 2.12).
-# - Look at $\sqrt{\bar\alpha_T}$ (2.13) before you trust a sampler that starts from pure noise. If it is not near
-#   0, change the doses.
+# **Next:** [03 · Reverse diffusion](03_reverse_diffusion.ipynb), the way back.
 #
-# Next: [03 · Reverse diffusion](03_reverse_diffusion.ipynb), the way back.
+# ## References
+#
+# {references}

@@ -1,887 +1,25 @@
 # %% [markdown]
 # # 03 · Reverse diffusion
 #
-# **Adding noise was easy: one line. Can it be undone, one small step at a time?** Chapter 02 turned data into
-# noise. This one finds out what walking back means exactly, what we would have to know in order to do it, and
-# then does it.
-#
-# **You will build** the exact step back when the clean picture is known, the true step back for data whose
-# density is known, the best possible denoiser, and with it your first sampler: noise goes in, data comes out,
-# and no network is trained.
-#
-# **You need** chapter 02, and rules of probability no deeper than Bayes'. On two CPU cores the notebook takes
-# half a minute and less than 1 GB of memory.
+# **Noise is easy to add. What must we know to take it out again?** Below, 600 points that began as pure noise walk
+# back to data, eight clusters. The arrows say at each place where *noisy* data are likelier: at first in the middle, in
+# the end at the clusters. Here they are computed exactly; a network will have to learn them.
 
 # %%
 import torch
 
-from minidiff import FromBetas, Mixture, linear_betas
-from minidiff.course import plot
-
-torch.set_default_dtype(torch.float64)  # formulas are checked to many digits here
-
+from minidiff import FromBetas, Mixture, add_noise, ddpm, linear_betas, times
+from minidiff.course import check, diagrams, plot, widgets
+from minidiff.data import load, toy
 
 # %%
+torch.set_default_dtype(torch.float64)  # formulas are checked to many digits here
+schedule = FromBetas(linear_betas(1000))  # DDPM's, from chapter 02
+clusters = Mixture(*(part.double() for part in toy.mixture_parameters()))
+
+
 def seeded(seed):
     return torch.Generator().manual_seed(seed)
-
-
-# %% [markdown]
-# ## What chapter 02 left us
-#
-# The DDPM paper counts steps $t = 1, \ldots, T$, and so do the formulas of sections 1 to 4. Step $t$ shrinks the
-# picture a little and adds noise of variance $\beta_t$; with $\alpha_t = 1 - \beta_t$ and the product
-# $\bar\alpha_t = \alpha_1 \alpha_2 \cdots \alpha_t$, where $\bar\alpha_0 = 1$,
-#
-# $$
-# q(x_t \mid x_{t-1}) = \mathcal{N}(x_t;\ \sqrt{\alpha_t}\, x_{t-1},\ \beta_t I), \qquad
-# q(x_t \mid x_0) = \mathcal{N}(x_t;\ \sqrt{\bar\alpha_t}\, x_0,\ (1 - \bar\alpha_t) I).
-# $$
-#
-# $q$ is what the noise really does, $\mathcal{N}(x; m, v)$ is the density at $x$ of a Gaussian of mean $m$
-# and *variance* $v$, and $I$ says that every pixel has that variance and is independent of the others. In code
-# we call the counter `k`; index 0 of each table means "no step yet".
-
-# %%
-T = 1000
-betas = torch.cat([torch.zeros(1), linear_betas(T)])  # betas[k] is the paper's beta_k
-alphas = 1 - betas
-alpha_bar = alphas.cumprod(0)
-
-# %%
-print(f"{alpha_bar[0]:.0f} at the start, {alpha_bar[T]:.1e} at the end")
-
-# %% [markdown]
-# > **The package's letters.** Its time is $t = k / T$, from 0 (data) to 1 (noise), and $x_t$ at time $k/T$ is the
-# > same state as $x_k$ at step $k$. Its schedule gives
-# > $\alpha(t) = \sqrt{\bar\alpha_k}$ and $\sigma(t) = \sqrt{1 - \bar\alpha_k}$, so that
-# > $x_t = \alpha x_0 + \sigma \epsilon$ with standard normal noise $\epsilon$. **Beware: the paper's
-# > $\alpha_t = 1 - \beta_t$ and the package's $\alpha$ are two different things.**
-
-# %%
-schedule = FromBetas(linear_betas(T))
-alpha, sigma = schedule(0.3)
-assert torch.isclose(alpha, alpha_bar[300].sqrt()) and torch.isclose(sigma, (1 - alpha_bar[300]).sqrt())
-
-# %% [markdown]
-# ## 1. The wish: walk back
-#
-# ### Taking noise away blindly
-#
-# If a step forward is "shrink, then add noise", shouldn't the step back be "subtract noise, then stretch"?
-#
-# *Predict: take a picture 200 steps forward, and then 200 such steps back. What do you see?*
-
-# %%
-from minidiff import add_noise
-from minidiff.data import load
-
-# %%
-noise = seeded(0)
-clothes = load("fashion").tensor().double()
-x0 = clothes[[0, 1, 5, 8]]
-x_200 = add_noise(x0, torch.randn(x0.shape, generator=noise), 200 / T, schedule)
-
-# %%
-x = x_200
-for k in range(200, 0, -1):
-    z = torch.randn(x.shape, generator=noise)
-    x = (x - betas[k].sqrt() * z) / alphas[k].sqrt()
-
-# %%
-alt = "Three rows: clothes; clothes in noise; clothes in even more noise."
-titles = ["clean"] * 4 + ["200 forward"] * 4 + ['200 "back"'] * 4
-plot.images(torch.cat([x0, x_200, x]), alt, columns=4, titles=titles)
-
-# %% [markdown]
-# Above the pictures, in the middle after 200 steps forward, below after 200 steps "back": worse than before.
-# What we subtracted is not *the* noise that is in the picture but a new draw, and the difference of two
-# independent Gaussians is a wider Gaussian: variances add, whatever the sign.
-#
-# How much wider? Stretching alone
-# would leave noise of variance $(1 - \bar\alpha_t) / \bar\alpha_t = 1/\bar\alpha_t - 1$. On top of it comes what
-# we subtracted: the draw of step $i$, of variance $\beta_i$, is stretched by that step and by all that follow, down
-# to step 1, in all by $1/\sqrt{\bar\alpha_i}$. As $\beta_i / \bar\alpha_i = (1 - \alpha_i) / \bar\alpha_i =
-# 1/\bar\alpha_i - 1/\bar\alpha_{i-1}$, the sum telescopes:
-#
-# $$
-# \sum_{i=1}^{t} \frac{\beta_i}{\bar\alpha_i}
-# = \sum_{i=1}^{t} \left( \frac{1}{\bar\alpha_i} - \frac{1}{\bar\alpha_{i-1}} \right)
-# = \frac{1}{\bar\alpha_t} - 1 ,
-# $$
-#
-# the same once more. Blind subtraction doubles the noise.
-
-# %%
-k = 200
-stretched, walked = (x_200 / alpha_bar[k].sqrt() - x0).var(), (x - x0).var()
-assert torch.isclose(stretched, 1 / alpha_bar[k] - 1, rtol=0.05) and torch.isclose(walked, 2 * stretched, rtol=0.05)
-print(f"variance of the noise after stretching alone {stretched:.2f}, after the walk back {walked:.2f}")
-
-# %% [markdown]
-# ### One giant step
-#
-# Then forget about steps: look at the noise and guess the picture, all at once.
-#
-# *Predict: you see nothing but noise, and your guess will be judged by its squared error. What do you draw?*
-
-# %%
-guess = clothes.mean(0, keepdim=True)
-alt = "A grey blur that is shirt, shoe and bag at once; then seven clear pictures."
-plot.images(torch.cat([guess, clothes[:7]]), alt, titles=["mean of all"] + ["picture"] * 7)
-
-# %% [markdown]
-# The mean of all pictures, the blur on the left: the guess of least squared error (section 7 proves it), and
-# no picture at all. One giant step gives an *average*, never a *sample*. Whatever we do must be random, and
-# the randomness must be the right one.
-#
-# ### What Bayes says
-#
-# The right randomness has a name: the distribution of $x_{t-1}$ given $x_t$. Bayes' rule turns it into things
-# we know:
-#
-# $$
-# q(x_{t-1} \mid x_t) = \frac{q(x_t \mid x_{t-1})\; q(x_{t-1})}{q(x_t)}, \qquad
-# q(x_{t-1}) = \int q(x_{t-1} \mid x_0)\; q(x_0)\, dx_0 . \tag{3.1}
-# $$
-#
-# As a function of $x_{t-1}$ this is the *true reverse kernel*, what a perfect step back draws from. The first
-# factor is one step of noise: known. The denominator $q(x_t)$ does not contain $x_{t-1}$; it only normalises. But
-# $q(x_{t-1})$ asks how likely each noisy picture is *among all noisy pictures of the world*, an integral over the
-# data distribution $q(x_0)$. For numbers (one dimension) a grid can do it.
-
-# %%
-x = torch.linspace(-6, 6, 2401)  # a grid for one number
-dx = x[1] - x[0]
-
-
-def normal(x, mean, variance):
-    return torch.exp(-((x - mean) ** 2) / (2 * variance)) / (2 * torch.pi * variance) ** 0.5
-
-
-# %%
-def marginal(data, k):
-    """q(x_k) on the grid, for data with the density `data` on the grid: the integral of (3.1) as a sum."""
-    likely = normal(x[:, None], alpha_bar[k].sqrt() * x, 1 - alpha_bar[k])  # (where x_k is, where x_0 was)
-    return likely @ data * dx
-
-
-# %% [markdown]
-# Two worlds: in one, data are near $-1.2$ or $0.8$; in the other they are spread out as a Gaussian. Mean and
-# variance are the same, 0 and 1. Nothing in (3.1) needs $t-1$ and $t$ to be neighbours; from step 400 to step
-# 100 the eye sees more. (The way from 100 to 400 is (2.5), which in $\bar\alpha$ reads: shrink by
-# $\sqrt{\bar\alpha_{400} / \bar\alpha_{100}}$, add noise of variance $1 - \bar\alpha_{400} / \bar\alpha_{100}$.)
-#
-# *Predict: in both worlds we stand at $x_{400} = 0$. Where was each likely to be at step 100?*
-
-# %%
-two_humps = 0.4 * normal(x, -1.2, 0.04) + 0.6 * normal(x, 0.8, 0.04)
-one_hump = normal(x, 0, 1)
-shrink = alpha_bar[400] / alpha_bar[100]  # what alpha is for one step, for these 300
-came_here = normal(0.0, shrink.sqrt() * x, 1 - shrink)  # q(x_400 = 0 | x_100), for each x_100
-
-# %%
-back = {}
-for name, data in {"two humps": two_humps, "one hump": one_hump}.items():
-    joint = came_here * marginal(data, 100)
-    back[name] = joint / (joint.sum() * dx)
-
-# %%
-alt = "Where x was: two far peaks for the data with two humps, one wide peak for the other."
-plot.curves(x, back, alt, "$x_{100}$", "density", title="where it was, given $x_{400} = 0$")
-
-# %% [markdown]
-# The same noise, the same place, and different answers: **the way back depends on the data.** That is good
-# news, for it is how data can come out at the end; and bad news for pictures, where the grid would have
-# $2401^{1024}$ points. The integral in (3.1) is *intractable*: true, well defined, and out of reach.
-#
-# ## 2. If the picture were known
-#
-# Suppose that somebody tells us $x_0$. Then the integral disappears, as each factor is asked about one
-# picture only:
-#
-# $$
-# q(x_{t-1} \mid x_t, x_0) = \frac{q(x_t \mid x_{t-1})\; q(x_{t-1} \mid x_0)}{q(x_t \mid x_0)} . \tag{3.2}
-# $$
-#
-# (The first factor would be $q(x_t \mid x_{t-1}, x_0)$; but noise has no memory, so $x_0$ says nothing that
-# $x_{t-1}$ does not.) All three are Gaussians that we know, and the denominator, once more free of $x_{t-1}$, need
-# not even be computed. The brute force first: one number, $x_0 = 0.8$, seen at step $k = 5$ as $x_5 = 0.75$.
-# Careful: as a function of $x_4$ the first factor is a *likelihood*, how well each $x_4$ explains what was seen; it
-# need not integrate to 1.
-#
-# *Predict: $x_4$ lies between what two witnesses say, $x_0$ and $x_5$. Which does it listen to more?*
-
-# %%
-k, x_t, x_0 = 5, torch.tensor(0.75), torch.tensor(0.8)
-near = torch.linspace(0.6, 1.0, 4001)  # a finer grid, for x_4
-says_x_t = normal(x_t, alphas[k].sqrt() * near, betas[k])  # q(x_5 | x_4)
-says_x_0 = normal(near, alpha_bar[k - 1].sqrt() * x_0, 1 - alpha_bar[k - 1])  # q(x_4 | x_0)
-
-# %%
-both = says_x_t * says_x_0
-both = both / torch.trapezoid(both, near)
-
-# %%
-lines = {"what $x_5$ says": says_x_t, "what $x_0$ says": says_x_0, "both: $q(x_4 | x_5, x_0)$": both}
-alt = "Two bells, left and right; their product is a narrower bell between them."
-plot.curves(near, lines, alt, "$x_4$", "density")
-
-# %% [markdown]
-# The product is again a bell, narrower than either, and nearer to the narrower one, that of $x_5$: two witnesses
-# together know more than each, and the surer one counts for more. That is a theorem about any two Gaussians
-# ($\propto$ means equal up to a factor without $x$):
-#
-# $$
-# \mathcal{N}(x; m_1, v_1)\; \mathcal{N}(x; m_2, v_2) \;\propto\; \mathcal{N}(x; m, v), \qquad
-# \frac{1}{v} = \frac{1}{v_1} + \frac{1}{v_2}, \qquad
-# m = v \left( \frac{m_1}{v_1} + \frac{m_2}{v_2} \right). \tag{3.3}
-# $$
-#
-# *Precisions* (one over variance) *add; means are averaged by precision.* The proof completes a square. The
-# exponent of the product is
-#
-# $$
-# -\frac{(x - m_1)^2}{2 v_1} - \frac{(x - m_2)^2}{2 v_2}
-# = -\frac{1}{2} \Big[ \underbrace{\Big( \frac{1}{v_1} + \frac{1}{v_2} \Big)}_{1 / v} x^2
-#   - 2 \underbrace{\Big( \frac{m_1}{v_1} + \frac{m_2}{v_2} \Big)}_{m / v} x \Big] + \text{const}
-# = -\frac{(x - m)^2}{2 v} + \text{const},
-# $$
-#
-# and what does not depend on $x$ is taken care of by the normalisation: a density integrates to 1.
-
-# %%
-def product(m_1, v_1, m_2, v_2):
-    v = 1 / (1 / v_1 + 1 / v_2)
-    return v * (m_1 / v_1 + m_2 / v_2), v
-
-
-# %% [markdown]
-# Now to our two witnesses. $x_0$ says: mean $m_2 = \sqrt{\bar\alpha_{t-1}}\, x_0$, variance
-# $v_2 = 1 - \bar\alpha_{t-1}$. And $x_t$ says, after the shrinking is undone: mean
-# $m_1 = x_t / \sqrt{\alpha_t}$, variance $v_1 = \beta_t / \alpha_t$, because
-#
-# $$
-# \frac{(x_t - \sqrt{\alpha_t}\, x_{t-1})^2}{\beta_t}
-# = \frac{(x_{t-1} - x_t / \sqrt{\alpha_t})^2}{\beta_t / \alpha_t} .
-# $$
-
-# %%
-m_1, v_1 = x_t / alphas[k].sqrt(), betas[k] / alphas[k]
-m_2, v_2 = alpha_bar[k - 1].sqrt() * x_0, 1 - alpha_bar[k - 1]
-mean, variance = product(m_1, v_1, m_2, v_2)
-print(f"mean {mean:.3f}, standard deviation {variance.sqrt():.4f}")
-
-# %% [markdown]
-# And the grid, which knows nothing of the theorem:
-
-# %%
-grid_mean = torch.trapezoid(near * both, near)
-grid_variance = torch.trapezoid((near - grid_mean) ** 2 * both, near)
-print(f"the grid: mean {grid_mean:.3f}, standard deviation {grid_variance.sqrt():.4f}")
-
-# %%
-assert torch.allclose(mean, grid_mean, atol=1e-6) and torch.allclose(variance, grid_variance, rtol=1e-6)
-assert torch.allclose(normal(near, mean, variance), both, atol=1e-6)  # the whole bell
-
-# %% [markdown]
-# ### The formula of the paper
-#
-# Put the four numbers into (3.3). For one step, the precisions add up to
-#
-# $$
-# \frac{1}{v} = \frac{\alpha_t}{\beta_t} + \frac{1}{1 - \bar\alpha_{t-1}}
-# = \frac{\alpha_t (1 - \bar\alpha_{t-1}) + \beta_t}{\beta_t (1 - \bar\alpha_{t-1})}
-# = \frac{1 - \bar\alpha_t}{\beta_t (1 - \bar\alpha_{t-1})},
-# $$
-#
-# since $\alpha_t \bar\alpha_{t-1} = \bar\alpha_t$ and $\alpha_t + \beta_t = 1$. So $v = \beta_t\,
-# (1 - \bar\alpha_{t-1}) / (1 - \bar\alpha_t)$, and it multiplies
-# $m_1 / v_1 = \sqrt{\alpha_t}\, x_t / \beta_t$ and
-# $m_2 / v_2 = \sqrt{\bar\alpha_{t-1}}\, x_0 / (1 - \bar\alpha_{t-1})$.
-#
-# Nothing here needs neighbours. Let $s < t$ be any two times, in the package's letters, where $\alpha_s$, $\sigma_s$
-# are short for $\alpha(s)$, $\sigma(s)$ (so $\alpha_s$ is *not* the paper's $\alpha_t$ at step $s$), with $x_t =
-# \alpha_{ts}\, x_s + \sigma_{ts}\, \epsilon$ from (2.5). The two witnesses say $x_t / \alpha_{ts}$ with variance
-# $\sigma_{ts}^2 / \alpha_{ts}^2$, and $\alpha_s x_0$ with variance $\sigma_s^2$. The precisions add up to
-# $(\alpha_{ts}^2 \sigma_s^2 + \sigma_{ts}^2) / (\sigma_{ts}^2 \sigma_s^2) = \sigma_t^2 / (\sigma_{ts}^2 \sigma_s^2)$,
-# by (2.5) again. Here they are, DDPM's posterior $q(x_{t-1} \mid x_t, x_0) = \mathcal{N}(x_{t-1};\ \tilde\mu_t,\
-# \tilde\beta_t I)$, and the same for any $s < t$:
-#
-# $$
-# \begin{aligned}
-# \tilde\mu_t(x_t, x_0) &= \frac{\sqrt{\alpha_t}\, (1 - \bar\alpha_{t-1})}{1 - \bar\alpha_t}\, x_t
-#   + \frac{\sqrt{\bar\alpha_{t-1}}\, \beta_t}{1 - \bar\alpha_t}\, x_0, \qquad
-# \tilde\beta_t = \frac{1 - \bar\alpha_{t-1}}{1 - \bar\alpha_t}\, \beta_t, \\
-# q(x_s \mid x_t, x_0) &= \mathcal{N}\!\left( x_s;\ \frac{\alpha_{ts}\, \sigma_s^2}{\sigma_t^2}\, x_t
-#   + \frac{\alpha_s\, \sigma_{ts}^2}{\sigma_t^2}\, x_0,\
-# \frac{\sigma_{ts}^2\, \sigma_s^2}{\sigma_t^2} I \right).
-# \end{aligned} \tag{3.4}
-# $$
-
-# %%
-def step_back(x_t, x_0, k):
-    from_noisy = alphas[k].sqrt() * (1 - alpha_bar[k - 1]) / (1 - alpha_bar[k])
-    from_clean = alpha_bar[k - 1].sqrt() * betas[k] / (1 - alpha_bar[k])
-    variance = (1 - alpha_bar[k - 1]) / (1 - alpha_bar[k]) * betas[k]
-    return from_noisy * x_t + from_clean * x_0, variance
-
-
-# %%
-assert torch.allclose(torch.stack(step_back(x_t, x_0, k)), torch.stack([grid_mean, grid_variance]), rtol=1e-6)
-spread = [step_back(x_t, x_0, k)[1].sqrt().item() for k in (5, 2, 1)]
-print(f"std from 5 to 4: {spread[0]:.4f}, from 2 to 1: {spread[1]:.4f}, from 1 to 0: {spread[2]:.0f}")
-
-# %% [markdown]
-# The last step, from 1 to 0, has no noise: who knows $x_0$ has nothing left to guess. Pixels of a picture are
-# independent given $x_0$ and $x_t$, so for a picture the formula is the same, pixel by pixel.
-#
-# The package's `posterior` is the second line of (3.4). It returns a `Gaussian`, a pair of `mean` and `std`, from
-# which one can `sample`.
-
-# %%
-from minidiff import posterior
-
-plot.show_source(posterior)
-
-# %% [markdown]
-# The grid knows nothing of neighbours either. From step 400 to step 100, with $x_{400} = 0.3$ and $x_0 = 0.8$:
-
-# %%
-says_x_0 = normal(x, alpha_bar[100].sqrt() * 0.8, 1 - alpha_bar[100])  # q(x_100 | x_0), on the wide grid
-far = normal(0.3, shrink.sqrt() * x, 1 - shrink) * says_x_0
-far = far / (far.sum() * dx)
-kernel = posterior(torch.tensor([0.3]), torch.tensor([0.8]), 100 / T, 400 / T, schedule)
-assert torch.allclose(normal(x, kernel.mean, kernel.std**2), far, atol=1e-6)
-print(f"from 400 to 100: mean {kernel.mean.item():.2f}, standard deviation {kernel.std.item():.2f}, as on the grid")
-
-# %% [markdown]
-# With $s$ and $t$ one step apart, $\alpha_{ts} = \sqrt{\alpha_t}$ and $\sigma_{ts}^2 = \beta_t$, and `posterior` is our
-# `step_back`:
-
-# %%
-x_t, x_0 = torch.randn(2, 5, 3, generator=seeded(1))
-for k in (1, 2, 300, 999, 1000):
-    mean, variance = step_back(x_t, x_0, k)
-    package = posterior(x_t, x_0, (k - 1) / T, k / T, schedule)
-    assert torch.allclose(mean, package.mean, atol=1e-8)
-    assert torch.allclose(variance.sqrt(), package.std, atol=1e-8)
-
-# %% [markdown]
-# Equal, at the first step, in the middle and at the last. From here on we use `posterior`, for any two times.
-#
-# ## 3. The same mean, in terms of the noise
-#
-# A network may guess the noise instead of the picture. As
-# $x_t = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1 - \bar\alpha_t}\, \epsilon$, whoever knows $x_t$ and $\epsilon$
-# knows $x_0 = (x_t - \sqrt{1 - \bar\alpha_t}\, \epsilon) / \sqrt{\bar\alpha_t}$. With that in (3.4), and
-# $\sqrt{\bar\alpha_{t-1}} / \sqrt{\bar\alpha_t} = 1/\sqrt{\alpha_t}$, the coefficients of $x_t$ and of $\epsilon$
-# become
-#
-# $$
-# \begin{aligned}
-# \frac{\sqrt{\alpha_t}\, (1 - \bar\alpha_{t-1})}{1 - \bar\alpha_t}
-# + \frac{\sqrt{\bar\alpha_{t-1}}\, \beta_t}{(1 - \bar\alpha_t) \sqrt{\bar\alpha_t}}
-# &= \frac{\alpha_t (1 - \bar\alpha_{t-1}) + \beta_t}{(1 - \bar\alpha_t) \sqrt{\alpha_t}}
-# = \frac{1}{\sqrt{\alpha_t}}, \\
-# -\frac{\sqrt{\bar\alpha_{t-1}}\, \beta_t}{1 - \bar\alpha_t} \cdot
-# \frac{\sqrt{1 - \bar\alpha_t}}{\sqrt{\bar\alpha_t}}
-# &= -\frac{1}{\sqrt{\alpha_t}} \cdot \frac{\beta_t}{\sqrt{1 - \bar\alpha_t}},
-# \end{aligned}
-# $$
-#
-# and together
-#
-# $$
-# \tilde\mu_t = \frac{1}{\sqrt{\alpha_t}}
-# \left( x_t - \frac{\beta_t}{\sqrt{1 - \bar\alpha_t}}\, \epsilon \right). \tag{3.5}
-# $$
-
-# %%
-eps = torch.randn(5, 3, generator=seeded(2))
-for k in (1, 300, 1000):
-    x_t = add_noise(x_0, eps, k / T, schedule)
-    by_noise = (x_t - betas[k] / (1 - alpha_bar[k]).sqrt() * eps) / alphas[k].sqrt()
-    assert torch.allclose(by_noise, step_back(x_t, x_0, k)[0], atol=1e-10)
-
-# %% [markdown]
-# Compare with the blind walk of section 1. There we subtracted $\sqrt{\beta_t}\, z$ with a $z$ of our own;
-# (3.5) subtracts $\epsilon$, the noise that *is* in the picture, and less of it.
-#
-# *Predict: how much less, at steps 1, 10, 100 and 500?*
-
-# %%
-for k in (1, 10, 100, 500):
-    right, blind = betas[k] / (1 - alpha_bar[k]).sqrt(), betas[k].sqrt()
-    print(f"step {k:3}: right {right:.4f}, blind {blind:.4f}, ratio {right / blind:.2f}")
-
-# %% [markdown]
-# At step 1 as much, for there the last dose *is* all the noise; in the middle ten times less. The noise in the
-# picture, $\sqrt{1 - \bar\alpha_t}\, \epsilon$, is a sum: what was there before, shrunk to
-# $\sqrt{\alpha_t (1 - \bar\alpha_{t-1})}\, \epsilon_{t-1}$, and the last step's $\sqrt{\beta_t}\, z$. Seeing only
-# the sum, what would you say the last step added? The best straight line through $\sqrt{\beta_t}\, z$ as a
-# function of $\epsilon$ has the slope $E[\sqrt{\beta_t}\, z\, \epsilon] / E[\epsilon^2]
-# = \beta_t / \sqrt{1 - \bar\alpha_t}$: just what (3.5) takes away.
-
-# %%
-before, z = torch.randn(2, 1_000_000, generator=seeded(17))
-eps = ((alphas[k] * (1 - alpha_bar[k - 1])).sqrt() * before + betas[k].sqrt() * z) / (1 - alpha_bar[k]).sqrt()
-
-# %%
-# slope of the best line that tells sqrt(beta) z from eps
-share = (betas[k].sqrt() * z * eps).mean() / eps.square().mean()
-assert torch.isclose(share, right, rtol=0.05)
-print(f"share of the last step in the noise at step 500, measured: {share:.4f}")
-
-# %% [markdown]
-# ## 4. Which variance?
-#
-# $\tilde\beta_t$ is the variance of a step back for one who knows $x_0$. We do not. How much more uncertain
-# are we?
-#
-# *Predict: if all data were one single picture, what would the true variance of a step back be? And if the
-# data were pure noise?*
-#
-# A step back can be drawn in two stages: first $x_0$ from $q(x_0 \mid x_t)$, then $x_{t-1} = \tilde\mu_t(x_t,
-# x_0) + \sqrt{\tilde\beta_t}\, z$ with independent $z$. So the two uncertainties add (the *law of total
-# variance*), and in $\tilde\mu_t$ only the term with $x_0$ is uncertain: first line below.
-#
-# Now take data that are
-# Gaussian with variance $c^2$. Then $q(x_{t-1})$ in (3.1) is Gaussian as well, with variance $V =
-# \bar\alpha_{t-1} c^2 + 1 - \bar\alpha_{t-1}$, and (3.3) adds precisions once more, $\alpha_t / \beta_t + 1 / V$:
-# second line. With $c = 0$ that is $1 / \tilde\beta_t$; with $c = 1$ it is $(\alpha_t + \beta_t) / \beta_t = 1 /
-# \beta_t$. The third line says that these two are the bounds for *any* data of variance at most 1.
-#
-# $$
-# \begin{aligned}
-# \mathrm{Var}(x_{t-1} \mid x_t) &= \tilde\beta_t
-# + \left( \frac{\sqrt{\bar\alpha_{t-1}}\, \beta_t}{1 - \bar\alpha_t} \right)^{\!2} \mathrm{Var}(x_0 \mid x_t) \\
-# &= \frac{\beta_t V}{\alpha_t V + \beta_t}
-# \quad \text{for Gaussian data, with } V = 1 - \bar\alpha_{t-1} + \bar\alpha_{t-1} c^2 ; \\
-# \underbrace{\tilde\beta_t}_{c = 0} &\le\; E\big[ \mathrm{Var}(x_{t-1} \mid x_t) \big]
-# \;\le \underbrace{\beta_t}_{c = 1} .
-# \end{aligned} \tag{3.6}
-# $$
-#
-# **Proof of the bounds.** The lower one: a variance is never negative, and so it holds at every single $x_t$. The
-# upper one: on average over $x_t$, $\mathrm{Var}(x_0 \mid x_t)$ is the squared error of the best guess at $x_0$,
-# and so at most that of the best *straight line*. The error of a line depends on nothing but variances, and grows
-# with that of the data. So it is at most what it is for Gaussian data with $c = 1$; there the straight line *is* the
-# best guess, and the second line gives $\beta_t$. $\blacksquare$
-
-# %%
-def reverse_variance(c):
-    V = 1 - alpha_bar[:-1] + alpha_bar[:-1] * c**2  # for k = 1, ..., T
-    return betas[1:] * V / (alphas[1:] * V + betas[1:])
-
-
-# %%
-k = torch.arange(1, T + 1)
-beta_tilde = step_back(0.0, 0.0, k)[1]
-assert torch.allclose(reverse_variance(0.0), beta_tilde) and torch.allclose(reverse_variance(1.0), betas[1:])
-
-# %%
-unknown = product(0.0, 0.5**2, 0.0, (1 - alpha_bar[1:]) / alpha_bar[1:])[1]  # Var(x_0 | x_t) for c = 0.5, by (3.3)
-from_clean = step_back(0.0, 1.0, k)[0]  # the factor of x_0 in (3.4)
-assert torch.allclose(beta_tilde + from_clean**2 * unknown, reverse_variance(0.5))
-
-# %% [markdown]
-# An independent answer: the exact reverse of a `Mixture` with one component, which section 6 will explain.
-
-# %%
-for c in (0.1, 0.5):
-    one = Mixture(torch.ones(1), torch.zeros(1, 1), torch.tensor([c]))
-    for step in (2, 10, 300):
-        kernel = one.reverse(torch.zeros(1), (step - 1) / T, step / T, schedule)
-        assert torch.isclose(kernel.stds[0, 0] ** 2, reverse_variance(c)[step - 1], rtol=1e-6)
-
-# %%
-ratio = reverse_variance(0.0) / betas[1:]
-assert ratio[1] < 0.5 and 0.975 < ratio[99] < 0.985
-lines = {f"data of std {c}": reverse_variance(c) / betas[1:] for c in (1.0, 0.03, 0.01, 0.003, 0.0)}
-
-# %%
-alt = "Five curves that meet at 1 for late steps; at the first they lie between 0 for c = 0 and 1 for c = 1."
-plot.curves(k, lines, alt, "step $k$", r"reverse variance $/\ \beta_k$", xscale="log")
-
-# %% [markdown]
-# The top line is $\beta$, the bottom curve $\tilde\beta$. At step 2 $\tilde\beta$ is less than half of
-# $\beta$, at step 100 two per cent less: for most of the walk the choice hardly matters, and in its last few
-# steps it decides how the finest grains are drawn. Data of standard deviation 0.03 are already nearer to
-# $\beta$.
-#
-# The lower bound holds for any data, the upper one for data whose variance is at most 1: one reason to scale
-# pictures to $[-1, 1]$. (Section 6 puts both to the test, on data that are not Gaussian.) DDPM's authors tried
-# both and saw little difference with 1000 steps. The package samples with $\tilde\beta$, which leaves no noise
-# behind; the bound of chapter 04 is computed with $\beta$.
-#
-# ## 5. An exact world
-#
-# To see the true reverse without an integral we need rich data whose density we know exactly: a mixture of
-# Gaussians, where each point first picks component $j$ with probability $w_j$ and is then drawn around the
-# mean $m_j$ with standard deviation $c_j$.
-#
-# **From here to section 7** $s < t$ are times, as in `posterior`;
-# $\alpha$ and $\sigma$ are the package's at time $t$, and $\alpha_s, \sigma_s$ those at time $s$. Write $p_t(x)$ for
-# the density of $x_t$: what (3.1) calls $q(x_t)$. Noise turns each component into a Gaussian again, by the rule for
-# sums of chapter 02: $\alpha x_0$ has mean $\alpha m_j$ and variance $\alpha^2 c_j^2$, and noise adds $\sigma^2$. So
-# **a mixture stays a mixture**:
-#
-# $$
-# p_t(x) = \sum_j w_j\, \mathcal{N}(x;\ \alpha m_j,\ \alpha^2 c_j^2 + \sigma^2) . \tag{3.7}
-# $$
-
-# %%
-means, stds = torch.tensor([[-1.2], [0.8]]), torch.tensor([0.2, 0.2])
-two = Mixture(torch.tensor([0.4, 0.6]), means, stds)
-
-
-# %%
-def noisy_components(x, t):
-    """w_j N(x; ...) for each component, (2, N) for a grid of N."""
-    alpha, sigma = schedule(t)
-    return two.weights[:, None] * normal(x, alpha * two.means, alpha**2 * two.stds[:, None] ** 2 + sigma**2)
-
-
-# %% [markdown]
-# The check: the integral of (3.1) on the grid, from section 1, and the package.
-
-# %%
-for t in (0.05, 0.3, 1.0):
-    density = noisy_components(x, t).sum(0)
-    assert torch.allclose(density, marginal(two_humps, int(t * T)), atol=1e-6)
-    assert torch.allclose(density, two.log_prob(x[:, None], t, schedule).exp(), atol=1e-12)
-
-# %% [markdown]
-# *Predict: at which time do the two humps become one?*
-
-# %%
-from minidiff.course.widgets import film
-
-
-def density_frame(t):
-    alt = "Two humps sink, move together and become one bell as t grows."
-    picture, (ax,) = plot.figure(alt, width=5, height=2.4)
-    ax.fill_between(x, noisy_components(x, t).sum(0), alpha=0.4)
-    ax.plot(x, noisy_components(x, t).T, linewidth=0.8)
-    ax.set(xlim=(-3.2, 3.2), ylim=(0, 1.25), xlabel="$x_t$", ylabel="density", title=f"t = {t:.2f}")
-    return picture
-
-
-film([density_frame(t) for t in torch.linspace(0, 1, 26).tolist()], ms=150)
-
-# %% [markdown]
-# The shaded density starts with two humps. Its components, the thin lines, drift towards 0 and swell; at
-# $t = 0.22$ the last valley between them is gone, and at $t = 1$ what remains is the standard Gaussian.
-
-# %%
-def humps(density):
-    return int(((density[1:-1] > density[:-2]) & (density[1:-1] > density[2:])).sum())
-
-
-assert [humps(noisy_components(x, t).sum(0)) for t in (0.1, 0.21, 0.22, 1.0)] == [2, 2, 1, 1]
-
-# %% [markdown]
-# ## 6. The true step back, and why steps are small
-#
-# Within one component everything is Gaussian, so (3.3) gives the step back, with the component's own noisy
-# density as the second witness: mean $\alpha_s m_j$, variance $V_j = \alpha_s^2 c_j^2 + \sigma_s^2$. Which
-# component it was is uncertain, and $x_t$ is the evidence: the *responsibility* $r_j(x_t)$, the probability of
-# component $j$ given $x_t$, is its share in the density (3.7) at $x_t$. By the rule of total probability,
-# $q(x_s \mid x_t) = \sum_j r_j(x_t)\, q(x_s \mid x_t, j)$, that is
-#
-# $$
-# \begin{aligned}
-# q(x_s \mid x_t) &= \sum_j r_j(x_t)\; \mathcal{N}(x_s;\ \mu_j,\ v_j), \qquad
-# r_j(x_t) = \frac{w_j\, \mathcal{N}(x_t;\ \alpha m_j,\ \alpha^2 c_j^2 + \sigma^2)}{p_t(x_t)}, \\
-# \frac{1}{v_j} &= \frac{\alpha_{ts}^2}{\sigma_{ts}^2} + \frac{1}{V_j}, \qquad
-# \mu_j = v_j \left( \frac{\alpha_{ts}\, x_t}{\sigma_{ts}^2} + \frac{\alpha_s m_j}{V_j} \right).
-# \end{aligned} \tag{3.8}
-# $$
-#
-# A mixture again, and *a mixture of two Gaussians is not a Gaussian.*
-
-# %%
-from minidiff import transition
-
-
-def way_back(x_t, s, t):
-    """q(x_s | x_t) on the grid."""
-    share = noisy_components(x_t, t)
-    alpha, sigma = schedule(s)
-    a, b = transition(s, t, schedule)  # alpha_ts, sigma_ts
-    V = alpha**2 * two.stds[:, None] ** 2 + sigma**2
-    mean, variance = product(x_t / a, b**2 / a**2, alpha * two.means, V)
-    return (share / share.sum() * normal(x, mean, variance)).sum(0)
-
-
-# %%
-here = torch.tensor(0.0)
-kernel = two.reverse(here[None], 0.1, 0.4, schedule)
-assert torch.allclose(way_back(here, 0.1, 0.4), kernel.log_prob(x[:, None], 0.0, schedule).exp(), atol=1e-12)
-assert torch.allclose(way_back(here, 0.1, 0.4), back["two humps"], atol=1e-6)
-
-# %% [markdown]
-# Equal to the package's `Mixture.reverse`, and to the brute force of section 1 (steps 400 and 100 are times
-# 0.4 and 0.1).
-#
-# *Predict: we stand at $x_t = 0$, $t = 0.4$. Where were we a step ago, if steps are long? If they are short?*
-
-# %%
-def moments(density):
-    mean = (x * density).sum() * dx
-    return mean, ((x - mean) ** 2 * density).sum() * dx
-
-
-def draw_kernel(ax, step, t=0.4):
-    true = way_back(here, t - step, t)
-    ax.plot(x, true, label="true")
-    ax.plot(x, normal(x, *moments(true)), "--", label="best Gaussian")
-    ax.set(title=f"step {step:.2f}", xlabel="$x_s$", xlim=(-2, 2))
-
-
-# %%
-alt = "The kernel for three steps: two humps, a lopsided hump, a bell that its Gaussian covers."
-picture, axes = plot.figure(alt, 3, width=9, height=2.6)
-for ax, step in zip(axes, (0.35, 0.2, 0.05), strict=True):
-    draw_kernel(ax, step)
-axes[0].set_ylabel("density")
-axes[0].legend()
-picture
-
-# %% [markdown]
-# Left: the true step back has two humps, and the best Gaussian, that of the same mean and variance, puts its
-# weight into the valley between them, where no data are. Right: the true step is a bell. **A long step back is not
-# Gaussian; a short one nearly is.** Here is why. By (3.1) the kernel is a product of two functions of $x_s$. Over a
-# short step the first, $\mathcal{N}(x_t;\ \alpha_{ts} x_s,\ \sigma_{ts}^2)$, is so narrow that across it the
-# logarithm of the second is almost a straight line:
-#
-# $$
-# \log p_s(x_s) \approx \log p_s(x_t) + (x_s - x_t)\, \nabla \log p_s(x_t) .
-# $$
-#
-# A Gaussian times the exponential of a straight line is the same Gaussian, moved: here by about $\sigma_{ts}^2$
-# times the slope. That slope of a log density, the *score*, comes back in chapter 05.
-
-# %%
-import ipywidgets
-
-from minidiff.course.widgets import explore
-
-
-def draw(step):
-    alt = "The true reverse kernel for one step, and the Gaussian of its mean and variance."
-    picture, (ax,) = plot.figure(alt, height=2.8)
-    draw_kernel(ax, step)
-    ax.set_ylabel("density")
-    ax.legend()
-    return picture
-
-
-slider = ipywidgets.FloatSlider(0.3, min=0.01, max=0.39, step=0.01, continuous_update=False)
-slider.description = "step"
-_ = explore(draw, step=slider)
-
-# %% [markdown]
-# Move the slider to find the step at which the second hump disappears. (Where this page is only being read, you see
-# the slider's first position.)
-
-# %%
-assert humps(way_back(here, 0.4 - 0.22, 0.4)) == 2 and humps(way_back(here, 0.4 - 0.2, 0.4)) == 1
-
-# %% [markdown]
-# We can now also settle a debt of section 4: the first and the third line of (3.6), for data that are not
-# Gaussian. At each $x_t$ the variance is a sum of two parts and at least the lower bound; on average it is at
-# most the upper one. The step is long enough to have two humps.
-
-# %%
-s, t = 0.1, 0.4
-p_t = noisy_components(x[::20], t).sum(0)
-true = torch.stack([moments(way_back(at, s, t))[1] for at in x[::20]])
-lower, upper = posterior(here[None], here[None], s, t, schedule).std ** 2, transition(s, t, schedule)[1] ** 2
-average = (p_t * true).sum() / p_t.sum()
-assert (true >= lower).all() and lower < average < upper
-print(f"lower bound {lower.item():.3f}, average variance {average:.3f}, upper bound {upper:.3f}")
-
-# %%
-unknown = torch.stack([moments(way_back(at, 0.0, t))[1] for at in x[::20]])  # Var(x_0 | x_t)
-from_clean = posterior(torch.zeros(1), torch.ones(1), s, t, schedule).mean  # the factor of x_0 in (3.4)
-assert torch.allclose(true, lower + from_clean**2 * unknown, atol=1e-8)
-
-# %% [markdown]
-# ### How fast does it become Gaussian?
-#
-# One number for "how far from Gaussian": the *Kullback-Leibler divergence* $\int p \log (p / g)$, here from the true
-# kernel $p$ to a Gaussian $g$. It is 0 where they are equal and never negative (section 2 of chapter 01 proves it);
-# with the natural logarithm its unit is the *nat*. Of all Gaussians the one with the mean $m$ and variance $v$ of $p$
-# has the smallest: $g$ enters only through $-\int p \log g$, for a $g$ of mean $a$ and variance $b$ equal to
-# $\frac{1}{2}\big( \log 2\pi b + \big(v + (m - a)^2\big) / b \big)$, and that is least at $a = m$, $b = v$. This is
-# what "best" means.
-#
-# But a sampler does not know $v$. What it can compute is the Gaussian with the right mean (section
-# 8 will show how) and the variance $\tilde\beta$ of (3.4). Look at both.
-#
-# *Predict: by what factor do the two divergences shrink if the step is halved: 2, 4 or 8?*
-
-# %%
-def distances_from_gaussians(step, x_t=here, t=0.4):
-    """KL in nats from the true kernel to the best Gaussian, and to the one with the variance of (3.4): (2,)."""
-    true = way_back(x_t, t - step, t)
-    mean, variance = moments(true)
-    beta_tilde = posterior(x_t[None], x_t[None], t - step, t, schedule).std.squeeze() ** 2
-    logs = [-((x - mean) ** 2 / v + (2 * torch.pi * v).log()) / 2 for v in (variance, beta_tilde)]
-    return torch.stack([(torch.xlogy(true, true) - true * log).sum() * dx for log in logs])
-
-
-# %%
-lengths = torch.logspace(-2.7, -0.41, 30)
-best, sampler = torch.stack([distances_from_gaussians(h) for h in lengths]).T  # (30,) each
-
-# %%
-alt = "Two rising lines on logarithmic axes. For short steps they are parallel to the guides: third and second power."
-lines = {"best Gaussian": best, r"Gaussian with variance $\tilde\beta$": sampler}
-picture = plot.curves(lengths, lines, alt, "step $t - s$", "KL, nats", xscale="log", yscale="log")
-short = lengths[lengths < 0.03]
-for gap, power, style in ((best, 3, "k:"), (sampler, 2, "k--")):
-    picture.axes[0].plot(short, gap[0] / 3 * (short / short[0]) ** power, style, label=f"step$^{power}$")
-picture.axes[0].legend()
-picture
-
-# %%
-slopes = [gap.log().diff() / lengths.log().diff() for gap in (best, sampler)]
-for slope, power in zip(slopes, (3, 2), strict=True):
-    assert (slope[lengths[1:] < 0.01] - power).abs().max() < 0.25  # and more for longer steps:
-    assert slope[(lengths[1:] > 0.05) & (lengths[1:] < 0.2)].min() > power + 0.3
-print("power of the step, from 0.002 to 0.0024:", ", ".join(f"{slope[0]:.2f}" for slope in slopes))
-
-# %%
-hundredth = distances_from_gaussians(0.01)
-assert hundredth[1] > 300 * hundredth[0]
-print("nats at step 0.01: best Gaussian {:.1e}, with the variance of (3.4) {:.1e}".format(*hundredth))
-
-# %% [markdown]
-# For steps below 0.01 halving divides the first by 8 and the second by 4 (for longer ones by more). The best Gaussian
-# differs from the kernel only in *shape*, and that falls with the third power of the step; the sampler's differs in
-# its *width* too, by a share that falls with the first power, and the divergence grows as the square of that share.
-#
-# But the number of steps grows only with the first power of 1/step, so either way the error of a whole walk dies out.
-# A walk of many short Gaussian steps can follow any data; a walk of a few long ones cannot. **That is why diffusion
-# models take small steps**, and why their networks need no more than a mean.
-#
-# ## 7. The best guess at the picture
-#
-# Back to the blur of section 1. A *denoiser* is a function $f(x_t)$ that guesses $x_0$. Which is best in
-# squared error? Write $m = E[x_0 \mid x_t]$, the mean over all data that could have become $x_t$, and $|x|^2$ for
-# the sum of the squared pixels. For any $f$
-#
-# $$
-# E\,|x_0 - f|^2 = E\,|x_0 - m|^2 + E\,|m - f|^2 ,
-# $$
-#
-# because the mixed term, $2 (x_0 - m) \cdot (m - f)$, has mean 0: average first over $x_0$ at a fixed $x_t$; there
-# $m - f$ is fixed too, and $x_0 - m$ is 0 on average. Then average over $x_t$. The first part does not depend on $f$;
-# the second is smallest at $f = m$. So the best denoiser is the mean, and for a mixture we can write it down:
-#
-# $$
-# E[x_0 \mid x_t] = \sum_j r_j(x_t)
-# \left( m_j + \frac{\alpha c_j^2}{\alpha^2 c_j^2 + \sigma^2}\, (x_t - \alpha m_j) \right) . \tag{3.9}
-# $$
-#
-# Each component guesses its mean, corrected by what $x_t$ says, and the responsibilities average the guesses.
-# (A component's own guess is (3.3) once more: witnesses $m_j$ with variance $c_j^2$, and $x_t / \alpha$ with
-# variance $\sigma^2 / \alpha^2$.)
-
-# %%
-def best_guess(x, t):
-    alpha, sigma = schedule(t)
-    share = noisy_components(x, t)
-    guesses, _ = product(two.means, two.stds[:, None] ** 2, x / alpha, sigma**2 / alpha**2)  # (2, N)
-    return (share * guesses).sum(0) / share.sum(0)
-
-
-assert torch.allclose(best_guess(x, 0.2), two.denoise(x[:, None], 0.2, schedule)[:, 0], atol=1e-10)
-
-# %% [markdown]
-# An independent answer, without a formula: draw half a million pairs $(x_0, x_t)$, sort them by $x_t$ into
-# narrow bins, and average $x_0$ in each.
-
-# %%
-clean = two.sample(500_000, seeded(3))[:, 0]
-noisy = add_noise(clean, torch.randn(clean.shape, generator=noise), 0.2, schedule)
-bins = ((noisy + 2) / 0.05).floor().long().clamp(0, 79)  # 80 bins of width 0.05 from -2 to 2
-found = torch.bincount(bins, clean, 80) / torch.bincount(bins, minlength=80)
-centres = torch.linspace(-1.975, 1.975, 80)
-error = (found - best_guess(centres, 0.2))[15:65].abs().max()
-assert error < 0.05
-print(f"largest difference over the 50 inner bins {error:.2f}")
-
-# %% [markdown]
-# And is it best? Two other guesses that one might try, on the same pairs: undo the shrinking, and the best
-# *straight line*.
-
-# %%
-alpha, sigma = schedule(0.2)
-guesses = {"best guess": best_guess(noisy, 0.2), "line": alpha * noisy, "undo the shrinking": noisy / alpha}
-errors = {name: (clean - guess).square().mean().item() for name, guess in guesses.items()}
-assert min(errors, key=errors.get) == "best guess"
-print({name: round(error, 3) for name, error in errors.items()})
-
-# %% [markdown]
-# (The line $\alpha x_t$ is the best one as the data have variance 1: it is (3.9) for a single Gaussian.)
-#
-# *Predict: what does the best guess look like as a function of $x_t$, for hardly any noise, for some, for
-# nothing but noise?*
-
-# %%
-lines = {f"t = {t}": best_guess(x, t) for t in (0.01, 0.2, 0.4, 1.0)}
-alt = "A diagonal, two soft steps between the humps, and a flat line."
-picture = plot.curves(x, lines, alt, "$x_t$", r"$E[x_0 | x_t]$")
-picture.axes[0].set(xlim=(-2, 2), ylim=(-2, 2))
-picture
-
-# %% [markdown]
-# With hardly any noise it believes what it sees. At $t = 0.2$ it is a soft step: left is one hump, right the
-# other, and *between them it hedges*; at $t = 0.4$ it hedges everywhere. At $t = 1$ it sees nothing and says
-# the mean, the blur of section 1. No guess between the humps is a plausible data point; all of them are the
-# best guess. Both are true, and sampling has to live with it.
-#
-# ## 8. The first samples
-#
-# We know the step back if $x_0$ is known (3.4), and the best guess at $x_0$ (3.9). Put the one into the other. In
-# the paper's steps, $t = T, \ldots, 1$:
-#
-# $$
-# x_{t-1} = \tilde\mu_t\big(x_t,\ E[x_0 \mid x_t]\big) + \sqrt{\tilde\beta_t}\; z, \qquad
-# z \sim \mathcal{N}(0, I), \qquad t = T, \ldots, 1 . \tag{3.10}
-# $$
-#
-# This is *ancestral sampling*: each state is drawn given the one before it in the walk, its ancestor. Is it allowed
-# to put an average in the place of $x_0$? For the mean, exactly: $\tilde\mu_t$ is linear in $x_0$, so its average
-# over all possible $x_0$ is its value at the average,
-#
-# $$
-# E[x_{t-1} \mid x_t] = E\big[ \tilde\mu_t(x_t, x_0) \,\big|\, x_t \big]
-# = \tilde\mu_t\big( x_t,\ E[x_0 \mid x_t] \big) .
-# $$
-#
-# The mean of (3.10) *is* the mean of the true reverse kernel, for steps of any length:
-
-# %%
-points = torch.linspace(-1.5, 1.5, 7)
-for s, t in ((0.39, 0.4), (0.1, 0.4), (0.2, 0.9)):
-    true = torch.stack([moments(way_back(at, s, t))[0] for at in points])
-    guess = two.denoise(points[:, None], t, schedule)
-    assert torch.allclose(posterior(points[:, None], guess, s, t, schedule).mean[:, 0], true, atol=1e-8)
-
-# %% [markdown]
-# What it gets wrong is the rest: a Gaussian instead of a mixture, and $\tilde\beta_t$ instead of a larger
-# variance. Section 6 has measured both; they vanish with the step. So walk: in two dimensions now, data in eight
-# clusters on a circle, every other one three times as likely and twice as wide.
-
-# %%
-from minidiff.data import toy
-
-clusters = Mixture(*(part.double() for part in toy.mixture_parameters()))
 
 
 def denoise(x, t):
@@ -889,410 +27,965 @@ def denoise(x, t):
 
 
 # %%
-def walk_back(x, generator):
-    for k in range(T, 0, -1):
-        mean, variance = step_back(x, denoise(x, k / T), k)
-        x = mean + variance.sqrt() * torch.randn(x.shape, generator=generator)
+crowd = torch.randn(600, 2, generator=seeded(7))
+walk = ddpm(denoise, crowd, times(100), schedule, seeded(8))
+states = {round(float(state.t), 2): state for state in walk}  # by the time reached
+words = {0.6: "all to the middle", 0.15: "out to the ring", 0.03: "each to its cluster"}
+panels = [(clusters, t, states[t].x, words[t]) for t in words]
+alt = "Three panels of points and arrows: a round cloud, a ring, eight clusters."
+diagrams.score_arrows(panels, schedule, alt)
+
+# %% [markdown]
+# **You build** the exact step back for one who knows the clean picture, the best possible denoiser, and of the two a
+# sampler that draws at every step. Nothing is trained. You need chapter 02, Bayes' rule and a good hour; the computer
+# needs half a minute of it.
+#
+# | letter | meaning |
+# |---|---|
+# | $x_t = \alpha_t x_0 + \sigma_t \epsilon$ | the state at time $t$, from 0 (data) to 1 (noise) (2.4) |
+# | $s < t$ | two times, $s$ nearer the data: a step back goes from $t$ to $s$ |
+# | $\alpha_{ts},\ \sigma_{ts}$ | the step *forward* between them: $x_t = \alpha_{ts} x_s + \sigma_{ts} \epsilon'$ |
+# | $q,\ p_t$ | the densities of the way to noise; $p_t(x)$ is short for $q(x_t)$ at $x_t = x$ |
+# | $\mathcal N(x; m, v)$ | the normal density at $x$ with mean $m$ and *variance* $v$ |
+# | $\hat x_0 = E[x_0 \mid x_t]$ | the mean of all clean data that could have become $x_t$ |
+
+# %% [markdown]
+# ## 1. Walking back blindly
+#
+# A step forward shrinks, then adds noise. Shouldn't a step back subtract noise, then stretch?
+#
+# *Predict: 200 of DDPM's steps forward, then 200 such steps back. What do you see?*
+
+# %%
+clothes, generator = load("fashion").tensor().double(), seeded(0)
+x0, betas = clothes[[0, 1, 5, 8]], linear_betas(1000)
+eps = torch.randn(x0.shape, generator=generator)
+forward = add_noise(x0, eps, 0.2, schedule)
+
+backward = forward
+for beta in betas[:200].flip(0):
+    z = torch.randn(x0.shape, generator=generator)
+    backward = (backward - beta.sqrt() * z) / (1 - beta).sqrt()
+
+# %%
+rows = {"200 forward": forward, "only stretched": forward / schedule(0.2)[0],
+        '200 "back"': backward}
+plot.strips(rows, "Three rows: clothes in noise; brighter; in twice the noise.")
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# More noise than before, twice the variance of only stretching. A new draw has nothing to do with the noise in the
+# picture, and variances add, whatever the sign: we *added* noise and took none away. (Section 7 mends this loop with
+# one term.)
+#
+# </details>
+
+# %% tags=["check"]
+# @title ✓ Blind subtraction doubles the noise
+alpha, sigma = schedule(0.2)
+stretched, walked = (forward / alpha - x0).var(), (backward - x0).var()
+assert torch.isclose(stretched, (sigma / alpha) ** 2, rtol=0.05)
+assert torch.isclose(walked, 2 * stretched, rtol=0.05)
+print(f"✓ variance of the noise: stretched {stretched:.2f}, walked back {walked:.2f}")
+
+# %% [markdown]
+# ### One giant step
+#
+# Then guess the picture all at once.
+#
+# *Predict: you see nothing but noise, and are judged by squared error. What do you draw?*
+
+# %%
+mean = clothes.mean(0, keepdim=True)
+alt = "A grey blur that is shirt, shoe and bag at once; then six clear pictures."
+plot.strips({"": torch.cat([mean, clothes[:6]])}, alt, above=["guess"] + ["data"] * 6)
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# The mean of all pictures, the blur on the left. (Proof in section 4.)
+#
+# </details>
+#
+# One giant step gives an *average*, never a *sample*. Many small ones can give samples, in two ways. The walks of
+# chapters 00 and 01 drew only the start; each step was fixed. The walks of this chapter draw at *every* step, as the way
+# to noise did. (Chapter 08: both reach the same data.) What should a step back draw?
+#
+# ### What Bayes says
+#
+# An $x_s$ from among all that could have become $x_t$. Bayes' rule turns the step forward round:
+#
+# $$ \begin{gathered}
+# q(x_s \mid x_t) = \frac{q(x_t \mid x_s)\; q(x_s)}{q(x_t)}, \\
+# q(x_s) = \int q(x_s \mid x_0)\; q(x_0)\, dx_0 .
+# \end{gathered} \tag{3.1} $$
+#
+# This is the *true step back*, or reverse kernel. The first factor is a step of noise: known. The denominator does
+# not contain $x_s$, it only normalises. But $q(x_s)$ asks how likely each noisy picture is *among all noisy pictures of
+# the world*: an integral over the data. For single numbers a grid can do it.
+
+# %%
+from minidiff import transition
+
+x = torch.linspace(-6, 6, 2401)  # all numbers that matter
+dx = x[1] - x[0]
+
+
+# %%
+def normal(x, mean, variance):
+    bell = torch.distributions.Normal(mean, variance**0.5)
+    return bell.log_prob(torch.as_tensor(x)).exp()
+
+
+def marginal(data, x_t, t):
+    """q(x_t) at points (N,): the integral of (3.1) as a sum over the grid."""
+    alpha, sigma = schedule(t)
+    return normal(x_t[:, None], alpha * x, sigma**2) @ data * dx
+
+
+# %% [markdown]
+# Two worlds of numbers, both with mean 0 and variance 1: near -1.2 or near 0.8 in one, a single bell in the other.
+#
+# *Predict: in both we stand at* $x_t = 0$ *at* $t = 0.4$. *Where was each likely to be at* $s = 0.1$*?*
+
+# %%
+two_humps = 0.4 * normal(x, -1.2, 0.2**2) + 0.6 * normal(x, 0.8, 0.2**2)
+worlds = {"two humps": two_humps, "one hump": normal(x, 0.0, 1.0)}
+alpha_ts, sigma_ts = transition(0.1, 0.4, schedule)
+came_here = normal(0.0, alpha_ts * x, sigma_ts**2)  # q(x_t = 0 | x_s), for each x_s
+
+back = {}
+for name, data in worlds.items():
+    joint = came_here * marginal(data, x, 0.1)
+    back[name] = joint / (joint.sum() * dx)
+
+# %%
+alt = "Where x was: two far peaks for the data with two humps, one wide peak otherwise."
+places = {"two humps": (-1.15, 0.48), "one hump": (-0.14, 0.5)}
+lines = {name: (back[name], place) for name, place in places.items()}
+picture = diagrams.labelled(x, lines, alt, "where it was at s = 0.1", "density")
+picture.axes[0].set(xlim=(-2.5, 2.5), ylim=(0, 0.75))
+picture
+
+# %% tags=["check"]
+# @title ✓ Two worlds, alike in mean and variance, with different ways back
+for name, data in worlds.items():
+    mean, p = (x * data).sum() * dx, back[name]
+    assert abs(mean) < 1e-6 and abs((x**2 * data).sum() * dx - 1) < 1e-6
+    assert abs(p.sum() * dx - 1) < 1e-9
+two, one = back.values()
+assert two[1200] < 0.2 * two.max() and abs(x[one.argmax()]) < 0.01  # x[1200] is 0
+print(f"✓ density at 0: {two[1200]:.2f} with two humps, {one[1200]:.2f} with one")
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# In the first world near one of its humps, in the second anywhere around 0.
+#
+# </details>
+#
+# Same noise, same place, different answers: **the way back depends on the data.** That is how data can come out at the
+# end. But for pictures nobody knows $q(x_0)$, and a grid would have $2401^{1024}$ points. The integral is
+# *intractable*: well defined, and out of reach.
+#
+# ## 2. If the picture were known
+#
+# Suppose somebody tells us $x_0$. Then the integral is gone:
+#
+# $$ q(x_s \mid x_t, x_0)
+# = \frac{q(x_t \mid x_s)\; q(x_s \mid x_0)}{q(x_t \mid x_0)} . \tag{3.2} $$
+#
+# (The first factor needs no $x_0$: noise has no memory.) As functions of $x_s$ both factors on top are bells. Two
+# witnesses speak about $x_s$:
+#
+# - $x_0$ says: near $\alpha_s x_0$, with variance $\sigma_s^2$.
+# - $x_t = \alpha_{ts} x_s + \sigma_{ts}\epsilon'$, divided by $\alpha_{ts}$, says: near $x_t / \alpha_{ts}$, with
+#   variance $\sigma_{ts}^2 / \alpha_{ts}^2$.
+#
+# The figure multiplies them, at first for $x_0 = 0.8$ and $x_t = -0.8$, $t = 0.2$. Slide $s$ from the data to $t$.
+#
+# *Predict: to which witness does the product listen more?*
+
+# %%
+def testimony(s, x_t, x_0, t=0.2):
+    alpha_s, sigma_s = schedule(s)
+    alpha_ts, sigma_ts = transition(s, t, schedule)
+    noisy = x_t / alpha_ts, (sigma_ts / alpha_ts) ** 2
+    clean = alpha_s * x_0, sigma_s**2
+    names = "what $x_t$ says", "what $x_0$ says", "both"
+    alt = f"Two bells at s = {s:.2f}; their product is between them, and narrower."
+    return diagrams.two_bells(noisy, clean, names, alt, f"$s = {s:.2f}$,  $t = {t}$")
+
+
+# %%
+import ipywidgets
+
+s_at = ipywidgets.FloatSlider(0.12, min=0.01, max=0.19, step=0.01, description="s")
+x_t_at, x_0_at = (ipywidgets.FloatSlider(at, min=-1.5, max=1.5, description=name)
+                  for at, name in ((-0.8, "x_t"), (0.8, "x_0")))
+_ = widgets.explore(testimony, s=s_at, x_t=x_t_at, x_0=x_0_at)
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# To the surer one, whose bell is narrower: $x_0$ near the data, $x_t$ just before $t$.
+#
+# </details>
+#
+# For any two Gaussians ($\propto$ means equal up to a factor without $x$):
+#
+# $$ \begin{gathered}
+# \mathcal N(x; m_1, v_1)\; \mathcal N(x; m_2, v_2) \;\propto\; \mathcal N(x; m, v), \\
+# \frac1v = \frac1{v_1} + \frac1{v_2}, \qquad
+# m = v \left( \frac{m_1}{v_1} + \frac{m_2}{v_2} \right) .
+# \end{gathered} \tag{3.3} $$
+#
+# *Precisions, one over variance, add. Means are averaged by precision.* Proof: in the exponent of the product
+# $-\frac12 x^2$ has the factor $\frac1{v_1} + \frac1{v_2}$ and $x$ has $\frac{m_1}{v_1} + \frac{m_2}{v_2}$; in that
+# of $\mathcal N(x; m, v)$ they have $\frac1v$ and $\frac mv$.
+#
+# **Your turn.** The judge multiplies on a grid and knows no theorem.
+
+# %%
+def product(m_1, v_1, m_2, v_2):
+    """Return (m, v) of the product of two bells: means m_1, m_2, variances v_1, v_2."""
+    ### BEGIN SOLUTION
+    v = 1 / (1 / v_1 + 1 / v_2)
+    return v * (m_1 / v_1 + m_2 / v_2), v
+    ### END SOLUTION
+
+
+# %%
+def by_grid(m_1, v_1, m_2, v_2):
+    weights = normal(x, m_1, v_1) * normal(x, m_2, v_2)
+    m = (x * weights).sum() / weights.sum()
+    return m, ((x - m) ** 2 * weights).sum() / weights.sum()
+
+
+check(product, by_grid, [(1.0, 0.5, -1.0, 0.25), (0.5, 2.0, 2.0, 0.1)],
+      hint="precisions first: 1 / v is a sum; v weighs the means over their variances")
+
+# %% [markdown]
+# Now the two witnesses go into (3.3). Their precisions add up to
+#
+# $$ \frac1v = \frac{\alpha_{ts}^2}{\sigma_{ts}^2} + \frac1{\sigma_s^2}
+# = \frac{\alpha_{ts}^2\sigma_s^2 + \sigma_{ts}^2}{\sigma_{ts}^2\,\sigma_s^2}
+# = \frac{\sigma_t^2}{\sigma_{ts}^2\,\sigma_s^2} , $$
+#
+# the last by (2.5), and $v$ multiplies $\alpha_{ts} x_t / \sigma_{ts}^2 + \alpha_s x_0 / \sigma_s^2$. So for any two
+# times $s < t$ ([@kingma2021]; one step apart it is DDPM's, [@ho2020])
+#
+# $$ \begin{gathered}
+# q(x_s \mid x_t, x_0) = \mathcal N\!\left(x_s;\ m,\ v I\right), \\
+# m = \frac{\alpha_{ts}\,\sigma_s^2}{\sigma_t^2}\; x_t + \frac{\alpha_s\,\sigma_{ts}^2}{\sigma_t^2}\; x_0,
+# \qquad v = \frac{\sigma_{ts}^2\,\sigma_s^2}{\sigma_t^2} .
+# \end{gathered} \tag{3.4} $$
+#
+# > **How the papers write it.** With $s$ one step before $t$, and their $\alpha_t = 1 - \beta_t$, our
+# > $\alpha_{ts}$, $\sigma_{ts}^2$ are $\sqrt{\alpha_t}$, $\beta_t$, and (3.4) is
+# > $\mathcal N(x_{t-1};\ \tilde\mu_t,\ \tilde\beta_t I)$ with
+# >
+# > $$ \tilde\mu_t = \frac{\sqrt{\alpha_t}\,(1 - \bar\alpha_{t-1})}{1 - \bar\alpha_t}\, x_t
+# > + \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1 - \bar\alpha_t}\, x_0, \qquad
+# > \tilde\beta_t = \frac{1 - \bar\alpha_{t-1}}{1 - \bar\alpha_t}\,\beta_t . $$
+#
+# **Your turn.** Pixels are independent here, so a picture is handled like a number.
+
+# %%
+def step_back(x_t, x_0, s, t):
+    """Return mean and std of (3.4)."""
+    (alpha_s, sigma_s), (_, sigma_t) = schedule(s), schedule(t)
+    alpha_ts, sigma_ts = transition(s, t, schedule)
+    ### BEGIN SOLUTION
+    mean = (alpha_ts * sigma_s**2 * x_t + alpha_s * sigma_ts**2 * x_0) / sigma_t**2
+    return mean, sigma_ts * sigma_s / sigma_t
+    ### END SOLUTION
+
+
+# %%
+from minidiff import posterior
+
+
+def package(x_t, x_0, s, t):
+    step = posterior(x_t, x_0, s, t, schedule)
+    return step.mean, step.std
+
+
+noisy, clean = torch.tensor([-0.8, 2.0]), torch.tensor([0.8, -0.4])
+check(step_back, package, [(noisy, clean, *pair) for pair in ((0.1, 0.4), (0.3, 0.7))],
+      hint="the mean has two terms, both over sigma_t squared; v is a variance")
+
+# %% [markdown]
+# The package's `posterior` is this. Its `Gaussian` has a `mean`, a `std`, which is the *root* of $v$, and `sample`.
+
+# %%
+plot.show_source(posterior)
+
+# %% tags=["check"]
+# @title ✓ (3.4) is what Bayes says on a grid, for near and far times
+near = torch.linspace(-4, 4, 40_001)
+for s, t in ((0.004, 0.005), (0.1, 0.4)):
+    (a, b), (alpha_s, sigma_s) = transition(s, t, schedule), schedule(s)
+    bayes = normal(0.75, a * near, b**2) * normal(near, alpha_s * 0.8, sigma_s**2)
+    bayes = bayes / torch.trapezoid(bayes, near)
+    step = posterior(torch.tensor([0.75]), torch.tensor([0.8]), s, t, schedule)
+    mean = torch.trapezoid(near * bayes, near)
+    variance = torch.trapezoid((near - mean) ** 2 * bayes, near)
+    error = torch.stack([step.mean[0] / mean, step.std.squeeze() ** 2 / variance]) - 1
+    assert error.abs().max() < 1e-4
+print("✓ mean and variance agree with brute force, one step apart and 300")
+
+# %% [markdown]
+# **In terms of the noise.** A network may guess the noise instead of the picture. Put
+# $x_0 = (x_t - \sigma_t\epsilon)/\alpha_t$ into (3.4). As $\alpha_t = \alpha_s \alpha_{ts}$ and
+# $\alpha_{ts}^2\sigma_s^2 + \sigma_{ts}^2 = \sigma_t^2$ (2.5), the two factors of $x_t$ add up to $1/\alpha_{ts}$:
+#
+# $$ m = \frac{1}{\alpha_{ts}} \left( x_t - \frac{\sigma_{ts}^2}{\sigma_t}\; \epsilon \right) . \tag{3.5} $$
+#
+# Compare the blind walk, $x_s = (x_t - \sigma_{ts}\, z)/\alpha_{ts}$. The right step takes away a part of $\epsilon$, the
+# noise that *is* there. And then it draws, with variance $v$: it *adds* fresh noise.
+#
+# *Predict: at step 500, which is larger, what the right step takes away or what it adds?*
+
+# %%
+for k in (1, 2, 100, 500):
+    s, t = (k - 1) / 1000, k / 1000
+    (_, sigma_s), (_, sigma_t) = schedule(s), schedule(t)
+    fresh = transition(s, t, schedule)[1]
+    print(f"step {k:3}: takes {fresh**2 / sigma_t:.4f} of the old noise,",
+          f"adds {fresh * sigma_s / sigma_t:.4f}; blind adds {fresh:.4f}")
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# What it adds, nearly ten times larger, and as large as in the blind walk! So fresh noise was not the mistake. The walk
+# lacked the small term with $\epsilon$. Step after step that goes the same way, and fresh draws do not: over $n$ steps
+# it grows with $n$, they with $\sqrt n$. It is the part of the noise which, as far as one can tell, the last step had
+# added (proof in *deeper*). At step 1 that is all of it.
+#
+# </details>
+
+# %% tags=["check"]
+# @title ✓ (3.5) is (3.4)
+eps, b_500 = torch.randn(2, generator=seeded(2)), transition(0.499, 0.5, schedule)[1]
+for s, t in ((0.0, 0.001), (0.1, 0.4), (0.299, 0.3), (0.2, 1.0)):
+    noisy, (a, b) = add_noise(clean, eps, t, schedule), transition(s, t, schedule)
+    by_noise = (noisy - b**2 / schedule(t)[1] * eps) / a
+    by_picture = posterior(noisy, clean, s, t, schedule).mean
+    assert torch.allclose(by_noise, by_picture, atol=1e-8)
+takes = b_500**2 / schedule(0.5)[1]
+adds = posterior(noisy, clean, 0.499, 0.5, schedule).std.squeeze()
+assert 9 < adds / takes < 10 and abs(adds / b_500 - 1) < 0.001
+print(f"✓ the same mean, to 1e-8; step 500 adds {adds / takes:.1f} times what it takes")
+
+# %% [markdown]
+# ## 3. The true step back, and why steps are small
+#
+# Now without knowing $x_0$. To *see* the true step we need data whose density we know: a mixture of Gaussians. Each
+# point picks component $j$ with probability $w_j$, and falls around the mean $m_j$ with standard deviation $c_j$. By
+# (2.2) noise turns each component into a Gaussian again. **A mixture stays a mixture**:
+#
+# $$ p_t(x) = \sum_j w_j\; \mathcal N\!\left(x;\ \alpha_t m_j,\
+# (\alpha_t^2 c_j^2 + \sigma_t^2)\, I\right) . \tag{3.6} $$
+#
+# **Your turn.** The judge is the integral of (3.1).
+
+# %%
+weights, means = torch.tensor([0.4, 0.6]), torch.tensor([-1.2, 0.8])
+std = torch.tensor(0.2)  # of both components
+
+
+def density(x_t, t):
+    """Return p_t at points x_t (N,): (3.6), component by component."""
+    alpha, sigma = schedule(t)
+    ### BEGIN SOLUTION
+    variance = alpha**2 * std**2 + sigma**2
+    return sum(w * normal(x_t, alpha * m, variance) for w, m in zip(weights, means))
+    ### END SOLUTION
+
+
+# %%
+check(density, lambda x_t, t: marginal(two_humps, x_t, t),
+      [(torch.tensor([-1.0, 0.0, 0.7]), t) for t in (0.05, 0.3, 1.0)],
+      hint="alpha multiplies means and stds; noise adds the variance sigma squared")
+
+# %% [markdown]
+# The package's `Mixture` is this, in any dimension. Now the step back. If we knew the component, there would be two
+# witnesses again: $x_t$, and the component itself with its bell in (3.6) at time $s$. Let $\mu_j$ and $v_j$ be what
+# (3.3) makes of the two. We do not know the component, but how likely each is, given $x_t$: its share of the sum in
+# (3.6), called its *responsibility* $r_j$. So
+#
+# $$ q(x_s \mid x_t) = \sum_j r_j(x_t)\; \mathcal N(x_s;\ \mu_j,\ v_j I) : \tag{3.7} $$
+#
+# a mixture again, and *a mixture of two Gaussians is not a Gaussian*. `Mixture.reverse` computes it.
+#
+# *Predict: we stand at* $x_t = 0$ *at* $t = 0.4$. *How will a long step back look, how a short one?*
+
+# %%
+humps = Mixture(weights, means[:, None], std.expand(2))
+
+
+def way_back(x_t, s, t):
+    """q(x_s | x_t) on the grid."""
+    kernel = humps.reverse(torch.tensor([x_t]), s, t, schedule)
+    return kernel.log_prob(x[:, None], 0.0, schedule).exp()  # 0: with no more noise
+
+
+def moments(p):
+    mean = (x * p).sum() * dx
+    return mean, ((x - mean) ** 2 * p).sum() * dx
+
+
+# %%
+panels = {}
+for s in (0.05, 0.2, 0.35):
+    true = way_back(0.0, s, 0.4)
+    panels[f"from 0.4 to {s}"] = true, normal(x, *moments(true))
+alt = "The true step for three lengths: two humps, a lopsided hump, a bell."
+diagrams.against(x, panels, ("true", "best Gaussian"), alt)
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# A long step has two humps; the best Gaussian, of the same mean and variance, puts its weight between them. A short
+# step is a bell.
+#
+# </details>
+#
+# Why? Take logarithms in (3.1). The step of noise, seen from $x_t$, is a narrow bell around $x_t/\alpha_{ts}$ of width
+# $\sigma_{ts}/\alpha_{ts}$. Across a narrow bell $\log p_s$ is nearly a straight line:
+#
+# $$ \log q(x_s \mid x_t) \approx -\frac{\alpha_{ts}^2}{2\sigma_{ts}^2}
+# \left| x_s - \frac{x_t}{\alpha_{ts}} \right|^2 + (x_s - x_t) \cdot \nabla \log p_s(x_t) + \text{const.} $$
+#
+# A parabola plus a straight line is the same parabola, moved. **Long steps back are not Gaussian, short ones nearly
+# are** ([@feller1949] for the limit; [@sohldickstein2015] built on it; [@nakkiran2024] for this short proof). Hence many
+# small steps, and networks that need only tell a mean.
+
+# %% tags=["check"]
+# @title ✓ How far from Gaussian: the KL divergence of chapter 02, in nats
+def far(step):
+    true = way_back(0.0, 0.4 - step, 0.4)
+    mean, variance = moments(true)
+    log = -((x - mean) ** 2 / variance + (2 * torch.pi * variance).log()) / 2
+    return (torch.xlogy(true, true) - true * log).sum() * dx
+
+
+assert far(0.35) > 0.1 and far(0.05) < 0.01 and 7 < far(0.01) / far(0.005) < 9
+print(f"✓ from the best Gaussian: {far(0.35):.2f} for step 0.35, {far(0.05):.0e} for",
+      "0.05; half a short step, an eighth")
+
+# %% [markdown]
+# ### How wide is a step?
+#
+# The true step is drawn in two stages: first an $x_0$ given $x_t$, then $x_s$ by (3.4). Their uncertainties add, the
+# *law of total variance*. In each coordinate
+#
+# $$ \mathrm{Var}(x_s \mid x_t) = v
+# + \left( \frac{\alpha_s\sigma_{ts}^2}{\sigma_t^2} \right)^{\!2} \mathrm{Var}(x_0 \mid x_t), \qquad
+# v \;\le\; E\big[\mathrm{Var}(x_s \mid x_t)\big] \;\le\; \sigma_{ts}^2 , \tag{3.8} $$
+#
+# the last for $\alpha^2 + \sigma^2 = 1$ and a coordinate of variance at most one ([@sohldickstein2015]; proof in
+# *deeper*). So $v$ is the least: it is right if only one picture is possible. The most, $\sigma_{ts}^2$, is right if
+# the data are noise themselves. Their ratio, $\sigma_s^2/\sigma_t^2$, is 0.98 at DDPM's step 100 but 0.45 at step 2. With
+# many steps the choice matters only for the finest grain. DDPM tried both; the package samples with $v$.
+
+# %% tags=["check"]
+# @title ✓ (3.7) against brute force, and (3.8) on data that are not Gaussian
+assert torch.allclose(way_back(0.0, 0.1, 0.4), back["two humps"], atol=1e-6)
+at, p_t = x[::20], marginal(two_humps, x[::20], 0.4)
+true, unknown = (torch.stack([moments(way_back(float(u), s, 0.4))[1] for u in at])
+                 for s in (0.1, 0.0))
+lower, most = posterior(at, at, 0.1, 0.4, schedule).std ** 2, sigma_ts**2
+part = (schedule(0.1)[0] * most / schedule(0.4)[1] ** 2) ** 2 * unknown
+average = (p_t * true).sum() / p_t.sum()
+assert torch.allclose(true, lower + part, atol=1e-8)
+assert (true >= lower).all() and lower < average < most
+noise = 1 - (1 - betas).cumprod(0)  # variances; steps 2 and 100
+assert (noise[[0, 98]] / noise[[1, 99]] - torch.tensor([0.45, 0.98])).norm() < 0.01
+print(f"✓ variance: bounds {lower:.3f} and {most:.3f}, average {average:.3f}")
+
+# %% [markdown]
+# ## 4. The best guess at the picture
+#
+# Back to the blur. A [denoiser](../docs/glossary.md#denoiser) is a function $f(x_t)$ that guesses $x_0$. Which one has
+# the least squared error? With $\hat x_0 = E[x_0 \mid x_t]$, for any $f$
+#
+# $$ E\,|x_0 - f|^2 = E\,|x_0 - \hat x_0|^2 + E\,|\hat x_0 - f|^2 , $$
+#
+# because at a fixed $x_t$ the mixed term $2(x_0 - \hat x_0)\cdot(\hat x_0 - f)$ averages to 0: its second factor is
+# fixed, and its first is 0 on average. The first part does not depend on $f$, so the best denoiser is $f = \hat x_0$,
+# the mean. For a mixture
+#
+# $$ \hat x_0 = \sum_j r_j(x_t) \left( m_j
+# + \frac{\alpha_t c_j^2}{\alpha_t^2 c_j^2 + \sigma_t^2}\, (x_t - \alpha_t m_j) \right) : \tag{3.9} $$
+#
+# each component makes a guess and the responsibilities average them. The guess is (3.3) once more: its witnesses are
+# the component, $m_j$ with variance $c_j^2$, and $x_t/\alpha_t$ with variance $\sigma_t^2/\alpha_t^2$. It is
+# `Mixture.denoise`.
+#
+# *Predict: how will it look as a function of* $x_t$, *for little noise, for some, for nothing but noise?*
+
+# %%
+places = {0.01: (1.2, 1.65), 0.2: (-0.3, 0.55), 0.4: (1.6, 0.35), 1.0: (-1.6, 0.12)}
+lines = {f"t = {t}": (humps.denoise(x[:, None], t, schedule)[:, 0], place)
+         for t, place in places.items()}
+alt = "A diagonal, two soft steps between the humps, and a flat line."
+picture = diagrams.labelled(x, lines, alt, "$x_t$", "best guess at $x_0$")
+picture.axes[0].set(xlim=(-2, 2), ylim=(-2, 2))
+picture
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# With little noise it believes what it sees (but for a small jump at -0.2, where it changes from one hump to the
+# other). At $t = 0.2$ it is a soft step, and *between the humps it hedges*. At 0.4 it hardly dares to leave the mean, and
+# at $t = 1$ it sees nothing and says the mean: the blur.
+#
+# </details>
+
+# %% tags=["check"]
+# @title ✓ (3.9) against averages of half a million pairs; others guess worse
+pure = humps.sample(500_000, seeded(3))[:, 0]
+seen = add_noise(pure, torch.randn(pure.shape, generator=seeded(6)), 0.2, schedule)
+bins = ((seen + 2) / 0.05).floor().long().clamp(0, 79)  # 80 of width 0.05
+found = bins.bincount(pure, 80) / bins.bincount(minlength=80)
+centres = torch.linspace(-1.975, 1.975, 80)
+best, curve = (humps.denoise(y[:, None], 0.2, schedule)[:, 0] for y in (seen, centres))
+rivals = [schedule(0.2)[0] * seen, best + 0.1 * (3 * seen).sin(), 0.9 * best]
+least, *errors = [(pure - f).square().mean() for f in (best, *rivals)]
+split = [(best - f).square().mean() for f in rivals]  # what they should cost more
+assert all(abs((e - least) / more - 1) < 0.2 for e, more in zip(errors, split))
+assert (found - curve)[15:65].abs().max() < 0.05 and min(split) > 0.003
+print(f"✓ least error {least:.2f}; a line, a wave, a timid guess cost more, as derived")
+
+# %% tags=["check"]
+# @title ✓ The best guess in the humps, and when there is only noise
+little, some, none = (humps.denoise(x[:, None], t, schedule)[:, 0]
+                      for t in (0.01, 0.2, 1.0))
+inner = x.abs() < 2
+assert (little - x)[inner].abs().max() < 0.15 and none[inner].abs().max() < 0.05
+left, right = some[(x + 1.2).abs().argmin()], some[(x - 0.8).abs().argmin()]
+assert abs(left + 1.2) < 0.1 and abs(right - 0.8) < 0.1
+print(f"✓ at t = 0.2 it says {left:.2f} at -1.2, {right:.2f} at 0.8; at t = 1 nearly 0")
+
+# %% [markdown]
+# ## 5. The first samples
+#
+# We know the step back if $x_0$ is known, and the best guess at $x_0$. Put the one into the other. With $v$ as in (3.4)
+# and fresh noise $z$,
+#
+# $$ x_s = \frac{\alpha_{ts}\,\sigma_s^2}{\sigma_t^2}\; x_t
+# + \frac{\alpha_s\,\sigma_{ts}^2}{\sigma_t^2}\; \hat x_0 + \sqrt v\; z, \qquad
+# z \sim \mathcal N(0, I). \tag{3.10} $$
+#
+# This is [ancestral sampling](../docs/glossary.md#ancestral-sampling) (DDPM's algorithm 2). May an average stand for
+# the picture? For the mean, yes: $m$ in (3.4) is linear in $x_0$, so its average over all possible $x_0$ is its value
+# at their average. The mean of (3.10) *is* that of the true step, however long. Shape and variance are not. Away from
+# the data that fades as steps get short (section 3). In the very last steps $v$ stays too small however many there are,
+# but those draw only the finest grain (exercise 1c).
+#
+# > **How the papers write it.** The model is this chain with a network in it,
+# > $p_\theta(x_{0:T}) = p(x_T) \prod_t p_\theta(x_{t-1} \mid x_t)$, of steps $\mathcal N(\mu_\theta, \Sigma_\theta)$:
+# > $\mu_\theta$ is $\tilde\mu_t$ with the network's $\hat x_0$, and $\Sigma_\theta$ is $\tilde\beta_t I$ or
+# > $\beta_t I$.
+#
+# **Your turn.** Walk from noise to data. `ts` is a falling grid of times, `denoise` our oracle for the clusters.
+
+# %%
+from itertools import pairwise
+
+
+def ancestral(x, ts, seed):
+    """Return x at the last of the falling times ts; each step samples (3.10)."""
+    generator = seeded(seed)
+    ### BEGIN SOLUTION
+    for t, s in pairwise(ts):  # from t to s < t
+        x = posterior(x, denoise(x, t), s, t, schedule).sample(generator)
     return x
+    ### END SOLUTION
 
+
+# %%
+from minidiff import final
+
+
+def by_package(x, ts, seed):
+    return final(ddpm(denoise, x, ts, schedule, seeded(seed)))
+
+
+check(ancestral, by_package, [(crowd[:2], times(3), 5), (crowd[:50], times(20), 6)],
+      hint="for t, s in pairwise(ts): posterior with denoise(x, t) for x0; sample")
 
 # %% [markdown]
-# *Predict: 400 points of pure noise go in. What comes out?*
+# The package's `ddpm` is the same loop, but hands over each state on its way; `final` takes the last. First single
+# numbers, on the ribbon of chapter 02.
 
 # %%
-truth = clusters.sample(2000, seeded(4))
-start = torch.randn(400, 2, generator=seeded(5))
-ours = walk_back(start, seeded(6))
+def guess(x, t):
+    return humps.denoise(x, t, schedule)
 
-# %%
-alt = "A round cloud; eight clusters; the same eight clusters."
-plot.scatter({"noise": start, "after 1000 steps back": ours, "data": truth}, alt)
+
+ts, start = times(100), torch.randn(6, 1, generator=seeded(3))
+walk = ddpm(guess, start, ts, schedule, seeded(5))
+paths = torch.cat([start, *(state.x for state in walk)], 1).T  # (101, 6)
+alt = "Six jagged paths start in one wide bell at t = 1 and end in two bands at t = 0."
+diagrams.ribbon(humps, schedule, ts, paths, alt, arrow="back: data come out")
 
 # %% [markdown]
-# Data, out of noise, and nothing was trained. The package's `ddpm` is the same loop for any grid of times and
-# any denoiser, and a *generator*: it hands over each state on its way, and `final` takes the last one.
+# Then the 600 points of the opening picture, with the guesses that led them.
 
 # %%
-from minidiff import ddpm, final, times
-
-plot.show_source(ddpm)
-
-# %%
-theirs = final(ddpm(denoise, start, times(T), schedule, seeded(6)))
-assert torch.allclose(ours, theirs, atol=1e-6)
-
-# %% [markdown]
-# The same noise, the same samples. From now on `ddpm`; and as it shows its states, here is the walk in 60
-# steps.
-
-# %%
-def crowd_frame(state):
+def frame(state):
     alt = "Six hundred points walk from a round cloud into eight clusters."
-    picture, (ax,) = plot.figure(alt, width=3.2, height=3.4)
-    ax.scatter(*state.x.T, s=2, color=plot.COLOURS[0], label="point")
-    ax.scatter(*state.x0.T, s=2, color=plot.COLOURS[1], alpha=0.5, label="guess")
-    ax.legend(loc="upper right", markerscale=3)
+    picture, (ax,) = plot.figure(alt, width=4.2, height=4.4)
+    ax.scatter(*state.x.T, s=4, color=plot.COLOURS[0], label="point")
+    ax.scatter(*state.x0.T, s=4, color=plot.COLOURS[1], label="its guess at $x_0$")
+    ax.legend(loc="upper right", markerscale=3, fontsize=11, frameon=True)
     ax.set(xlim=(-3, 3), ylim=(-3, 3), aspect="equal", title=f"t = {state.t:.2f}")
     return picture
 
 
-crowd = torch.randn(600, 2, generator=seeded(7))
-states = list(ddpm(denoise, crowd, times(60), schedule, seeded(8)))
-film([crowd_frame(state) for state in states[::4] + states[-1:]], ms=250)
+widgets.film([frame(state) for state in list(states.values())[3::8]], ms=250)
 
 # %% [markdown]
-# Blue is where the points are, orange is the best guess that led there, made one step earlier. The guesses start in
-# the middle, at the mean, spread out, and take the shape of the data before the points do.
-#
-# *Predict: when is it decided in which cluster a point ends: at the start, in the middle, near the end?*
-
-# %%
-def nearest_cluster(x):
-    return torch.cdist(x, clusters.means).argmin(1)
-
-
-ends = nearest_cluster(states[-1].x)
-decided = torch.stack([(nearest_cluster(state.x0) == ends).double().mean() for state in states])
-at = times(60)[:-1]  # where each guess was made
-alt = "A line that lies near one eighth until t falls to 0.7, and climbs to 1 at t = 0, most steeply below 0.4."
-lines = {"guess is in the final cluster": decided, "by chance": torch.full_like(decided, 1 / 8)}
-plot.curves(at, lines, alt, "$t$", "share of points")
-
-# %%
-from_04_to_01 = decided[at <= 0.1][0] - decided[at <= 0.4][0]
-assert (decided[at > 2 / 3] - 1 / 8).abs().max() < 0.05 and from_04_to_01 > 0.5
-blur = [float(schedule(t)[1] / schedule(t)[0]) for t in (0.4, 0.1)]
-print(f"decided from 0.4 to 0.1: {from_04_to_01:.0%}; sigma / alpha falls from {blur[0]:.1f} to {blur[1]:.2f}")
-
-# %% [markdown]
-# Read it from right to left, as the walk goes. For the first third the guess names the final cluster hardly more
-# often than chance would, one time in eight. Nothing is decided by the first noise; most of it is decided between
-# $t = 0.4$ and $t = 0.1$. There the noise, in units of the data ($\sigma / \alpha$), falls from twice to a third of
-# the distance between neighbouring clusters, which is 1.06.
-#
-# Are they *right*, not only pretty? First the share of points in each cluster, mean and spread, against the
-# mixture's own numbers.
-#
-# *Predict: the rare clusters have weight 1/16 each. Does the walk find them as often as it should?*
-
-# %%
-cloud = torch.randn(2000, 2, generator=seeded(9))
-samples = final(ddpm(denoise, cloud, times(500), schedule, seeded(10)))
-share = torch.bincount(nearest_cluster(samples), minlength=8) / len(samples)
-assert torch.allclose(share, clusters.weights, atol=0.025) and abs(share[::2].sum() - 0.25) < 0.03
-assert torch.allclose(samples.mean(0), torch.zeros(2), atol=0.06)
-assert torch.allclose(samples.std(0), torch.ones(2), atol=0.04)
-print("shares", [round(v, 2) for v in share.tolist()], "exact 0.06 and 0.19, in turn")
-print(f"the four rare ones together {share[::2].sum():.2f}, exact 0.25")
-
-# %% [markdown]
-# It does, with 500 steps. Then the width of the clusters. (Half the points of a two-dimensional Gaussian lie
-# within $\sqrt{2 \ln 2}$ standard deviations of its centre; the median does not mind a stray point that was
-# counted to the wrong cluster.)
-
-# %%
-def widths(x):
-    """Standard deviation of the rare and of the common clusters: (2,)."""
-    nearest_centre = torch.cdist(x, clusters.means).min(1)
-    radius, rare = nearest_centre.values, nearest_centre.indices % 2 == 0
-    return torch.stack([radius[rare].median(), radius[~rare].median()]) / (2 * torch.tensor(2.0).log()).sqrt()
-
-
-assert torch.allclose(widths(samples), clusters.stds[:2], rtol=0.1)
-print("widths", [round(v, 2) for v in widths(samples).tolist()], "exact 0.1 and 0.2")
-
-# %% [markdown]
-# ### Why small steps, again
-#
-# One number for "how far from the data" is the *sliced Wasserstein distance* of chapter 01: project both clouds on a
-# direction, take the mean distance of points of equal rank, and average over 64 directions.
+# The guesses start at the mean and take the shape of the data before the points do. Nothing was trained! But are they
+# *right*, not only pretty? The four small clusters have weight 1/16 each, the others 3/16.
 #
 # *Predict: how many steps are enough: 5, 20, 100 or 500?*
 
 # %%
 from minidiff.app.metrics import sliced_wasserstein
 
-clouds = {n: final(ddpm(denoise, cloud, times(n), schedule, seeded(10))) for n in (5, 20, 100)}
-clouds[500] = samples
-distances = {n: sliced_wasserstein(points, truth) for n, points in clouds.items()}
-draws = [sliced_wasserstein(clusters.sample(2000, seeded(seed)), truth) for seed in range(20, 30)]
+truth, again = (clusters.sample(2000, seeded(seed)) for seed in (4, 5))
+cloud = torch.randn(2000, 2, generator=seeded(9))
+clouds = {n: by_package(cloud, times(n), 10) for n in (5, 20, 100, 500)}
+plot.scatter({f"{n} steps": clouds[n] for n in (5, 20, 500)},
+             "5 steps: a smear; 20 and 500 steps: eight clusters.")
 
 # %%
-assert distances[5] > 3 * distances[20] and max(distances[100], distances[500]) < 1.5 * max(draws)
-print({n: round(d, 2) for n, d in distances.items()}, f"two draws: {min(draws):.2f} to {max(draws):.2f}")
+def rare_and_width(points):
+    near = torch.cdist(points, clusters.means).min(1)
+    rare = clusters.weights[near.indices] < 0.1
+    radius = near.values[~rare].median()  # half of a bell in the plane lies
+    return rare.double().mean(), radius / 1.177  # within 1.177 of its widths
+
 
 # %%
-alt = "5 steps: a smear; 20, 100 and 500 steps: eight clusters."
-plot.scatter({f"{n} steps": points for n, points in clouds.items()}, alt)
+print("      data: share of rare clusters 0.25, width of common ones 0.20")
+for n, points in clouds.items():
+    share, width = rare_and_width(points)
+    print(f"{n:4} steps: {share:.2f}, {width:.2f};  "
+          f"distance from the data {sliced_wasserstein(points, truth):.2f}")
+print(f"floor, the data from themselves: {sliced_wasserstein(again, truth):.2f}")
 
 # %% [markdown]
-# Five steps smear everything towards the middle: each long step puts one bell into the valley between humps.
-# From about 100 steps on, the samples are about as far from the data as two draws of the data are from each
-# other. Enough? This distance hardly sees how *wide* the clusters are, or how many points are in the rare ones.
+# <details><summary>Answer</summary>
 #
-# *Predict: $\tilde\beta$ is the lower bound of the variance. Do few steps make the clusters too wide or too
-# narrow? And are rare clusters found too seldom or too often?*
+# Hundreds. Five smear points into the valleys between clusters. Twenty look right, but the *sliced Wasserstein distance*
+# (chapter 01) is still above its floor, clusters are too narrow and the rare ones get too much. Narrow, because $v$ is
+# only the lower bound of (3.8). The rare share has another cause: long steps are Gaussians of the wrong *shape*, and no
+# choice of variance mends it.
+#
+# </details>
+#
+# Chapter 08 needs far fewer steps.
 
-# %%
-def rare_share(x):
-    return (nearest_cluster(x) % 2 == 0).double().mean().item()
+# %% tags=["check"]
+# @title ✓ The mean of (3.10) is that of the true step
+for s, t in ((0.39, 0.4), (0.1, 0.4), (0.2, 0.9)):
+    for u in (-1.5, 0.0, 1.0):
+        at = torch.tensor([[u]])
+        ours = posterior(at, guess(at, t), s, t, schedule).mean[0, 0]
+        assert torch.isclose(ours, moments(way_back(u, s, t))[0], atol=1e-8)
+print("✓ to 1e-8, at nine places and for steps of three lengths")
 
-
-found = {n: (widths(points)[1].item(), rare_share(points)) for n, points in clouds.items()}
-
-# %%
-assert found[20][0] < 0.85 * clusters.stds[1] and abs(found[500][0] / 0.2 - 1) < 0.05
-assert found[5][1] > 0.35 and 0.27 < found[20][1] < 0.31 and abs(found[500][1] - 0.25) < 0.03
-print("exact: common clusters 0.20 wide, share of the rare 0.25")
-for n, (width, rare) in found.items():
-    print(f"{n:3} steps:" + f" common clusters {width:.2f} wide," * (n > 5) + f" share of the rare {rare:.2f}")
+# %% tags=["check"]
+# @title ✓ 500 steps draw the right moments, 20 do not
+found = {n: rare_and_width(points) for n, points in clouds.items()}
+assert found[5][0] > 0.35 and 0.27 < found[20][0] < 0.31 and found[20][1] < 0.17
+where = torch.cdist(clouds[500], clusters.means).argmin(1)
+share = torch.bincount(where, minlength=8) / 2000
+guesses, at = states[0.1].x0, states[0.1].x
+assert states[0.99].x0.abs().max() < 0.05  # the first guesses are the mean
+assert rare_and_width(guesses)[1] < 0.8 * rare_and_width(at)[1]
+assert torch.allclose(share, clusters.weights, atol=0.025)
+assert abs(found[500][0] - 0.25) < 0.03 and abs(found[500][1] / 0.2 - 1) < 0.05
+assert torch.allclose(clouds[500].std(0), torch.ones(2), atol=0.04)
+assert sliced_wasserstein(clouds[20], truth) > 1.5 * sliced_wasserstein(again, truth)
+print("✓ with 500 steps shares to 0.025, widths to 5 percent, overall spread to 0.04")
 
 # %% [markdown]
-# Too narrow: by a quarter with 20 steps, still by an eighth with 100, right with 500, where steps are so short
-# that the bounds of (3.6) are close. And the rare clusters get too many points, the more the longer the steps:
-# the distance is nearly right already with 20 steps, widths and shares are not. No single number sees everything, and
-# ancestral sampling wants hundreds of small steps. Chapters 08 and 15 get there in far fewer.
+# ### Find the bug
 #
-# ## 9. A denoiser with perfect memory
+# Two slips that were shipped. What would you see?
 #
-# For pictures there is no formula for the density. But there is a data set. Take it as the whole truth: $N$ pictures
-# $d_n$, all equally likely and nothing else possible; a mixture of $N$ Gaussians of width 0. Then, in the package's
-# letters again, (3.9) becomes
+# **a.** A table of $\bar\alpha_s$ for the step back. Its first entry belongs to the step to the data.
 #
-# $$
-# E[x_0 \mid x_t] = \sum_n r_n(x_t)\, d_n, \qquad
+# ```python
+# alpha_bar_prev = torch.cat([alpha_bar[0:1], alpha_bar[:-1]])  # alpha_bar[0] is 1 - beta_1
+# ```
+#
+# <details><summary>Answer</summary>
+#
+# At $s = 0$ nothing has been shrunk: the entry must be 1. In (3.4) the last step would nearly double the picture; in
+# DDIM, where it was shipped, noise is left. (Adapted from labml's annotated
+# [DDIM](https://github.com/labmlai/annotated_deep_learning_paper_implementations/blob/88ad6733df65f9abe69acd67e4f3cca193baee9b/labml_nn/diffusion/stable_diffusion/sampler/ddim.py);
+# an open [pull request](https://github.com/lllyasviel/ControlNet/pull/587) mends
+# the same in ControlNet.)
+#
+# </details>
+#
+# **b.** The end of a step of DDPM, taken in *every* step. `var` is $\beta_t$.
+#
+# ```python
+# return mean + (var ** .5) * torch.randn(xt.shape)
+# ```
+#
+# <details><summary>Answer</summary>
+#
+# The last step adds noise too, and nobody takes it out. With 1,000 steps nobody sees it. With 20 it is 0.17 wide, and
+# the clusters are 0.1 and 0.2. The $v$ of (3.4) ends at 0. (labml's annotated
+# [DDPM](https://github.com/labmlai/annotated_deep_learning_paper_implementations/blob/0157f7e76867b193653050f43dca13ac77521737/labml_nn/diffusion/ddpm/__init__.py).)
+#
+# </details>
+
+# %% tags=["check"]
+# @title ✓ Both bugs run: pictures twice as large; clusters too wide
+almost = by_package(cloud, times(1000)[:-1], 10)  # one step is left
+picture, one = denoise(almost, 0.001), 1 - betas[0]
+doubled = one.sqrt() * ((1 - one) * almost + betas[0] * picture) / (1 - one)
+assert 1.9 < doubled.std() / almost.std() < 2.1
+wide, generator = cloud, seeded(10)
+for t, s in pairwise(times(20)):  # b: noise in every step
+    left = transition(s, t, schedule)[1] * torch.randn(cloud.shape, generator=generator)
+    wide = posterior(wide, denoise(wide, t), s, t, schedule).mean + left
+width = rare_and_width(wide)[1]
+assert 0.16 < left.std() < 0.18 and width > 0.24 and betas[0].sqrt() < 0.02
+print(f"✓ a: spread {doubled.std():.2f} for 1; b: clusters {width:.2f} wide for 0.20")
+
+# %% [markdown]
+# ## 6. A denoiser with perfect memory
+#
+# Pictures have no formula for their density, but a data set. Take it as the whole truth: $N$ pictures $d_n$, equally
+# likely, and nothing else possible. That is a mixture of $N$ Gaussians of width 0, and (3.9) becomes
+#
+# $$ \hat x_0 = \sum_n r_n(x_t)\; d_n, \qquad
 # r_n(x_t) = \underset{n}{\mathrm{softmax}}
-# \left( -\frac{\lVert x_t - \alpha d_n \rVert^2}{2 \sigma^2} \right) : \tag{3.11}
-# $$
+# \left( -\frac{|x_t - \alpha_t d_n|^2}{2\,\sigma_t^2} \right) : \tag{3.11} $$
 #
-# the average of all pictures, each weighted by how well it would explain what we see (*softmax*, exponentials
-# divided by their sum, as in section 10 of chapter 02). No network, no training, and for *these* data exact.
+# the average of all pictures, each weighted by how well it explains what we see ([@karras2022], appendix B). For *these*
+# data it is the best denoiser, `Empirical`. We show it a boot that it knows and a shirt that it has never seen.
+#
+# *Predict: what will it make of them?*
 
 # %%
 from minidiff import Empirical
 
-wardrobe = clothes[:2000]
-
-
-def remember(x_t, t):
-    """(3.11) for a single picture (1, H, W)."""
-    alpha, sigma = schedule(t)
-    misfit = (x_t - alpha * wardrobe).square().sum((1, 2, 3)) / (2 * sigma**2)  # (N,)
-    return torch.tensordot((-misfit).softmax(0), wardrobe, 1)
-
-
-# %%
-memory = Empirical(wardrobe)
-x_t = add_noise(wardrobe[:3], torch.randn(wardrobe[:3].shape, generator=noise), 0.5, schedule)
-ours = torch.stack([remember(picture, 0.5) for picture in x_t])
-assert torch.allclose(ours, memory.denoise(x_t, 0.5, schedule), atol=1e-8)
-
-# %% [markdown]
-# *Predict: the noisy picture below is given to it at six times. Where does the guess turn from a blur into a
-# boot?*
-
-# %%
-ts = torch.tensor([0.05, 0.2, 0.4, 0.6, 0.8, 1.0])
-titles = [f"t = {t:.2f}" for t in ts] + ["guess"] * 6
+wardrobe, new = clothes[:2000], load("fashion", "test").tensor().double()
+memory, six = Empirical(wardrobe), torch.tensor([0.05, 0.2, 0.4, 0.6, 0.8, 1.0])
 
 
 def look(picture):
-    """The picture in six strengths of noise, and the guess at each: two times (6, 1, 32, 32)."""
     eps = torch.randn(6, 1, 32, 32, generator=seeded(12))
-    noisy = add_noise(picture.expand(6, 1, 32, 32), eps, ts, schedule)
-    return noisy, memory.denoise(noisy, ts, schedule)
+    noisy = add_noise(picture.expand(6, 1, 32, 32), eps, six, schedule)
+    return noisy, memory.denoise(noisy, six, schedule)
 
 
 # %%
-seen, guessed = look(wardrobe[11])
-alt = "Above a boot in more and more noise; below three times the boot, then a blur."
-plot.images(torch.cat([seen, guessed]), alt, columns=6, titles=titles)
+(boots, of_boots), (shirts, of_shirts) = look(wardrobe[11]), look(new[4])
+rows = {"a boot": boots, "guess": of_boots, "a new shirt": shirts, "guess ": of_shirts}
+alt = "A boot is found three times, then blurs. A shirt becomes another shirt."
+plot.strips(rows, alt, above=[f"t = {t:.2f}" for t in six])
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Up to $t = 0.4$, where our eye sees little, it finds the boot exactly: 1,024 pixels are 1,024 witnesses. Then many
+# pictures fit, and it averages. The new shirt, seen through hardly any noise, becomes *another* shirt, and at 0.2 yet
+# another. A perfect memory cannot see what is new.
+#
+# </details>
+#
+# *Predict: and what does it draw?*
+
+# %%
+seeds = torch.randn(8, 1, 32, 32, generator=seeded(13))
+drawn = final(ddpm(lambda x, t: memory.denoise(x, t, schedule), seeds, times(50),
+                   schedule, seeded(14)))
 
 # %%
 from minidiff.app.metrics import nearest
 
-distance, index = nearest(guessed, wardrobe)
-assert (index[:3] == 11).all() and distance[:3].max() < 1e-6 and distance[3:].min() > 5
-print("distance of each guess from the nearest picture in memory:", ", ".join(f"{d:.1f}" for d in distance))
-
-# %% [markdown]
-# Above what it sees, below what it says. Up to $t = 0.4$, where our eye sees little, it finds the one picture
-# in its memory that fits: 1,024 noisy pixels are 1,024 witnesses. From $t = 0.6$ on many pictures fit, and it
-# averages over them: the guess is no picture any more.
-#
-# *Predict: and if it is shown a picture that is not in its memory?*
-
-# %%
-stranger = load("fashion", "test").tensor().double()[4]
-seen, guessed = look(stranger)
-alt = "Above a shirt in more and more noise; below other shirts, then a blur."
-plot.images(torch.cat([seen, guessed]), alt, columns=6, titles=titles)
-
-# %%
-distance, index = nearest(guessed[:2], wardrobe)
-assert distance.max() < 1e-4 and (wardrobe[index] - stranger).square().sum((1, 2, 3)).sqrt().min() > 5
-print(f"the first two guesses are pictures {index.tolist()} of the memory")
-
-# %% [markdown]
-# It looks hard at a shirt it has never seen, at $t = 0.05$ through hardly any noise, and gives back *another*
-# shirt, from memory. A perfect memory cannot see what is new. What does it draw?
-
-# %%
-from functools import partial
-
-seeds = torch.randn(8, 1, 32, 32, generator=seeded(13))
-recall = partial(memory.denoise, schedule=schedule)
-drawn = final(ddpm(recall, seeds, times(50), schedule, seeded(14)))
 distance, index = nearest(drawn, wardrobe)
-alt = "Eight sharp pieces of clothing, and below them the same eight again."
-titles = ["sample"] * 8 + ["in memory"] * 8
-plot.images(torch.cat([drawn, wardrobe[index]]), alt, columns=8, titles=titles)
-
-# %%
-usual = nearest(load("fashion", "test").tensor()[:200].double(), wardrobe)[0]
-assert distance.max() < 1e-6 and usual.min() > 0.5
-print(f"to the nearest picture in memory: samples {distance.max():.0f}, new photographs {usual.median():.1f}")
+plot.strips({"drawn": drawn, "in memory": wardrobe[index]},
+            "Eight sharp pieces of clothing, and below them the same eight again.")
 
 # %% [markdown]
-# Perfectly sharp clothes, each *exactly* a picture of the data set. The sampler is right, the denoiser is the
-# best there is for these data, and together they are an expensive way to draw names from a hat.
-#
-# Of what we want,
-# new clothes that could be from the same shop, this denoiser knows nothing; they have to come from a denoiser
-# which **cannot** remember everything and has to find out what clothes have in common. That is the reason for
-# a network, and what it should be taught is now clear: the squared error in which the mean is best. Chapters
-# 04 and 05 derive that loss from the likelihood, chapter 06 builds the network.
-#
-# ## Errors you will meet
-#
-# All of these stand, or stood for years, in public courses and libraries. Each takes one line, none crashes,
-# and most still draw something.
-#
-# **1. The wrong neighbour.** $\bar\alpha_{t-1}$ at the first step is 1. In tables that start at 0 it is
-# easily read as `alpha_bar[0]` $= 1 - \beta_1$ instead; a widely read annotated DDIM does so, and a
-# well-known image-control library had to repair it. The cruder form of the slip takes $\bar\alpha_t$ for
-# $\bar\alpha_{t-1}$ in every step. Here is (3.4) with the neighbour left open; in our table, which starts with
-# "no step yet", both slips are `alpha_bar[k]` in the place of `alpha_bar[k - 1]`, at step 1 and at step 5:
-
-# %%
-def with_neighbour(x_t, x_0, k, neighbour):
-    """Mean of (3.4), with `neighbour` in the place of alpha_bar[k - 1]."""
-    from_noisy = alphas[k].sqrt() * (1 - neighbour) / (1 - alpha_bar[k])
-    return from_noisy * x_t + neighbour.sqrt() * betas[k] / (1 - alpha_bar[k]) * x_0
-
-
-# %%
-right, wrong = (torch.stack([with_neighbour(0.75, 0.8, k, alpha_bar[k - off]) for k in (1, 5)]) for off in (1, 0))
-assert torch.allclose(right, torch.stack([torch.tensor(0.8), grid_mean])) and (wrong - right > 0.1).all()
-print(f"step 1: {wrong[0]:.2f}, should be {right[0]:.2f}; step 5: {wrong[1]:.2f}, on the grid {grid_mean:.2f}")
-
-# %% [markdown]
-# The weights of $x_t$ and $x_0$ no longer fit together: the results lie outside the interval from 0.75 to 0.8, and
-# that of step 1, the last step of the walk back, is near the *sum* of the two. The check to keep: *the step to 0
-# returns* $x_0$.
-#
-# **2. Noise in the last step.** An annotated implementation of DDPM adds $\sqrt{\beta_t}\, z$ in every step,
-# the last one too; a popular course notebook computes the mask that should prevent it, and does not use it.
-# With $\tilde\beta_1 = 0$ nothing can go wrong. With the $\beta$ of the last step in its place the samples stay
-# noisy, and the shorter the walk, the more so.
-
-# %%
-leftover = {}
-for n in (20, 100, 1000):
-    *_, before, last = ddpm(denoise, cloud[:400], times(n), schedule, seeded(15))
-    kernel = posterior(before.x, last.x0, 0.0, before.t, schedule)
-    wrong = kernel.mean + transition(0.0, before.t, schedule)[1] * torch.randn(before.x.shape, generator=noise)
-    assert torch.allclose(last.x, last.x0)
-    leftover[n] = (wrong - last.x0).std().item()
-
-# %%
-assert leftover[20] > 0.15 > 0.05 > leftover[100] > 3 * leftover[1000]
-print("noise left in the samples:", {n: round(std, 2) for n, std in leftover.items()})
-
-# %% [markdown]
-# With 1000 steps nobody sees it, and with 20 it is almost the width of a cluster. The check to keep: *the last $x$
-# equals the last guess at $x_0$*.
-#
-# **3. A variance taken for a standard deviation.** A much-cited article sets "$\sigma_t$ to $\beta_t$ or
-# $\tilde\beta_t$"; it means $\sigma_t^2$ (there $\sigma_t$ is the standard deviation of a step back, not our
-# $\sigma$). As $\beta_t$ is small its square is tiny: hardly any noise is added, and the clusters shrivel.
-
-# %%
-wrong = cloud
-for k in range(T, 0, -5):  # five steps at once
-    kernel = posterior(wrong, denoise(wrong, k / T), (k - 5) / T, k / T, schedule)
-    wrong = kernel.mean + kernel.std**2 * torch.randn(wrong.shape, generator=noise)
-
-# %%
-assert widths(wrong)[1] < 0.7 * clusters.stds[1] and sliced_wasserstein(wrong, truth) > 2 * max(draws)
-assert rare_share(wrong) < 0.2
-print(f"common clusters {widths(wrong)[1]:.2f} wide, exact 0.20; share of the rare {rare_share(wrong):.2f}, exact 0.25")
-
-# %%
-alt = "Left eight shrivelled clusters, right eight clusters of the right width."
-plot.scatter({"variance for std": wrong, "right": samples}, alt)
-
-# %% [markdown]
-# Little more than half as wide as they should be, and the rare ones rarer. The check to keep: *moments of the
-# samples*, next to the exact ones.
-#
-# **4. The wrong average in the score.** The *score* is the slope of the log density, $\nabla \log p_t(x_t)$,
-# the direction in which data become likelier. It is an average of the slopes of $\log q(x_t \mid x_0)$, each
-# $-(x_t - \alpha x_0) / \sigma^2$. Over which $x_0$? The same article averages over the data, $q(x_0)$. But
-#
-# $$
-# \nabla \log p_t(x_t) = \frac{1}{p_t(x_t)} \int \nabla q(x_t \mid x_0)\, q(x_0)\, dx_0
-# = \int \nabla \log q(x_t \mid x_0)\; \frac{q(x_t \mid x_0)\, q(x_0)}{p_t(x_t)}\, dx_0 ,
-# $$
-#
-# as $\nabla q = q\, \nabla \log q$; and the fraction is $q(x_0 \mid x_t)$. Right is the average over those pictures
-# that could have become $x_t$, which puts $E[x_0 \mid x_t]$ in the place of $x_0$.
-
-# %%
-t, at = 0.2, torch.linspace(-1.5, 1.5, 7)[:, None].requires_grad_()
-exact, = torch.autograd.grad(two.log_prob(at, t, schedule).sum(), at)
-alpha, sigma = schedule(t)
-right = -(at - alpha * two.denoise(at, t, schedule)) / sigma**2
-wrong = -(at - alpha * clean.mean()) / sigma**2  # the mean of all data
-assert torch.allclose(right, exact) and not torch.allclose(wrong, exact, atol=1)
-errors = [(score - exact).abs().max().item() for score in (wrong, right)]
-print(f"largest error of the wrong average {errors[0]:.1f}, of the right one {errors[1]:.0f}")
-
-# %% [markdown]
-# The check to keep: *automatic differentiation of an exact log density*.
-#
-# ## Exercises
-#
-# **1. Pen.** (a) What are $\tilde\beta_1$ and $\tilde\mu_1(x_1, x_0)$, by (3.4)? Which of the errors above does that
-# make impossible? (b) In the package's letters the variance of a step back is
-# $\sigma_{ts}^2 \sigma_s^2 / \sigma_t^2$. Let $s \to t$ at a fixed $t > 0$: what becomes of its ratio to
-# $\sigma_{ts}^2$, and what does that say about the choice between $\tilde\beta$ and $\beta$? (c) Near the data
-# $\sigma^2$ grows evenly, $\sigma_k^2 \approx k \beta$ after $k$ equal tiny doses. How does the ratio go there, step
-# by step, and why do more and smaller doses not help?
-#
 # <details><summary>Answer</summary>
 #
-# (a) $\bar\alpha_0 = 1$, so the factor $1 - \bar\alpha_0$ is 0: $\tilde\beta_1 = 0$, and $x_1$ drops out of
-# $\tilde\mu_1$. What stays is $\frac{\sqrt{\bar\alpha_0}\,\beta_1}{1 - \bar\alpha_1}\, x_0 = x_0$, as
-# $1 - \bar\alpha_1 = \beta_1$. With the right table and $\tilde\beta$ neither error 1 nor error 2 can happen: the last
-# step returns the guess, without noise. (b) The ratio is $\sigma_s^2 / \sigma_t^2$, and tends to 1 as $\sigma$ is
-# continuous and $\sigma_t > 0$: in the limit of small steps both bounds of (3.6) meet, and with them any choice
-# between. (c) From step $k$ to $k - 1$ it is $(k - 1)/k$: 0, a half, two thirds, three quarters, ... The dose
-# has dropped out. However small it is, the first few steps have these ratios, as the figure of section 4 shows (its
-# curve for $c = 0$; DDPM's doses grow, so it climbs a little more slowly).
+# Sharp clothes, each *exactly* a picture of the data set.
 #
 # </details>
 #
-# **2. Code.** Long strides in the paper's letters. Given $\bar\alpha_s$ and $\bar\alpha_t$ for any two steps
-# $s < t$, return mean and *standard deviation* of $q(x_s \mid x_t, x_0)$. What plays the part of $\alpha_t$,
-# and what that of $\beta_t$?
+# The sampler is right, the denoiser the best for these data, and together they draw names from a hat. New clothes need
+# a denoiser that does not remember everything but finds out what clothes have in common. A network can. (It can also
+# memorise, if it is large and sees few pictures often: [@carlini2023].)
+
+# %% tags=["check"]
+# @title ✓ Memory: what it finds, and what it draws
+kept, which = nearest(of_boots, wardrobe)
+assert (which[:3] == 11).all() and kept[:3].max() < 1e-6 and kept[3:].min() > 5
+assert nearest(of_shirts[:2], wardrobe)[0].max() < 1e-4
+assert nearest(new[4:5], wardrobe)[0] > 5 and distance.max() < 1e-6
+alpha, sigma = schedule(0.6)  # of the boot in column 4
+misfit = (boots[3] - alpha * wardrobe).square().sum((1, 2, 3)) / (2 * sigma**2)
+by_hand = torch.tensordot((-misfit).softmax(0), wardrobe, 1)  # (3.11)
+assert torch.allclose(by_hand, of_boots[3], atol=1e-8)
+usual = nearest(new[:200], wardrobe)[0].median()
+print(f"✓ to the nearest in memory: drawn {distance.max():.0f}, new ones {usual:.1f}")
+
+# %% [markdown]
+# ## 7. Arrows: the score
+#
+# The arrows of the opening picture are the [score](../docs/glossary.md#score), the gradient of the log density: where
+# noisy data become likelier, and how fast. (Drawn is $\sigma_t$ times the score, long arrows shortened: compare
+# directions, and lengths only within a panel.) Differentiate
+# $p_t(x_t) = \int q(x_t \mid x_0)\, q(x_0)\, dx_0$. The gradient of the Gaussian $q(x_t \mid x_0)$ is
+# $-(x_t - \alpha_t x_0)/\sigma_t^2$ times itself. Divided by $p_t(x_t)$ the weights under the integral are, by Bayes,
+# those of $x_0$ *given* $x_t$. So
+#
+# $$ \nabla \log p_t(x_t) = \frac{\alpha_t\, \hat x_0 - x_t}{\sigma_t^2} , \tag{3.12} $$
+#
+# *Tweedie's formula* ([@robbins1956], [@efron2011]; for denoisers [@vincent2011]). **A denoiser and a score are the same thing**: the arrow points from $x_t$ to
+# $\alpha_t$ times the guess. [@song2019] learned scores and sampled with them before DDPM.
+#
+# **Your turn.** The judge is automatic differentiation of the exact log density.
 
 # %%
-from minidiff.course import check
+def score(x_t, t):
+    """Return the score of the clusters at points x_t (N, 2), from denoise(x_t, t)."""
+    alpha, sigma = schedule(t)
+    ### BEGIN SOLUTION
+    return (alpha * denoise(x_t, t) - x_t) / sigma**2
+    ### END SOLUTION
 
 
+# %%
+def by_autograd(x_t, t):
+    x_t = x_t.clone().requires_grad_()
+    return torch.autograd.grad(clusters.log_prob(x_t, t, schedule).sum(), x_t)[0]
+
+
+check(score, by_autograd, [(crowd[:2], 0.1), (crowd[:100], 0.6)],
+      hint="from x_t to alpha times the guess, over the variance of the noise")
+
+# %% [markdown]
+# In (3.5) the best guess at $\epsilon$ is $(x_t - \alpha_t \hat x_0)/\sigma_t$, which is $-\sigma_t$ times the score.
+# So a step back becomes
+#
+# $$ x_s = \frac{1}{\alpha_{ts}} \Big( x_t + \sigma_{ts}^2\; \nabla \log p_t(x_t) \Big) + \sqrt v\; z :
+# \tag{3.13} $$
+#
+# *go along the arrow, stretch, add noise* ([@anderson1982] in continuous time). Next to section 1 only the arrow is new.
+# Here is the blind loop again, from pure noise, with that one term.
+
+# %%
+mended, generator = cloud, seeded(0)
+for beta, t in zip(betas.flip(0), times(1000), strict=False):
+    z = torch.randn(cloud.shape, generator=generator)
+    arrow = clusters.score(mended, t, schedule)
+    mended = (mended + beta * arrow - beta.sqrt() * z) / (1 - beta).sqrt()
+
+plot.scatter({"blind, with an arrow": mended, "data": truth},
+             "Two panels that look alike: eight clusters.")
+
+# %% [markdown]
+# No longer blind! (Even the minus sign may stay: $-z$ is as good a draw as $z$.) Now walk along, with the true clusters
+# and with a memory of 12 points of them, the crosses. Slide $t$.
+
+# %%
+twelve = clusters.sample(12, seeded(1))
+memory_of_12 = Mixture(torch.full((12,), 1 / 12), twelve, torch.full((12,), 0.01))
+
+
+def walked(data):
+    steps = ddpm(lambda x, t: data.denoise(x, t, schedule), crowd, times(100), schedule,
+                 seeded(8))
+    return {round(float(state.t), 2): state.x for state in steps}
+
+
+fields = {"eight clusters": clusters, "a memory of 12 points": memory_of_12}
+walks = {name: walked(data) for name, data in fields.items()}
+
+
+# %%
+def arrows(t):
+    panels = [(data, t, walks[name][round(t, 2)], name)
+              for name, data in fields.items()]
+    alt = f"Arrows and walking points at t = {t:.2f}, for the clusters and a memory."
+    return diagrams.score_arrows(panels, schedule, alt, crosses=twelve)
+
+
+slider = ipywidgets.FloatSlider(0.02, min=0.01, max=0.99, step=0.01, description="t")
+_ = widgets.explore(arrows, t=slider)
+
+# %% [markdown]
+# Near the data, as at first, the arrows lead to clusters on the left, and on the right to one of the 12 points, nearly
+# everywhere. At 0.4 they differ by a quarter, at 0.9 by less than a hundredth: slide and look. A network gets points like these 12, and shall learn the arrows on the left. What to teach it is clear:
+# squared error, in which the mean is best. Chapter 04 finds it in a bound on the likelihood.
+
+# %% tags=["check"]
+# @title ✓ (3.13) is (3.10); the mended walk; where the two fields part
+for s, t in ((0.0, 0.02), (0.1, 0.4), (0.5, 1.0)):
+    a, b = transition(s, t, schedule)
+    mean = posterior(crowd, denoise(crowd, t), s, t, schedule).mean
+    assert torch.allclose((crowd + b**2 * by_autograd(crowd, t)) / a, mean, atol=1e-7)
+apart = {t: (memory_of_12.score(crowd, t, schedule) / by_autograd(crowd, t)
+             - 1).abs().median() for t in (0.9, 0.4, 0.02)}
+ends = torch.cdist(walks["a memory of 12 points"][0.0], twelve).min(1).values
+there = (ends < 0.05).double().mean()
+assert apart[0.9] < 0.01 and 0.2 < apart[0.4] < 0.3 and apart[0.02] > 1
+share, width = rare_and_width(mended)
+assert there > 0.9 and abs(share - 0.25) < 0.03 and abs(width - 0.2) < 0.01
+print(f"✓ mended: rare {share:.2f}, width {width:.2f}; {there:.0%} end at the 12")
+
+# %% [markdown]
+# ## What to keep
+#
+# - The true step back depends on all data (3.1). Given $x_0$ it is a Gaussian that anybody can write down (3.4):
+#   precisions add, means are averaged by precision.
+# - A long step back is not Gaussian, a short one nearly is: hence many small steps.
+# - The best denoiser in squared error is the mean $\hat x_0$. In the place of $x_0$ it makes the mean of a step exact.
+#   That is all a sampler needs (3.10).
+# - Denoiser and score are one thing (3.12): the arrow points to the guess.
+# - The best denoiser of a *data set* only remembers (3.11). A network is there to be wrong about that in the right way.
+#
+# ## Exercises
+#
+# **1. Pen.** (a) What are $m$ and $v$ of (3.4) at $s = 0$? Which bugs of section 5 does that exclude? (b) Let $s \to t$
+# at a fixed $t > 0$. What becomes of the ratio of the bounds in (3.8), $\sigma_s^2 / \sigma_t^2$, and of the choice
+# between them? (c) Near the data $\sigma_k^2 \approx k\beta$ after $k$ equal tiny steps. How does the ratio go there,
+# step by step, and why do smaller steps not help?
+#
+# <details><summary>Answer</summary>
+#
+# (a) $\sigma_0 = 0$ and $\alpha_0 = 1$, so $v = 0$ and $x_t$ drops out; $\sigma_{t0}^2 = \sigma_t^2$ leaves $m = x_0$.
+# That excludes a and b. (b) It tends to 1, as $\sigma$ is continuous and $\sigma_t > 0$: the bounds meet, and with them
+# any choice between. (c) From step $k$ to $k - 1$ it is $(k-1)/k$: 0, a half, two thirds. $\beta$ has dropped out:
+# however small it is, the first few steps have these ratios.
+#
+# </details>
+
+# %% [markdown]
+# **2. Code.** Long strides in the papers' letters. Given $\bar\alpha_s$ and $\bar\alpha_t$ for any two steps $s < t$,
+# return mean and *standard deviation* of $q(x_s \mid x_t, x_0)$. What plays the part of their $\alpha_t$, and what that
+# of $\beta_t$?
+
+# %%
 def stride(x_t, x_0, alpha_bar_s, alpha_bar_t):
-    """x_t and x_0 of one shape, alpha_bar_s and alpha_bar_t tensors (): the mean, of that shape, and the std, ()."""
+    """Return mean and std () for tensors x_t, x_0 of one shape; the others are ()."""
     ### BEGIN SOLUTION
     ratio = alpha_bar_t / alpha_bar_s
     from_noisy = ratio.sqrt() * (1 - alpha_bar_s) / (1 - alpha_bar_t)
@@ -1304,48 +997,42 @@ def stride(x_t, x_0, alpha_bar_s, alpha_bar_t):
 
 # %%
 def in_two_steps(x_t, x_0, alpha_bar_s, alpha_bar_t):
-    table = FromBetas((1 - alpha_bar_s, 1 - alpha_bar_t / alpha_bar_s))  # one dose to s, one more to t
-    kernel = posterior(x_t, x_0, 0.5, 1.0, table)
-    return kernel.mean, kernel.std.squeeze()
+    table = FromBetas((1 - alpha_bar_s, 1 - alpha_bar_t / alpha_bar_s))  # one step to s
+    step = posterior(x_t, x_0, 0.5, 1.0, table)
+    return step.mean, step.std.squeeze()
 
 
 pair = torch.randn(2, 4, 3, generator=seeded(16))
 cases = [(*pair, *torch.tensor(ends)) for ends in ([0.9, 0.6], [0.3, 0.01])]
-hint = "for neighbours, s = t - 1, it must be (3.4): what is alpha_bar_t / alpha_bar_s there?"
-check(stride, in_two_steps, cases, hint)
+check(stride, in_two_steps, cases,
+      hint="if s = t - 1 it must be DDPM's: what is alpha_bar_t / alpha_bar_s then?")
 
 # %% [markdown]
-# **3. Open.** When does the true step back have two humps? `humps_back` counts them, for any `Mixture` on a line.
-# Find a rule of thumb that compares $\sigma_{ts} / \alpha_{ts}$, how blurred the view back is, with how far apart
-# the components are at time $s$ and how wide. Which needs smaller steps: a pair farther apart? a pair of wider
-# components? Can three components give three humps? A good rule foretells, within a tenth, the step at which the
-# second hump comes, for a pair and a time that it was not made from.
+# **3. Open.** When does the true step back have two humps? `humps_back` counts them. Find a rule of thumb that compares
+# $\sigma_{ts} / \alpha_{ts}$, how blurred the view back is, with how far apart the components are at time $s$ and how
+# wide. Which needs smaller steps, a pair farther apart or one of wider components? Can three components give three
+# humps? A good rule foretells within a tenth when the second hump comes, for a pair that it was not made from.
 
 # %%
 def humps_back(mixture, x_t, step, t):
-    """The number of humps of q(x_s | x_t) at s = t - step, for data on a line; x_t is a number."""
+    """The number of humps of q(x_s | x_t) at s = t - step; x_t is a number."""
     kernel = mixture.reverse(torch.tensor([x_t]), t - step, t, schedule)
-    return humps(kernel.log_prob(x[:, None], 0.0, schedule).exp())
+    p = kernel.log_prob(x[:, None], 0.0, schedule).exp()
+    return int(((p[1:-1] > p[:-2]) & (p[1:-1] > p[2:])).sum())
 
 
-# %%
 for step in (0.1, 0.2, 0.3):
     alpha_s, (a, b) = schedule(0.4 - step)[0], transition(0.4 - step, 0.4, schedule)
-    print(f"step {step}: humps {humps_back(two, 0.0, step, 0.4)}, blur {b / a:.2f}, distance {alpha_s * 2:.2f}")
+    width = (1 - alpha_s**2 + (alpha_s * std) ** 2).sqrt()  # of a component at s
+    print(f"step {step}: humps {humps_back(humps, 0.0, step, 0.4)}, blur {b / a:.2f}, "
+          f"distance {alpha_s * 2:.2f}, width {width:.2f}")
 
 # %% [markdown]
-# ## What to keep
+# **Deeper:** [03, deeper](deeper/03_reverse_diffusion.ipynb) has the proof of the bounds, how fast steps
+# become Gaussian, when a walk is decided, three more bugs, and a memory that draws new points.
 #
-# - The way back depends on the data: $q(x_{t-1} \mid x_t)$ needs $q(x_{t-1})$, an integral over all of them.
-# - Given $x_0$ it is a Gaussian that anybody can write down (3.4): precisions add, means are averaged by
-#   precision. `posterior` is that formula, for any two times.
-# - The variance of a step back is at least $\tilde\beta_t$ (a single possible $x_0$) and, on average over $x_t$, at
-#   most $\beta_t$ (data of variance 1) (3.6). A sampler with $\tilde\beta_t$ adds no noise in its last step.
-# - A long step back is not Gaussian, a short one nearly is: the divergence from the best Gaussian falls with the
-#   third power of the step, from the one with variance $\tilde\beta_t$ with the second. Hence many small steps.
-# - The best denoiser in squared error is $E[x_0 \mid x_t]$. In the place of $x_0$ it gives the exact mean of
-#   the step back, and that is all a sampler needs.
-# - The best denoiser of a *data set* only remembers. A network is there to be wrong about that in the right
-#   way: to generalise.
+# **Next:** [04 · The variational bound](04_variational_bound.ipynb), from a walk back to a likelihood.
 #
-# Next: [04 · The variational bound](04_variational_bound.ipynb), which derives what the network should learn.
+# ## References
+#
+# {references}

@@ -404,7 +404,7 @@ print("width (true 0.20) with 10, 20, 40 steps:", {name: [f"{w:.2f}" for w in ws
 # For the *width* of the clusters, small detail that is decided late, a grid that crowds near the data is better. (The
 # 0.20 of ten steps even in $\log\mathrm{SNR}$ is luck: with 20 it is 0.18 again.) That does not hold for all: section
 # 4 shows a sampler for which it is worse. (A trap in the letters: codes that take every twentieth entry of a table of
-# a thousand get 1, 21, ..., 981, and so start at 981: not at pure noise. Lin et al. 2024 show what that costs:
+# a thousand get 1, 21, ..., 981, and so start at 981: not at pure noise. Lin et al. 2023 show what that costs:
 # pictures cannot become really dark or bright. Number 13 in the gallery of errors below is a strong dose of it.)
 #
 # ## 3. DDIM: a family of walks

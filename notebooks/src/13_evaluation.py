@@ -74,8 +74,8 @@ print(f"another garment is nearer in {closer:.0%} of all cases")
 # %% [markdown]
 # **Likelihood** is the grown-up form of comparing pixels. Chapter 04 measured it in bits per pixel, and it has a
 # great merit: it is a *proper* score, lowest on average for the true distribution alone, and it catches a model that
-# only remembers. But it says next to nothing about samples, and samples say next to nothing about it. Theis, van den
-# Oord & Bethge (2016) have an argument of one line. Let $p$ be an excellent model, and $q$ static. The mixture that
+# only remembers. But it says next to nothing about samples, and samples say next to nothing about it. Theis et al.
+# (2016) have an argument of one line. Let $p$ be an excellent model, and $q$ static. The mixture that
 # gives static in 99 of 100 draws has
 #
 # $$ -\log\big(0.01\,p(x) + 0.99\,q(x)\big) \;\le\; -\log\big(0.01\,p(x)\big) = -\log p(x) + \ln 100 . \tag{13.1} $$

@@ -4,8 +4,8 @@ import subprocess
 import sys
 
 import pytest
-from course import ROOT
 from filelock import FileLock
+from places import ROOT
 
 
 @pytest.fixture(scope="session")

@@ -16,12 +16,14 @@ import make_book
 import make_slides
 import nbformat
 import pytest
-from course import NOTEBOOKS, ROOT, setting, sources
+from places import NOTEBOOKS, ROOT, SOURCES, all_sources, setting, sources
 
 pytestmark = pytest.mark.usefixtures("book_log")
 
-CHAPTERS = [path.stem for path in sources()]
-each_chapter = pytest.mark.parametrize("chapter", CHAPTERS)
+MAIN = [path.stem for path in sources()]
+PAGES = [path.relative_to(SOURCES).with_suffix("").as_posix() for path in all_sources()]
+each_chapter = pytest.mark.parametrize("chapter", MAIN)
+each_page = pytest.mark.parametrize("page", PAGES)
 
 
 class Page(HTMLParser):
@@ -55,13 +57,23 @@ def images(path: Path) -> list[dict]:
     return [attrs for tag, attrs in tags(path) if tag == "img"]
 
 
-def stored(chapter: str):
-    return nbformat.read(NOTEBOOKS / f"{chapter}.ipynb", as_version=4).cells
+def stored(page: str):
+    return nbformat.read(NOTEBOOKS / f"{page}.ipynb", as_version=4).cells
 
 
-def stored_texts(chapter: str) -> list[str]:
+def checks(page: str) -> list:
+    return [cell for cell in stored(page) if "check" in cell.metadata.get("tags", [])]
+
+
+def shown(page: str) -> list[Path]:
+    """The book's page of a notebook and, of a main line, its deck."""
+    decks = [make_slides.DECKS / f"{page}.html"] if page in MAIN else []
+    return [make_book.BOOK / f"notebooks/{page}.html", *decks]
+
+
+def stored_texts(page: str) -> list[str]:
     """The texts of a notebook's pictures, in order."""
-    outputs = [output for cell in stored(chapter) for output in cell.get("outputs", [])]
+    outputs = [output for cell in stored(page) for output in cell.get("outputs", [])]
     return [o.metadata["image/png"]["alt"] for o in outputs if "image/png" in o.get("data", {})]
 
 
@@ -70,11 +82,18 @@ def test_no_warnings(book_log):
 
 
 def test_every_chapter_and_document_has_a_page_and_every_chapter_a_deck():
-    wanted = {f"notebooks/{chapter}.html" for chapter in CHAPTERS} | {"index.html", "search.html", "api/index.html"}
-    wanted |= {"data/README.html", "CHANGELOG.html", "docs/INSTRUCTOR.html"}
+    wanted = {f"notebooks/{page}.html" for page in PAGES} | {"index.html", "search.html", "api/index.html"}
+    wanted |= {
+        "data/README.html",
+        "CHANGELOG.html",
+        "docs/INSTRUCTOR.html",
+        "docs/references.html",
+        "docs/glossary.html",
+        "docs/checks.html",
+    }
     wanted |= {f"docs/answers/{path.stem}.html" for path in ROOT.glob("docs/answers/*.md")}
     assert not [name for name in wanted if not (make_book.BOOK / name).exists()]
-    assert {path.stem for path in make_slides.DECKS.glob("*.html")} == {*CHAPTERS, "index"}
+    assert {path.stem for path in make_slides.DECKS.glob("*.html")} == {*MAIN, "index"}
 
 
 def test_links_lead_somewhere():
@@ -97,11 +116,11 @@ def test_every_picture_has_a_text():
     assert not bare
 
 
-@each_chapter
-def test_pictures_keep_their_texts_and_order(chapter):
-    for page in (make_book.BOOK / f"notebooks/{chapter}.html", make_slides.DECKS / f"{chapter}.html"):
-        shown = [attrs["alt"] for attrs in images(page) if "images/" in attrs["src"] and "_static" not in attrs["src"]]
-        assert shown == stored_texts(chapter)
+@each_page
+def test_pictures_keep_their_texts_and_order(page):
+    for path in shown(page):
+        texts = [attrs["alt"] for attrs in images(path) if "images/" in attrs["src"] and "_static" not in attrs["src"]]
+        assert texts == stored_texts(page)
 
 
 def test_nothing_is_fetched_from_elsewhere():
@@ -125,26 +144,59 @@ def test_styles_fetch_nothing_from_elsewhere():
     assert not [path for path in sheets if fetching.search(path.read_text(encoding="utf-8"))]
 
 
-@each_chapter
-def test_the_book_has_no_badge_and_no_setup_cell(chapter):
-    assert any(cell.id.endswith("-badge") for cell in stored(chapter))
-    for page in (make_book.BOOK / f"notebooks/{chapter}.html", make_slides.DECKS / f"{chapter}.html"):
-        text = page.read_text(encoding="utf-8")
+@each_page
+def test_the_book_has_no_badge_and_no_setup_cell(page):
+    assert any(cell.id.endswith("-badge") for cell in stored(page))
+    for path in shown(page):
+        text = path.read_text(encoding="utf-8")
         assert "colab-badge" not in text and "run me first" not in text
 
 
-@each_chapter
-def test_the_button_leads_to_the_notebook_in_colab(chapter):
-    links = {attrs.get("href") for tag, attrs in tags(make_book.BOOK / f"notebooks/{chapter}.html") if tag == "a"}
+@each_page
+def test_the_button_leads_to_the_notebook_in_colab(page):
+    links = {attrs.get("href") for tag, attrs in tags(make_book.BOOK / f"notebooks/{page}.html") if tag == "a"}
     where = "{repository}/blob/{branch}".format(**setting())
-    assert f"https://colab.research.google.com/github/{where}/notebooks/{chapter}.ipynb" in links
+    assert f"https://colab.research.google.com/github/{where}/notebooks/{page}.ipynb" in links
+
+
+@each_page
+def test_numbered_equations_can_be_linked_to(page):
+    numbers = re.findall(r"\\tag\{([\d.]+)\}", (SOURCES / f"{page}.py").read_text(encoding="utf-8"))
+    for path in shown(page):
+        assert {"eq-" + number.replace(".", "-") for number in numbers} <= anchors(path)
+        assert "scrollTo" not in path.read_text(encoding="utf-8")  # what a notebook has in their place
+
+
+@each_page
+def test_a_check_shows_its_title_and_what_it_found_and_folds_its_code(page):
+    html = (make_book.BOOK / f"notebooks/{page}.html").read_text(encoding="utf-8")
+    folded = re.findall(
+        r'(?s)<div class="[^"]*\btag_check\b[^"]*">\s*<details class="[^"]*hide[^"]*">\s*<summary[^>]*>(.*?)</summary>'
+        r'.*?</details>\s*<div class="cell_output.*?<pre>(.*?)</pre>',
+        html,
+    )
+    assert len(folded) == len(checks(page))
+    for (summary, output), cell in zip(folded, checks(page), strict=True):
+        title = cell.source.partition("\n")[0].removeprefix("# @title ")
+        assert title in unescape(summary)
+        assert unescape(re.sub("<[^>]*>", "", output)).strip() == cell.outputs[-1].text.strip()
 
 
 @each_chapter
-def test_numbered_equations_can_be_linked_to(chapter):
-    numbers = re.findall(r"\\tag\{([\d.]+)\}", (NOTEBOOKS / f"src/{chapter}.py").read_text(encoding="utf-8"))
-    for page in (make_book.BOOK / f"notebooks/{chapter}.html", make_slides.DECKS / f"{chapter}.html"):
-        assert {"eq-" + number.replace(".", "-") for number in numbers} <= anchors(page)
+def test_a_deck_has_what_a_check_found_and_not_its_code(chapter):
+    deck = unescape((make_slides.DECKS / f"{chapter}.html").read_text(encoding="utf-8"))
+    for cell in checks(chapter):
+        assert cell.outputs[-1].text.strip() in deck
+    assert "@title" not in deck
+
+
+@each_page
+def test_what_goes_beyond_a_main_line_stands_below_it_in_the_sidebar(page):
+    html = (make_book.BOOK / f"notebooks/{page}.html").read_text(encoding="utf-8")
+    sidebar = re.search(r'(?s)<nav class="bd-links.*?</nav>', html)[0]
+    below = {page: f"deeper/{page}.html", f"deeper/{page}": "#"}
+    if f"deeper/{page}" in PAGES:
+        assert re.search(rf'(?s)href="#">[^<]*</a>(?:(?!</li>).)*href="deeper/{page}.html"', sidebar), below
 
 
 def test_text_that_names_an_equation_links_to_it():

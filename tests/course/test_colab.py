@@ -13,10 +13,10 @@ from pathlib import Path
 import colab
 import nbformat
 import pytest
-from course import ROOT, STUDENT, setting
 from jupyter_client import KernelManager
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from nbclient import NotebookClient
+from places import DEEPER, ROOT, STUDENT, setting
 
 from minidiff.data import checksums
 
@@ -97,7 +97,11 @@ def test_the_setup_cell_adds_minidiff_and_changes_nothing_else(host, github, tmp
     assert all(place.is_relative_to(colab.PLACE) or place == ROOT / "tests/course/colab" for place in inside)
 
 
-@pytest.mark.parametrize("path", sorted(STUDENT.glob("*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    sorted([*STUDENT.glob("*.ipynb"), *DEEPER.glob("*.ipynb")]),
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
+)
 def test_most_cells_run_in_make_test(path):
     """Chapters 00 to 05 whole; of the others all but what trains or draws for long, and what needs that."""
     notebook = nbformat.read(path, as_version=4)

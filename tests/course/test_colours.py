@@ -4,7 +4,7 @@ import ast
 import re
 
 import pytest
-from course import ROOT
+from places import ROOT
 
 from minidiff.course import plot
 

@@ -269,10 +269,12 @@ def test_folders_that_cannot_be_written(room, monkeypatch, locked, kind, advice)
 
 def test_notebooks_that_are_damaged_or_elsewhere(room, monkeypatch):
     assert "1 notebooks whole" in doctor.notebooks()
-    (room / "01_cut.ipynb").write_text('{"cells": [')
-    with pytest.raises(RuntimeError, match="01_cut.ipynb is damaged .* git checkout -- "):
-        doctor.notebooks()
-    for notebook in room.glob("*.ipynb"):
+    (room / "deeper").mkdir()
+    for name in ("deeper/01_cut.ipynb", "01_cut.ipynb"):
+        (room / name).write_text('{"cells": [')
+        with pytest.raises(RuntimeError, match=f"{name} is damaged .* git checkout -- "):
+            doctor.notebooks()
+    for notebook in room.rglob("*.ipynb"):
         notebook.unlink()
     monkeypatch.setattr(environment, "OURS", room / "gone/minidiff")
     with pytest.raises(UserWarning, match="none in .*; change to the folder of the course"):

@@ -1,4 +1,7 @@
-"""README, CONTRIBUTING, INSTRUCTOR and data/README: links lead somewhere, commands are understood, files exist."""
+"""README, CONTRIBUTING, INSTRUCTOR and data/README: links lead somewhere, commands are understood, files exist.
+
+The glossary and the list of checks are pages of the book, whose tests follow their links.
+"""
 
 import re
 import shlex

@@ -120,6 +120,8 @@ def test_strips_stand_in_order_dot_by_dot_and_are_clipped():
     for line, wanted in (32, [0, 64, 191, 255]), (32 + 67, [255, 191, 64, 0]):
         assert (torch.tensor([int(pixels[line, x]) for x in centres]) - torch.tensor(wanted)).abs().max() <= 1
     assert pixels[3:60, centres[0]].max() == 0  # no pixel is smoothed
+    large = shades(plot.strips({"up": row}, "four squares", size=128))
+    assert large.shape == (131, 16 + 7 * len("up") + 4 * 131)
 
 
 def test_images_stand_row_by_row():

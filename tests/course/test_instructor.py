@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import links
+import places
 import pytest
 
 from minidiff.course import doctor
@@ -140,7 +142,8 @@ def test_lines_of_the_doctor():
 
 
 def test_papers_are_cited_by_the_chapters():
-    text = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES.values())
+    text = "\n".join(path.read_text(encoding="utf-8") for path in places.all_sources())
+    text = links.CITATION.sub(lambda key: "{authors} {year}".format(**links.reference(key[1])), text)
     text = " ".join(re.sub(r"(?m)^# ?", "", text).split())
     papers = [row[0] for row in tables(section("After"))[1]]
     assert len(papers) > 5 and not [paper for paper in papers if paper not in text]

@@ -4,7 +4,7 @@ import ast
 import re
 
 import pytest
-from course import ROOT
+from places import ROOT
 
 SOURCES = sorted(path for folder in ("notebooks/src", "tools", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 DOCUMENTS = sorted(path for pattern in ("*.md", "docs/**/*.md", "data/*.md") for path in ROOT.glob(pattern))

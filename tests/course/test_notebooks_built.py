@@ -7,15 +7,25 @@ from pathlib import Path
 
 import build_notebooks as builder
 import course
+import links
 import nbformat
+import places
 import pytest
 from slices import names_read, names_written
 
-ROOT = Path(__file__).parents[2]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-STUDENT = sorted((ROOT / "notebooks/student").glob("*.ipynb"))
+ROOT = places.ROOT
+MAIN = sorted(places.NOTEBOOKS.glob("*.ipynb"))
+DEEPER = sorted(places.DEEPER.glob("*.ipynb"))
+STUDENT = sorted(places.STUDENT.glob("*.ipynb"))
 
-each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+def in_folder(path: Path) -> str:
+    """A notebook's name in the names of tests: 03_name, deeper/03_name."""
+    return path.relative_to(places.NOTEBOOKS).with_suffix("").as_posix()
+
+
+each_notebook = pytest.mark.parametrize("path", MAIN + DEEPER, ids=in_folder)
+each_main_line = pytest.mark.parametrize("path", MAIN, ids=in_folder)
 
 
 def read(path: Path):
@@ -44,17 +54,47 @@ def without_magics(source: str) -> str:
 
 
 def test_the_course_opens_where_make_lab_opens_it():
-    assert ROOT / "notebooks/00_start_here.ipynb" in NOTEBOOKS
+    assert places.NOTEBOOKS / "00_start_here.ipynb" in MAIN
 
 
 def test_every_notebook_has_a_source_and_every_source_a_notebook():
-    assert NOTEBOOKS == [course.built(source) for source in course.sources()]
-    assert STUDENT == [course.built(source, course.STUDENT) for source in course.sources()]
+    assert MAIN + DEEPER == [places.built(source) for source in places.all_sources()]
+    assert STUDENT == [places.students_copy(source) for source in places.sources()]
+
+
+@pytest.mark.parametrize("source", places.all_sources(), ids=builder.name)
+def test_it_and_its_students_copy_match_their_source(source):
+    assert not builder.stale(source)
+
+
+def test_a_notebook_beyond_a_main_line_belongs_to_one():
+    assert {path.name for path in DEEPER} <= {path.name for path in MAIN}
+
+
+@pytest.mark.parametrize("path", MAIN + DEEPER + STUDENT, ids=in_folder)
+def test_checks_are_folded_and_nothing_else_is(path):
+    """In Colab to a form with its title, in JupyterLab to a bar."""
+    for cell in code_cells(path):
+        tags = cell.metadata.get("tags", [])
+        folded = {key: value for key, value in cell.metadata.items() if key in course.FOLDED}
+        if "setup" not in tags:
+            assert folded == (course.FOLDED if "check" in tags else {})
+            assert cell.source.startswith("# @title ✓ ") == ("check" in tags)
+
+
+@pytest.mark.parametrize("path", MAIN + DEEPER + STUDENT, ids=in_folder)
+def test_every_numbered_equation_can_be_linked_to(path):
+    text = without_outputs(path)
+    anchors = [links.ANCHOR.format(links.anchor(number)) for number in links.TAG.findall(text)]
+    assert links.ANCHORS.findall(text) == anchors
 
 
 @each_notebook
-def test_it_and_its_students_copy_match_their_source(path):
-    assert not builder.stale(ROOT / f"notebooks/src/{path.stem}.py")
+def test_ids_of_cells_are_its_own(path):
+    """No id of a main line is one of the notebook that goes beyond it: a link to a cell is a link to one cell."""
+    ids = [cell.id for cell in read(path).cells]
+    others = {cell.id for other in MAIN + DEEPER if other != path for cell in read(other).cells}
+    assert len(set(ids)) == len(ids) and not set(ids) & others
 
 
 @each_notebook
@@ -110,10 +150,10 @@ def without_outputs(path: Path) -> str:
     return "\n\n".join(cell.source for cell in read(path).cells)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS + STUDENT, ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize("path", MAIN + DEEPER + STUDENT, ids=in_folder)
 def test_opens_with_a_badge_that_leads_to_itself_then_the_title_then_the_setup(path):
     badge, title, setup, *_ = read(path).cells
-    owner, branch = course.setting()["repository"], course.setting()["branch"]
+    owner, branch = places.setting()["repository"], places.setting()["branch"]
     link = f"https://colab.research.google.com/github/{owner}/blob/{branch}/"
     assert link in badge.source and (ROOT / badge.source.split(link)[1].removesuffix(")")) == path
     assert title.source.startswith("# ")
@@ -129,7 +169,7 @@ def test_pip_installs_the_course_and_nothing_else(path):
 
 @pytest.mark.parametrize("path", STUDENT, ids=lambda path: path.stem)
 def test_a_students_copy_gives_no_answer_away(path):
-    solved, copy = without_outputs(course.NOTEBOOKS / path.name), without_outputs(path)
+    solved, copy = without_outputs(places.NOTEBOOKS / path.name), without_outputs(path)
     taken = re.findall(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", solved, re.DOTALL)
     returned = [line for text in taken for line in text.splitlines() if line.strip().startswith("return")]
     assert len(returned) >= len(taken) and not any(line in copy for line in returned)
@@ -148,9 +188,9 @@ def missing_names(path: Path) -> set[str]:
     return missing
 
 
-@each_notebook
+@each_main_line
 def test_nothing_that_was_left_out_for_students_is_needed_later(path):
-    assert missing_names(course.STUDENT / path.name) <= missing_names(path) | {"NotImplementedError"}
+    assert missing_names(places.STUDENT / path.name) <= missing_names(path) | {"NotImplementedError"}
 
 
 def torn_formulas(text: str) -> list[str]:

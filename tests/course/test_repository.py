@@ -4,13 +4,12 @@ import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
-import course
+import places
 import pytest
+from places import ROOT
 from set_repository import moved
 
-ROOT = Path(__file__).parents[2]
 OLD = {"repository": "OWNER/REPO", "branch": "main"}
 NEW = {"repository": "school/diffusion", "branch": "v2"}
 
@@ -32,13 +31,16 @@ def test_addresses_move_with_their_branch(before, after):
 
 def test_a_fork_is_one_command(tmp_path):
     """In a copy with one chapter: every address there follows, no output is lost, and nothing is stale."""
-    (tmp_path / "notebooks/src").mkdir(parents=True)
-    chapter = "02_forward_diffusion"
+    source = places.sources()[2]
+    deeper = [other for other in places.deeper_sources() if other.name == source.name]
+    files = [ROOT / name for name in ("README.md", "pyproject.toml", "docs/references.json")]
+    for path in [*files, source, *deeper, *map(places.built, [source, *deeper])]:
+        (tmp_path / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / path.relative_to(ROOT))
     for name in ("tools", "docs/answers"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    for name in ("README.md", "pyproject.toml", f"notebooks/{chapter}.ipynb", f"notebooks/src/{chapter}.py"):
-        shutil.copy(ROOT / name, tmp_path / name)
-    before = json.loads((tmp_path / f"notebooks/{chapter}.ipynb").read_text(encoding="utf-8"))
+    notebook = tmp_path / places.built(source).relative_to(ROOT)
+    before = json.loads(notebook.read_text(encoding="utf-8"))
 
     def run(*command):
         return subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True)
@@ -46,11 +48,11 @@ def test_a_fork_is_one_command(tmp_path):
     moved = run("tools/set_repository.py", "school/diffusion", "--branch", "v2")
     assert moved.returncode == 0, moved.stdout + moved.stderr
     assert run("tools/build_notebooks.py", "--check").returncode == 0
-    student = (tmp_path / f"notebooks/student/{chapter}.ipynb").read_text(encoding="utf-8")
-    after = json.loads((tmp_path / f"notebooks/{chapter}.ipynb").read_text(encoding="utf-8"))
+    student = (tmp_path / f"notebooks/student/{source.stem}.ipynb").read_text(encoding="utf-8")
+    after = json.loads(notebook.read_text(encoding="utf-8"))
     assert "school/diffusion/blob/v2/notebooks/student/" in student and "school/diffusion@v2" in student
     assert [c.get("outputs") for c in after["cells"]] == [c.get("outputs") for c in before["cells"]]
-    here = course.setting()["repository"]
+    here = places.setting()["repository"]
     for path in (tmp_path / "README.md", tmp_path / "pyproject.toml"):
         assert here not in path.read_text(encoding="utf-8") and "school/diffusion" in path.read_text(encoding="utf-8")
     assert run("tools/set_repository.py", "only-a-name").returncode == 2

@@ -5,11 +5,11 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from course import ROOT, sources
+from places import ROOT, SOURCES, all_sources, sources
 
 pytestmark = pytest.mark.usefixtures("book_log")
 
-CHAPTERS = [path.stem for path in sources()]
+PAGES = [path.relative_to(SOURCES).with_suffix("").as_posix() for path in all_sources()]
 CHAPTER = "03_reverse_diffusion"
 PHONE = {"width": 390, "height": 844}
 SCREEN = {"width": 1280, "height": 720}
@@ -88,15 +88,32 @@ def test_formulas_are_set(visit):
     assert page.locator("#eq-3-4 mjx-container").is_visible()
 
 
-@pytest.mark.parametrize("address", ["index", "api/nets.autoencoder", "data/README", "docs/INSTRUCTOR"])
+@pytest.mark.parametrize("name", ["glossary", "checks"])
+def test_formulas_beside_the_chapters_are_set(visit, name):
+    page = typeset(visit(f"book/docs/{name}.html"))
+    assert page.locator("article mjx-container").count() > 30
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "index",
+        "api/nets.autoencoder",
+        "data/README",
+        "docs/INSTRUCTOR",
+        "docs/glossary",
+        "docs/checks",
+        "docs/references",
+    ],
+)
 def test_nothing_is_wider_than_a_phone(visit, address):
     page = visit(f"book/{address}.html", PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS)
-def test_long_formulas_code_and_tables_scroll_in_their_own_boxes(visit, chapter):
-    page = typeset(visit(f"book/notebooks/{chapter}.html", PHONE))
+@pytest.mark.parametrize("name", PAGES)
+def test_long_formulas_code_and_tables_scroll_in_their_own_boxes(visit, name):
+    page = typeset(visit(f"book/notebooks/{name}.html", PHONE))
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     outside = """() => [...document.querySelectorAll("article :is(img, pre, table, mjx-container, p, li)")]
       .filter((part) => part.getBoundingClientRect().right > innerWidth && part.checkVisibility())
@@ -120,6 +137,18 @@ def test_search_finds_a_chapter(visit):
     page.keyboard.press("Enter")
     page.wait_for_selector("#search-results li a")
     assert "Generative models" in page.locator("#search-results li a").first.inner_text()
+
+
+@pytest.mark.parametrize("size", [SCREEN, PHONE], ids=["screen", "phone"])
+def test_what_a_check_found_is_in_sight_and_its_code_is_folded(visit, size):
+    page = visit("book/notebooks/02_forward_diffusion.html", size)
+    check = page.locator(".tag_check").first
+    assert check.locator("summary").inner_text().startswith("✓ ") and check.locator(".cell_output").is_visible()
+    assert not check.locator(".cell_input pre").is_visible()
+    output = check.locator(".cell_output pre")
+    assert output.evaluate("pre => pre.scrollWidth <= pre.clientWidth")
+    check.locator("summary").click()
+    assert check.locator(".cell_input pre").is_visible()
 
 
 def test_a_film_plays(visit):
@@ -159,7 +188,7 @@ def test_a_deck_follows_the_keys(visit):
 
 def test_the_list_of_decks_opens_each(visit):
     page = visit("slides/index.html")
-    assert page.locator("li a").count() == len(CHAPTERS)
+    assert page.locator("li a").count() == len(sources())
     page.locator("li a").first.click()
     page.wait_for_selector(LAID_OUT)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -60,13 +61,12 @@ def lab(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run_all(chromium, lab):
-    """A function that opens a notebook and runs all its cells; in the end no page may have complained."""
-    address, folder = lab
+def visit(chromium, lab):
+    """A function that opens a notebook of the folder; in the end no page may have complained."""
+    address, _ = lab
     pages, complaints = [], []
 
-    def run(name: str, notebook: nbformat.NotebookNode):
-        nbformat.write(notebook, folder / f"{name}.ipynb")
+    def open_page(name: str):
         page = chromium.new_page(viewport={"width": 1280, "height": 900})
         page.set_default_timeout(300_000)  # a machine may be busy
         pages.append(page)
@@ -78,16 +78,29 @@ def run_all(chromium, lab):
         page.on("request", lambda r: r.url.startswith((address, "data:", "blob:", BADGE)) or complaints.append(r.url))
         page.goto(f"{address}/lab/tree/{name}.ipynb?reset")
         page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+        return page
+
+    yield open_page
+    assert not complaints
+    for page in pages:
+        page.close()
+
+
+@pytest.fixture(scope="module")
+def run_all(visit, lab):
+    """A function that writes a notebook, opens it and runs all its cells."""
+    _, folder = lab
+
+    def run(name: str, notebook: nbformat.NotebookNode):
+        nbformat.write(notebook, folder / f"{name}.ipynb")
+        page = visit(name)
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         count = sum(cell.cell_type == "code" for cell in notebook.cells)
         page.get_by_text(f"[{count}]:", exact=True).first.wait_for()
         return page
 
-    yield run
-    assert not complaints
-    for page in pages:
-        page.close()
+    return run
 
 
 def bytes_of(image) -> bytes:
@@ -124,7 +137,7 @@ def start(run_all):
 
 def test_runs_to_its_end_unsolved(start):
     assert start.locator(COMPLAINT).count() == 0
-    assert start.get_by_text("not yet: nothing there so far").is_visible()
+    assert start.get_by_text("not yet: nothing there so far").first.is_visible()
 
 
 def test_a_slider_and_a_list_are_moved_by_keyboard(start):
@@ -151,3 +164,36 @@ def test_a_figure_follows_while_a_slider_moves(run_all):
     page = run_all("bells", emptied(path, first + 1, "two_bells(0.65, 0.4)"))
     assert press(page, SLIDER, "ArrowRight") != press(page, SLIDER, "ArrowRight")
     assert press(page, SLIDER, "ArrowRight") == bytes_of(page.locator(STILL).last)
+
+
+# Whether the formula below an anchor stands on the screen, between toolbar and status bar.
+IN_SIGHT = """anchor => {
+  const shown = [...document.querySelectorAll(`[data-jupyter-id="${anchor}"]`)].find((a) => a.checkVisibility());
+  const top = shown?.parentElement.nextElementSibling?.getBoundingClientRect().top;
+  return top > 80 && top < innerHeight - 80;
+}"""
+
+
+@pytest.mark.parametrize("number", ["5.10", "2.5"])
+def test_the_number_of_an_equation_leads_to_it(visit, lab, number):
+    """In this chapter, and in another that is not open yet."""
+    for path in NOTEBOOKS.glob("0[25]_*.ipynb"):
+        shutil.copy(path, lab[1])
+    page = visit("05_simplified_loss")
+    page.locator('[data-jupyter-id="scrollTo=eq-5-19"]').wait_for(state="attached")  # the chapter is drawn
+    anchor = f"scrollTo=eq-{number.replace('.', '-')}"
+    assert not page.evaluate(IN_SIGHT, anchor)
+    page.get_by_role("link", name=f"({number})", exact=True).first.click()
+    page.wait_for_function(IN_SIGHT, arg=anchor)
+
+
+def test_a_check_shows_what_it_found_and_hides_its_code(run_all):
+    path = next(NOTEBOOKS.glob("02_*.ipynb"))
+    cells = nbformat.read(path, as_version=4).cells
+    first = next(k for k, cell in enumerate(cells) if "check" in cell.metadata.get("tags", []))
+    page = run_all("check", emptied(path, first + 1, "'the end'"))
+    cell = page.locator(".jp-CodeCell").nth(-2)
+    assert cell.locator(".jp-OutputArea-output", has_text="✓").is_visible()
+    assert not cell.locator(".cm-content").is_visible()
+    cell.locator(".jp-InputPlaceholder").click()
+    assert cell.locator(".cm-content").is_visible()

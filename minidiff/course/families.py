@@ -1,0 +1,220 @@
+"""Four tiny generative models of points in the plane, equally large: GAN, VAE, flow, diffusion (chapter 01).
+
+Each has `sample(z, generator)`, which turns noise (N, 2) into points, and `learn(x, generator)`, which takes one step
+on a batch (B, 2) and returns its loss. `train_together` runs several side by side; `coverage` counts what a cloud
+misses of the eight clusters of `toy.mixture`.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from minidiff.data import toy
+from minidiff.denoiser import Denoiser
+from minidiff.oracle import Mixture
+from minidiff.process import Gaussian, add_noise, target
+from minidiff.samplers import ddim, final, times
+from minidiff.schedule import Cosine
+
+
+def mlp(inputs: int, width: int, outputs: int, hidden: int = 3) -> nn.Sequential:
+    """Return a network of `hidden` layers with a smooth bend (SiLU) after each."""
+    layers: list[nn.Module] = [nn.Linear(inputs, width), nn.SiLU()]
+    for _ in range(hidden - 1):
+        layers += [nn.Linear(width, width), nn.SiLU()]
+    return nn.Sequential(*layers, nn.Linear(width, outputs))
+
+
+def adam(part: nn.Module, rate: float, betas: tuple[float, float] = (0.9, 0.999)) -> torch.optim.Optimizer:
+    """Return the optimizer of all four."""
+    return torch.optim.Adam(part.parameters(), lr=rate, betas=betas, fused=True)
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> float:
+    """Take one step against the slope of the loss and return its value."""
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def standard(z: Tensor) -> Gaussian:
+    """Return N(0, I) for points of the shape of z."""
+    return Gaussian(torch.zeros_like(z), torch.ones_like(z))
+
+
+class Model(nn.Module):
+    """A generative model with its own optimizers, whose rates `train_together` lets fall."""
+
+    optimizers: list[torch.optim.Optimizer]
+
+    def sample(self, z: Tensor, generator: Generator | None = None) -> Tensor:
+        raise NotImplementedError
+
+    def learn(self, x: Tensor, generator: Generator | None = None) -> float:
+        raise NotImplementedError
+
+
+class GAN(Model):
+    """Two networks that play (eq. 1.1), with the generator's loss that does not saturate (Goodfellow et al. 2014)."""
+
+    def __init__(self, width: int = 90):
+        super().__init__()
+        self.generator, self.discriminator = mlp(2, width, 2), mlp(2, width, 1)
+        parts = self.discriminator, self.generator
+        self.optimizers = [adam(part, 1e-3, betas=(0.0, 0.9)) for part in parts]
+
+    def sample(self, z: Tensor, generator: Generator | None = None) -> Tensor:
+        return self.generator(z)
+
+    def learn(self, x: Tensor, generator: Generator | None = None) -> float:
+        fakes = self.generator(torch.randn(x.shape, generator=generator))
+        real, fake = self.discriminator(x), self.discriminator(fakes.detach())  # logits
+        loss = descend(self.optimizers[0], -(F.logsigmoid(real) + F.logsigmoid(-fake)).mean())
+        descend(self.optimizers[1], -F.logsigmoid(self.discriminator(fakes)).mean())
+        return loss
+
+
+class VAE(Model):
+    """An encoder and a decoder, each a Gaussian around a network's output (eq. 1.3, Kingma & Welling 2014)."""
+
+    def __init__(self, width: int = 90, latent: int = 2):
+        super().__init__()
+        self.encoder, self.decoder = mlp(2, width, 2 * latent), mlp(latent, width, 2)
+        self.log_std = nn.Parameter(torch.tensor(-1.0))  # of the decoder's noise
+        self.optimizers = [adam(self, 4e-3)]
+
+    def encode(self, x: Tensor) -> Gaussian:
+        mean, log_std = self.encoder(x).chunk(2, 1)
+        return Gaussian(mean, log_std.exp())
+
+    def decode(self, z: Tensor) -> Gaussian:
+        return Gaussian(self.decoder(z), self.log_std.exp())
+
+    def elbo(self, x: Tensor, generator: Generator | None = None) -> Tensor:
+        code = self.encode(x)
+        z = code.sample(generator)
+        return self.decode(z).log_prob(x) - code.kl(standard(z))  # (B,)
+
+    def sample(self, z: Tensor, generator: Generator | None = None) -> Tensor:
+        return self.decode(z).sample(generator)
+
+    def learn(self, x: Tensor, generator: Generator | None = None) -> float:
+        return descend(self.optimizers[0], -self.elbo(x, generator).mean())
+
+
+class Coupling(nn.Module):
+    """(a, b) -> (b exp(r(a)) + m(a), a): invertible, whatever the network is (Dinh et al. 2017)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.net = mlp(1, width, 2, hidden=2)
+
+    def coefficients(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        r, m = self.net(a).chunk(2, 1)
+        return 2 * torch.tanh(r / 2), m  # a stretch by e^2 at most
+
+    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        r, m = self.coefficients(a)
+        return b * r.exp() + m, a, r[:, 0]  # swapped; the log-determinant
+
+    def inverse(self, b: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+        r, m = self.coefficients(a)
+        return a, (b - m) / r.exp()
+
+
+class RealNVP(Model):
+    """A flow of coupling layers with its exact density (eq. 1.4, Dinh et al. 2017)."""
+
+    def __init__(self, width: int = 62, layers: int = 8):
+        super().__init__()
+        self.steps = [Coupling(width) for _ in range(layers)]
+        self.layers = nn.ModuleList(self.steps)  # so that their weights are found
+        self.optimizers = [adam(self, 4e-3)]
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        (a, b), log_det = x.chunk(2, 1), torch.zeros(len(x))
+        for step in self.steps:
+            a, b, more = step(a, b)
+            log_det = log_det + more
+        return torch.cat([a, b], 1), log_det  # (B, 2), (B,)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        z, log_det = self.encode(x)
+        return standard(z).log_prob(z) + log_det
+
+    def sample(self, z: Tensor, generator: Generator | None = None) -> Tensor:
+        a, b = z.chunk(2, 1)
+        for step in reversed(self.steps):
+            a, b = step.inverse(a, b)
+        return torch.cat([a, b], 1)
+
+    def learn(self, x: Tensor, generator: Generator | None = None) -> float:
+        return descend(self.optimizers[0], -self.log_prob(x).mean())
+
+
+class Diffusion(Model):
+    """One network that guesses v at every time (eq. 1.5, Salimans & Ho 2022), sampled by `ddim`."""
+
+    def __init__(self, width: int = 128):
+        super().__init__()
+        self.net = mlp(4, width, 2)
+        self.optimizers = [adam(self, 8e-3)]
+
+    def forward(self, x: Tensor, t: Tensor, cond: None = None) -> Tensor:
+        alpha, sigma = (c.to(x.dtype)[:, None] for c in Cosine()(t))
+        return self.net(torch.cat([x, alpha, sigma], 1))
+
+    def denoiser(self) -> Denoiser:
+        return Denoiser(self, Cosine(), "v")
+
+    def sample(self, z: Tensor, generator: Generator | None = None, n: int = 50) -> Tensor:
+        return final(ddim(self.denoiser(), z, times(n), Cosine()))
+
+    def learn(self, x: Tensor, generator: Generator | None = None) -> float:
+        eps, t = torch.randn(x.shape, generator=generator), torch.rand(len(x), generator=generator)
+        x_t, v = add_noise(x, eps, t, Cosine()), target("v", x, eps, t, Cosine())
+        return descend(self.optimizers[0], (self(x_t, t) - v).square().mean())
+
+
+def four(seed: int) -> dict[str, Model]:
+    """Return the four models, with fresh weights and nearly equally many."""
+    torch.manual_seed(seed)
+    return {"GAN": GAN(), "VAE": VAE(), "flow": RealNVP(), "diffusion": Diffusion()}
+
+
+def train_together(models: Mapping[str, Model], n: int, seed: int, make=toy.mixture) -> Iterator[list[float]]:
+    """Train models on the same n batches of 256 points of `make`; yield the losses of each batch.
+
+    Learning rates fall to zero along a cosine.
+    """
+    optimizers = [optimizer for model in models.values() for optimizer in model.optimizers]
+    coolers = [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n) for optimizer in optimizers]
+    batches, randomness = (torch.Generator().manual_seed(seed + k) for k in (0, 1))
+    for _ in range(n):
+        x = make(256, batches)
+        yield [model.learn(x, randomness) for model in models.values()]
+        for cooler in coolers:
+            cooler.step()
+
+
+@torch.no_grad()
+def draw(model: Model, z: Tensor) -> Tensor:
+    """Return what a model makes of the noise z; a decoder's noise is the same each time."""
+    return model.sample(z, torch.Generator().manual_seed(4))
+
+
+def near(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return whether each point (N, 2) is within three standard deviations of a cluster of `toy.mixture`, and which."""
+    truth = Mixture(*toy.mixture_parameters())
+    distance, cluster = (torch.cdist(x.to(truth.means), truth.means) / truth.stds).min(1)
+    return distance < 3, cluster
+
+
+def coverage(x: Tensor) -> tuple[float, float]:
+    """Return the share of strays, near no cluster, and what the poorest cluster gets of its due: 1 is fair, 0 lost."""
+    close, cluster = near(x)
+    share = torch.bincount(cluster[close], minlength=8) / len(x)
+    return 1 - close.float().mean().item(), (share / toy.mixture_parameters()[0]).min().item()

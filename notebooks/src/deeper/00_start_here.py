@@ -1,0 +1,359 @@
+# %% [markdown]
+# # 00, deeper · A refresher
+#
+# Four pages on what the course takes for granted: Gaussians, Bayes' rule, the Kullback-Leibler divergence, and a
+# training loop in PyTorch. They follow one small example, a number hidden in noise, to the end: the loop learns what
+# Bayes' rule says. A fifth page translates other people's letters into ours. Each can be read alone.
+
+# %%
+import torch
+
+from minidiff import Cosine, Flow, FromBetas, LinearBeta, Mixture, add_noise
+from minidiff.course import expect, plot
+
+Normal = torch.distributions.Normal
+grid = torch.linspace(-4, 4, 1601, dtype=torch.float64)
+spacing = grid[1] - grid[0]
+
+# %% [markdown]
+# ## 1. Gaussians
+#
+# The *normal* or *Gaussian* density of mean $m$ and variance $v$ is
+#
+# $$ \mathcal N(x; m, v) = \frac{1}{\sqrt{2\pi v}}\; \exp\!\left(-\frac{(x - m)^2}{2v}\right) . $$
+#
+# $\sqrt v$ is the *standard deviation*: about two thirds of all draws lie within one of them from the mean, 95 % within
+# two. Four rules are all that one needs.
+#
+# 1. **Scale and shift.** If $z$ is standard normal, of mean 0 and variance 1, then $m + \sqrt v\, z$ has the density
+#    $\mathcal N(m, v)$.
+# 2. **Means** are linear, for any random things: $E[a X + b Y] = a\, E[X] + b\, E[Y]$.
+# 3. **Variances** add if $X$ and $Y$ are independent, and a factor comes out squared:
+#    $\mathrm{Var}[a X + b Y] = a^2\, \mathrm{Var}[X] + b^2\, \mathrm{Var}[Y]$.
+# 4. A sum of independent Gaussians is again **Gaussian**.
+#
+# *Predict: $X$ is normal with mean -1 and standard deviation 0.6, $Y$ with mean 1 and standard deviation 0.8. Where is
+# the bell of $X + Y$, and is it wider or narrower than the two?*
+
+# %%
+generator = torch.Generator().manual_seed(0)
+x = -1 + 0.6 * torch.randn(100_000, generator=generator)  # rule 1
+y = 1 + 0.8 * torch.randn(100_000, generator=generator)
+picture, (ax,) = plot.figure("Bells of X, of Y and, wider, of the sum.", width=6.4)
+for k, (name, draws) in enumerate({"X": x, "Y": y, "X + Y": x + y}.items()):
+    bell = Normal(draws.mean().double(), draws.std().double()).log_prob(grid).exp()
+    ax.hist(draws.numpy(), bins=80, density=True, alpha=0.3, color=plot.COLOURS[k])
+    ax.plot(grid, bell, color=plot.COLOURS[k])
+    ax.text(draws.mean(), bell.max() + 0.02, name, ha="center", fontsize=12)
+ax.set(xlabel="value", ylabel="density", ylim=(0, 0.78), xlim=(-4, 4))
+picture
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# At $-1 + 1 = 0$, and wider: its standard deviation is $\sqrt{0.6^2 + 0.8^2} = 1$, not 1.4.
+#
+# </details>
+
+# %% tags=["check"]
+# @title ✓ The sum is normal, of mean 0 and variance 1
+ranks = (torch.arange(100_000) + 0.5) / 100_000
+gap = (Normal(0.0, 1.0).cdf((x + y).sort().values) - ranks).abs().max()
+assert gap < 1.63 / 100_000**0.5  # Kolmogorov-Smirnov, once in a hundred
+inside = [float(((x + y).abs() < k).double().mean()) for k in (1, 2)]
+assert abs(inside[0] - 0.683) < 0.01 and abs(inside[1] - 0.954) < 0.01
+print("✓ 100,000 sums pass a test for it; two thirds of them lie within one standard",
+      "deviation, 95 % within two")
+
+# %% [markdown]
+# A picture is a list of numbers. If each has its own independent noise, densities multiply and their logarithms add:
+#
+# $$ \log \mathcal N(x; m, v I) = -\frac{|x - m|^2}{2v} - \frac{D}{2} \log(2\pi v), \qquad
+# |x - m|^2 = \sum_{i=1}^{D} (x_i - m_i)^2 . $$
+#
+# Hence the *squared errors* in all that follows: to make a Gaussian likelihood large is to make a squared distance
+# small.
+
+# %% tags=["check"]
+# @title ✓ The log density of a picture is a squared distance
+pixels, means = torch.randn(2, 1024, generator=generator, dtype=torch.float64)
+by_pixel = Normal(means, 0.5**0.5).log_prob(pixels).sum()
+distance = (pixels - means).square().sum()
+formula = -distance / (2 * 0.5) - 512 * torch.tensor(torch.pi).double().log()  # v = 0.5
+assert torch.isclose(by_pixel, formula, rtol=1e-6)
+print("✓ the formula agrees with the sum over 1,024 pixels, to six digits")
+
+# %% [markdown]
+# ## 2. Bayes' rule
+#
+# A joint density can be written in two ways, $p(x, y) = p(x)\, p(y \mid x) = p(y)\, p(x \mid y)$. Divide:
+#
+# $$ p(x \mid y) = \frac{p(y \mid x)\; p(x)}{p(y)}, \qquad p(y) = \int p(y \mid x)\; p(x)\; dx . $$
+#
+# What one believed before, the *prior* $p(x)$, is multiplied by how well $x$ explains what is seen, the *likelihood*
+# $p(y \mid x)$. The integral only makes the sum of all chances one. The result is the *posterior*.
+#
+# A number $x$ is near -1.2 with probability 0.4, else near 0.8. Somebody adds noise of standard deviation 0.8 and shows
+# you $y = 0$.
+#
+# *Predict: you pay the squared error of your guess at* $x$. *Is it best to guess one of the humps?*
+
+# %%
+humps = Mixture(torch.tensor([0.4, 0.6]), torch.tensor([[-1.2], [0.8]]),
+                torch.tensor([0.2, 0.2]))  # weights, means, standard deviations
+low, high = (Normal(m, 0.2).log_prob(grid).exp() for m in (-1.2, 0.8))
+prior = 0.4 * low + 0.6 * high
+
+
+def posterior_of(y):
+    """Return p(x | y) on the grid."""
+    likelihood = Normal(grid, 0.8).log_prob(torch.tensor(y).double()).exp()
+    product = likelihood * prior
+    return product / (product.sum() * spacing)
+
+
+# %%
+seen = posterior_of(0.0)
+mean = (grid * seen).sum() * spacing
+picture, (ax,) = plot.figure("Two humps before, two of other heights after.", width=6.4)
+for k, (name, p, place) in enumerate((("prior p(x)", prior, (-3.2, 0.72)),
+                                      ("posterior p(x | y = 0)", seen, (1.35, 1.3)))):
+    ax.plot(grid, p, color=plot.COLOURS[3 * k])
+    ax.text(*place, name, color=plot.COLOURS[3 * k], fontsize=12)
+ax.axvline(mean, color="black", linestyle="--")
+ax.text(mean - 0.06, 1.5, f"its mean, {mean:.2f}", ha="right", fontsize=12)
+ax.set(xlabel="x", ylabel="density", xlim=(-4, 4), ylim=(0, 1.7))
+picture
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# No. The best guess is the mean of the posterior, although $x$ is hardly ever there. For any guess $g$,
+# $E[(x - g)^2] = \mathrm{Var}[x] + (E[x] - g)^2$, which is least at $g = E[x]$.
+#
+# </details>
+
+# %% tags=["check"]
+# @title ✓ The best guess is the posterior's mean, and the package's denoiser
+cost = torch.stack([(seen * (grid - guess) ** 2).sum() * spacing for guess in grid])
+assert abs(grid[cost.argmin()] - mean) <= spacing
+noisy = torch.tensor(0.8 / 1.8)  # on Flow's schedule sigma / alpha = t / (1 - t) = 0.8
+exact = humps.denoise(torch.zeros(1, 1), noisy, Flow())
+assert abs(exact - mean) < 1e-3 and seen[(grid - mean).abs().argmin()] < 0.1
+print(f"✓ of 1,601 guesses the best is {grid[cost.argmin()]:.2f}; the exact denoiser",
+      f"says {exact.item():.2f}")
+
+# %% [markdown]
+# That is a [denoiser](../docs/glossary.md#denoiser), in one dimension. Chapter 00's first guess, the mean of all bags, is
+# the same thing in 1,024.
+#
+# ## 3. The Kullback-Leibler divergence
+#
+# How far is a model $p$ from the truth $q$? Draw from $q$, and ask how much less likely $p$ finds what comes:
+#
+# $$ \mathrm{KL}(q \,\|\, p) = E_q\!\left[\log \frac{q(x)}{p(x)}\right]
+# = \int q(x)\, \log \frac{q(x)}{p(x)}\; dx . $$
+#
+# It is never negative. As $\log u \le u - 1$ for every $u$, $-\mathrm{KL}(q \,\|\, p) = E_q\!\left[\log \frac pq\right]
+# \le E_q\!\left[\frac pq - 1\right] = \int p - \int q = 0$, with equality only where $p = q$. For two Gaussians it has a
+# closed form,
+#
+# $$ \mathrm{KL}\big(\mathcal N(m_1, v_1) \,\|\, \mathcal N(m_2, v_2)\big)
+# = \frac12 \left(\frac{v_1 + (m_1 - m_2)^2}{v_2} - 1 + \log \frac{v_2}{v_1}\right) : $$
+#
+# with equal variances it is the squared distance of the means over $2v$, a squared error again.
+#
+# It is no distance: the order matters. We fit one bell $p$ to the two humps $q$, once by each order.
+#
+# *Predict: one of the fits covers both humps, the other sits on one. Which is which?*
+
+# %%
+def kl(q, p):
+    """Return KL(q || p) of two densities on the grid, in nats."""
+    return (q * (q.clamp(min=1e-300) / p.clamp(min=1e-300)).log()).sum() * spacing
+
+
+# %%
+bells = {(m, s): Normal(m, s).log_prob(grid).exp()
+         for m in torch.linspace(-2, 2, 41).tolist()
+         for s in torch.linspace(0.1, 1.5, 29).tolist()}
+covers = min(bells, key=lambda place: kl(prior, bells[place]))
+settles = min(bells, key=lambda place: kl(bells[place], prior))
+plot.curves(grid, {"q": prior, "p with least KL(q || p)": bells[covers],
+                   "p with least KL(p || q)": bells[settles]},
+            "One bell lies wide over both humps, another sits on the taller hump.",
+            xlabel="x", ylabel="density")
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# The least $\mathrm{KL}(q \,\|\, p)$ covers: wherever $q$ draws, $p$ must not be tiny. The least
+# $\mathrm{KL}(p \,\|\, q)$ settles on one hump: wherever $p$ draws, $q$ must not be tiny. Training on data, which are
+# draws from $q$, is of the first kind.
+#
+# </details>
+
+# %% tags=["check"]
+# @title ✓ The closed form, and what each fit matches
+q, p = Normal(0.3, 0.5), Normal(-0.4, 0.9)
+formula = 0.5 * ((0.25 + 0.49) / 0.81 - 1 + torch.log(torch.tensor(0.81 / 0.25)))
+on_grid = kl(q.log_prob(grid).exp(), p.log_prob(grid).exp())
+assert abs(on_grid - formula) < 1e-4
+mean_q = (grid * prior).sum() * spacing
+std_q = (((grid - mean_q) ** 2 * prior).sum() * spacing).sqrt()
+assert abs(covers[0] - mean_q) <= 0.1 and abs(covers[1] - std_q) <= 0.05
+assert abs(settles[0] - 0.8) <= 0.1 and abs(settles[1] - 0.2) <= 0.05
+print(f"✓ {on_grid:.3f} nats by formula and integral; the wide bell has mean and",
+      "deviation of both humps together, the narrow one those of one hump")
+
+# %% [markdown]
+# ## 4. A training loop in PyTorch
+#
+# A network is a function with numbers in it, its *weights*. Training changes them a little, again and again, so that
+# a *loss* falls. Each round has the same five lines. Here the network sees $y$, a number in noise, and has to guess
+# the number $x$. The page on Bayes' rule has the right answer for every $y$; the network is not told.
+
+# %%
+generator = torch.Generator().manual_seed(0)
+
+
+def draw(n):
+    """Return clean and noisy numbers, (n, 1) each."""
+    x = humps.sample(n, generator)
+    return x, x + 0.8 * torch.randn(x.shape, generator=generator)
+
+
+# %%
+torch.manual_seed(0)  # the first weights are random
+layers = torch.nn.Linear(1, 64), torch.nn.SiLU(), torch.nn.Linear(64, 1)
+net = torch.nn.Sequential(*layers)
+optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
+for _ in range(1500):
+    x, y = draw(256)
+    loss = (net(y) - x).square().mean()  # how wrong, in one number
+    optimizer.zero_grad()  # forget the last gradient
+    loss.backward()  # how the loss changes with each weight
+    optimizer.step()  # a small step downhill
+
+# %% [markdown]
+# *Predict: the loss was paid for guessing single numbers. Near $y = 0$, will the network guess one of the two humps?*
+
+# %%
+ys = torch.linspace(-3, 3, 61)
+exact = torch.stack([(grid * posterior_of(y)).sum() * spacing for y in ys.tolist()])
+learned = net(ys[:, None]).detach()[:, 0].double()
+plot.curves(ys, {"exact mean E[x | y]": exact, "learned guess": learned},
+            "Two curves in the shape of an S, nearly one.", xlabel="y", ylabel="guess")
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# No. It has learned the mean of the posterior, which nobody showed it: of all functions of $y$ that one has the smallest
+# squared error on average. Training a diffusion model is this loop, with pictures for numbers, and the noise level as a
+# second input.
+#
+# </details>
+
+# %% tags=["check"]
+# @title ✓ The network has learned the mean
+error, scale = (learned - exact).abs().max(), exact.abs().max()
+expect(error < 0.2 * scale, "everywhere within a fifth of the largest exact mean")
+
+# %% [markdown]
+# Three slips that nearly everybody makes. What does each do?
+#
+# **a.** `optimizer.zero_grad()` is missing.
+#
+# **b.** `x` has shape `(256,)` and `net(y)` has shape `(256, 1)`.
+#
+# **c.** Pictures `(8, 1, 32, 32)` are multiplied by `alpha`, of shape `(8,)`.
+#
+# <details><summary>Answers</summary>
+#
+# **a.** `backward` *adds* to the gradients, so each step follows the sum of all so far.
+#
+# **b.** Nothing complains. Shapes are compared from the right, and a 1 is stretched: the difference is a `(256, 256)`
+# table of every guess minus every target. The best one can do is the overall mean, for every $y$.
+#
+# **c.** An error, if one is lucky: 32 does not match 8. With 32 pictures it would multiply *columns of pixels*. The
+# remedy is `alpha.reshape(8, 1, 1, 1)`.
+#
+# </details>
+
+# %% tags=["check"]
+# @title ✓ The three slips, seen
+weight = torch.tensor(1.0, requires_grad=True)
+for _ in range(2):
+    (3 * weight).backward()
+assert weight.grad == 6  # a: not 3
+assert (torch.zeros(256, 1) - torch.zeros(256)).shape == (256, 256)  # b
+assert (torch.arange(32.0) * torch.ones(32, 1, 4, 32))[0, 0, 0, 5] == 5  # c: by column
+try:
+    torch.ones(8) * torch.ones(8, 1, 32, 32)
+except RuntimeError:
+    print("✓ a doubles the gradient in two rounds, b gives (256, 256), c raises")
+
+# %% [markdown]
+# ## 5. Other people's letters
+#
+# The [glossary](../docs/glossary.md#the-same-things-in-eight-codebases) has the names that eight codebases use. Four
+# families of papers write the same process in other letters:
+#
+# | there | theirs | ours |
+# |---|---|---|
+# | DDPM, [@ho2020] | $\bar\alpha_k = \prod_{i \le k} (1 - \beta_i)$, steps $k = 1, \dots, T$ | $\alpha_t = \sqrt{\bar\alpha_k}$, $\sigma_t = \sqrt{1 - \bar\alpha_k}$ at $t = k/T$ |
+# | DDIM, [@song2020] | $\alpha_k$, which is DDPM's $\bar\alpha_k$ | $\alpha_t = \sqrt{\alpha_k}$ |
+# | score SDE, [@song2021] | $\beta(t) = 0.1 + 19.9\, t$ | $\alpha_t = \exp\!\left(-\frac12 \int_0^t \beta\right)$ |
+# | EDM, [@karras2022] | $x = x_0 + \sigma_\text{EDM}\, n$, nothing shrinks | $x_t / \alpha_t$, with $\sigma_\text{EDM} = \sigma_t / \alpha_t$ |
+# | flow matching, [@lipman2023] | $t = 0$ is noise $x_0$, $t = 1$ data $x_1$; velocity $x_1 - x_0$ | time $1 - t$; velocity with the other sign |
+#
+# A table can lie, so each row is executed. Their side is written out, ours is the package's:
+
+# %%
+from minidiff import linear_betas, target
+
+# %% tags=["check"]
+# @title ✓ DDPM and DDIM
+alpha_bar, product = [], 1.0
+for k in range(1000):
+    product *= 1 - (1e-4 + k * (0.02 - 1e-4) / 999)  # Ho et al. 2020, section 4
+    alpha_bar.append(product)
+alpha_bar = torch.tensor(alpha_bar, dtype=torch.float64)
+times = torch.arange(1, 1001, dtype=torch.float64) / 1000
+alpha, sigma = FromBetas(linear_betas(1000))(times)
+assert torch.allclose(alpha, alpha_bar.sqrt(), rtol=1e-9)
+assert torch.allclose(sigma, (1 - alpha_bar).sqrt(), rtol=1e-9)
+print("✓ our alpha is the root of the running product, at all 1,000 steps")
+
+# %% tags=["check"]
+# @title ✓ The score SDE
+for t in (0.1, 0.5, 1.0):
+    u = torch.linspace(0, t, 100_001, dtype=torch.float64)
+    integral = torch.trapezoid(0.1 + 19.9 * u, u)
+    alpha = LinearBeta()(t)[0].double()
+    assert torch.isclose(alpha, torch.exp(-integral / 2), rtol=1e-6)
+print("✓ alpha is the exponential of minus half the integral, summed by trapezoids")
+
+# %% tags=["check"]
+# @title ✓ EDM
+x0, eps = torch.randn(2, 4, 1, 32, 32, generator=torch.Generator().manual_seed(2))
+alpha, sigma = Cosine()(0.6)
+edm = x0 + sigma / alpha * eps
+assert torch.allclose(add_noise(x0, eps, 0.6, Cosine()) / alpha, edm, atol=1e-5)
+print("✓ our picture over alpha is EDM's, with noise of size sigma over alpha")
+
+# %% tags=["check"]
+# @title ✓ Flow matching
+x_1, x_0 = x0, eps  # in their letters data are x_1 and noise is x_0
+theirs, ours = 0.3, 1 - 0.3
+line = theirs * x_1 + (1 - theirs) * x_0
+assert torch.allclose(line, add_noise(x0, eps, ours, Flow()), atol=1e-6)
+assert torch.allclose(x_1 - x_0, -target("velocity", x0, eps, ours, Flow()))
+print("✓ the same straight line, walked the other way")
+
+# %% [markdown]
+# **Back:** [00 · Start here](../00_start_here.ipynb), with the paths through the course.
+#
+# ## References
+#
+# {references}

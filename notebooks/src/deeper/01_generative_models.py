@@ -1,0 +1,486 @@
+# %% [markdown]
+# # 01, deeper · Generative models
+#
+# What the main line of [chapter 01](../01_generative_models.ipynb) states and leaves: the value of the game, what
+# losses tell, a sharper likelihood, what the distance does not see, how steep the maps are, why diffusion fixes the way
+# to noise, and a quiz of bugs. The letters are those of the main line, and so are the models: they are in
+# `minidiff.course.families`.
+
+# %%
+import torch
+from torch import nn
+
+from minidiff import Cosine, Mixture, add_noise, ddim, final, target, times
+from minidiff.app.metrics import sliced_wasserstein
+from minidiff.course import diagrams, expect, families, plot, widgets
+from minidiff.data import toy
+
+torch.set_num_threads(1)
+
+
+# %%
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+truth, schedule = Mixture(*toy.mixture_parameters()), Cosine()
+
+
+def best_denoiser(x, t):  # exact, no network
+    return truth.denoise(x, t, schedule)
+
+# %% [markdown]
+# ## 1. What the game is worth
+#
+# Put the best discriminator $D^* = p / (p + p_\theta)$ of (1.2) back into $V$ of (1.1). With the average
+# $m = (p + p_\theta) / 2$ it reads $D^* = p / 2m$ and $1 - D^* = p_\theta / 2m$. Each logarithm gives a KL and
+# $-\log 2$ ([@goodfellow2014]):
+#
+# $$ V(D^*, G) = \mathrm{KL}(p \,\|\, m) + \mathrm{KL}(p_\theta \,\|\, m) - 2 \log 2
+# = 2\, \mathrm{JS}(p, p_\theta) - \log 4 . \tag{1.7} $$
+#
+# JS, half the sum of the two, is the *Jensen-Shannon divergence*. It is 0 only for $p_\theta = p$, and never more than
+# $\log 2$.
+#
+# *Predict: fakes are a narrow bell, real points another, a distance apart. Does JS tell the generator how far it has to
+# go?*
+
+# %%
+line = torch.linspace(-6, 6, 1201, dtype=torch.float64)
+
+
+def bell(mean, std=0.2):
+    return torch.distributions.Normal(mean, std).log_prob(line).exp()
+
+
+def js(p, q, cell):
+    m = (p + q) / 2
+    return (torch.xlogy(p, p / m) + torch.xlogy(q, q / m)).nan_to_num().sum() * cell / 2
+
+
+# %%
+shifts = torch.linspace(0, 3.2, 65, dtype=torch.float64)
+told = torch.stack([js(bell(-1.6), bell(-1.6 + float(shift)), 0.01)
+                    for shift in shifts])
+alt = "JS climbs to log 2 within a shift of 1 and stays there; the distance goes on."
+plot.curves(shifts, {"JS divergence": told, "distance / 4": shifts / 4}, alt,
+            "shift of the fakes", "divergence; distance / 4")
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Only when they touch. Beyond a shift of about 1 the curve is flat at $\log 2$: for a certain discriminator "far" and
+# "very far" look alike.
+#
+# </details>
+#
+# The slope that the generator sees is worse still. With $a$ the discriminator's logit of a fake, $\log(1 - D)$ has the
+# slope $-D$, and $\log D$ has $1 - D$. Hence the loss that the code maximises.
+
+# %% tags=["check"]
+# @title ✓ (1.7), the plateau and the two slopes
+p, q = bell(-0.5, 0.5), bell(0.4, 0.8)
+best = p / (p + q)
+value = ((torch.xlogy(p, best) + torch.xlogy(q, 1 - best)).nan_to_num()).sum() * 0.01
+log_4 = torch.tensor(4.0).double().log()
+assert torch.isclose(value, 2 * js(p, q, 0.01) - log_4, atol=1e-6)
+assert abs(told[-1] - log_4 / 2) < 1e-6 and told[32] - told[20] < 0.02
+a = torch.tensor([-6.0], requires_grad=True)
+slopes = [torch.autograd.grad(nn.functional.logsigmoid(sign * a), a)[0]
+          for sign in (-1, 1)]
+assert abs(slopes[0] + a.sigmoid()) < 1e-6 and slopes[1] > 0.99
+print("✓ V = 2 JS - log 4 to 1e-6; from a shift of 1 to 1.6 JS grows by less than 0.02")
+
+# %% [markdown]
+# ## 2. What the losses say
+#
+# Here are the four models after half as many batches as in the main line, with a look at the distance after every 60.
+
+# %%
+z, looks, losses = torch.randn(10_000, 2, generator=seeded(9)), [], []
+models, data, noise = families.four(3), toy.mixture(2000, seeded(0)), z[:2000]
+for k, loss in enumerate(families.train_together(models, 1200, seed=5), start=1):
+    losses.append(loss)
+    if k % 60 == 0:
+        looks.append([sliced_wasserstein(families.draw(m, noise), data)
+                      for m in models.values()])
+history = torch.tensor(losses).reshape(20, 60, 4).mean(1)  # (20, 4)
+distance = torch.tensor(looks)  # (20, 4)
+
+# %%
+alt = "Distance against loss: both fall together for VAE and flow, hardly for the GAN."
+picture, axes = plot.figure(alt, 4, width=7.0, height=2.8)
+for k, (ax, name) in enumerate(zip(axes, models, strict=True)):
+    ax.scatter(history[3:, k], distance[3:, k], c=range(17), cmap="viridis_r", s=22)
+    ax.set(title=name, xlabel="loss", ylim=(0, 1.05 * distance[3:].max()))
+    ax.tick_params(labelleft=k == 0)
+axes[0].set(ylabel="distance", xlim=(1.2, 1.5))
+axes[0].axvline(1.386, color="0.5")
+axes[0].text(1.4, 0.01, "log 4", fontsize=11)
+picture
+
+# %% [markdown]
+# Each point is one look from batch 240 on, pale early and dark late. For VAE and flow a lower loss means closer, on the
+# whole. The discriminator's loss is $-V$, and it stays near $\log 4$, the value of a *finished* game with
+# $D = \frac12$ everywhere. It measures the generator against the discriminator of the moment, and both move.
+#
+# Diffusion's loss is an honest number that hardly moves, for most of $v$ cannot be guessed by anybody. How much? The
+# exact denoiser knows. Its guess of $x_0$ is one of $v$: solve $x_t = \alpha_t x_0 + \sigma_t \epsilon$ for
+# $\epsilon$, and $v = (\alpha_t x_t - x_0) / \sigma_t$.
+
+# %%
+def best_v(x_t, t):
+    alpha, sigma = (c.to(x_t.dtype)[:, None] for c in schedule(t))
+    return (alpha * x_t - best_denoiser(x_t, t)) / sigma
+
+
+@torch.no_grad()
+def loss_of(guess, n=50_000):
+    """The loss (1.5) for each coordinate, on the same n points for every guess."""
+    eps, x0 = torch.randn(n, 2, generator=seeded(6)), truth.sample(n, seeded(8))
+    t = 0.01 + 0.99 * torch.rand(n, generator=seeded(7))
+    x_t, v = add_noise(x0, eps, t, schedule), target("v", x0, eps, t, schedule)
+    return (guess(x_t, t) - v).square().mean().item()
+
+
+# %% tags=["nbval-ignore-output"]
+least, reached = loss_of(best_v), loss_of(models["diffusion"])
+print(f"least possible loss {least:.3f}, reached {reached:.3f}")
+expect(0 < reached - least < 0.04, "diffusion is within 0.04 of the least loss")
+expect((history[3:, 0] / 1.386 - 1).abs().max() < 0.04,
+       "the discriminator's loss stays near that of a finished game")
+ranks = torch.stack([history[3:, 1], distance[3:, 1]]).argsort(1).argsort(1).double()
+expect(ranks.corrcoef()[0, 1] > 0.6, "the VAE's loss orders its distances, by rank")
+
+# %% tags=["check"]
+# @title ✓ The least loss is the variance of v that x_t leaves open
+eps, left = torch.randn(20_000, 2, generator=seeded(6)), {}
+x0 = truth.sample(20_000, seeded(8))
+for moment in (0.2, 0.4, 0.8):
+    x_t = add_noise(x0, eps, moment, schedule)
+    v = target("v", x0, eps, moment, schedule)
+    guess = best_v(x_t, torch.full((20_000,), moment))
+    left[moment] = (v - guess).square().mean()
+    assert abs(v.square().mean() - guess.square().mean() - left[moment]) < 0.02
+    assert all((v - c * guess).square().mean() > left[moment] for c in (0.9, 1.1))
+print("✓ variances add up to 0.02; left at t = 0.2, 0.4, 0.8:",
+      ", ".join(f"{value:.2f}" for value in left.values()))
+
+# %% [markdown]
+# ## 3. A sharper likelihood for the VAE
+#
+# In (1.3) the logarithm stands inside the mean. Take the mean over many codes *before* the logarithm, and the bound
+# becomes tighter; with infinitely many codes it is exact. This is *importance sampling*, with the encoder as proposal:
+#
+# $$ \log p_\theta(x) \approx \log \frac{1}{K} \sum_{k=1}^{K} \frac{p(z_k)\, p_\theta(x \mid z_k)}{q(z_k \mid x)},
+# \qquad z_k \sim q(z \mid x) . $$
+
+# %%
+@torch.no_grad()
+def by_importance(vae, x, codes):
+    code, total = vae.encode(x), []
+    for k in range(codes):
+        z = code.sample(seeded(k))
+        ratio = families.standard(z).log_prob(z) - code.log_prob(z)
+        total.append(ratio + vae.decode(z).log_prob(x))
+    return torch.stack(total).logsumexp(0) - torch.tensor(float(codes)).log()
+
+
+# %% tags=["nbval-ignore-output"]
+x = truth.sample(2000, seeded(11))
+exact = truth.log_prob(x, 0.0, schedule)  # t = 0: the data
+nats = {n: float((exact - by_importance(models["VAE"], x, n)).mean())
+        for n in (1, 10, 100)}
+print("nats lost, by codes:", {n: f"{value:.2f}" for n, value in nats.items()})
+expect(nats[1] > nats[10] > nats[100], "more codes, a tighter bound")
+
+# %% [markdown]
+# ## 4. What the distance does not see
+#
+# The sliced Wasserstein distance has a blind spot: points between the clusters cost little, as they have not far to go.
+# Put 5 % of all points midway between two clusters.
+#
+# *Predict: does the distance to 10,000 fresh points notice?*
+
+# %%
+reference, other = truth.sample(10_000, seeded(100)), truth.sample(10_000, seeded(101))
+angle = torch.pi / 8 + torch.pi / 4 * torch.arange(500)
+middle = 1.3 * torch.stack([angle.cos(), angle.sin()], 1)
+spoilt = torch.cat([truth.sample(9500, seeded(104)), middle])
+
+
+def js_in_cells(x):
+    plane = [-2.5, 2.5, -2.5, 2.5]
+    shares = [torch.histogramdd(c, [50, 50], range=plane).hist / len(c)
+              for c in (x, reference)]
+    return js(*shares, cell=1).item()
+
+
+# %%
+for name, cloud in (("another draw of the truth", other), ("5 % midway", spoilt)):
+    print(f"{name:26} distance {sliced_wasserstein(cloud, reference):.3f},",
+          f"strays {families.coverage(cloud)[0]:.3f}, JS {js_in_cells(cloud):.3f}")
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# No. Nor does the count of strays, for three standard deviations of the wide clusters reach that far. The JS divergence
+# of (1.7) between the shares of 50 by 50 cells does.
+#
+# </details>
+#
+# A second thing that the distance hardly minds: *how* a cluster is filled. A GAN's points often lie on bands with sharp
+# edges where the data fill discs. Maps of density show it, on a logarithmic scale.
+
+# %%
+samples = {name: families.draw(model, z) for name, model in models.items()}
+alt = "Maps of density: the GAN draws bands with edges, the flow's ring has a gap."
+picture, axes = plot.figure(alt, 4, width=7.0, height=2.2)
+for ax, (name, cloud) in zip(axes, samples.items(), strict=True):
+    ax.hist2d(*cloud.numpy().T, bins=60, range=[[-2.2, 2.2]] * 2, norm="log",
+              cmap="viridis_r")
+    ax.set(title=name, xticks=[], yticks=[], aspect="equal")
+    ax.grid(False)
+picture
+
+# %% tags=["nbval-ignore-output"]
+shape = {name: js_in_cells(cloud) for name, cloud in samples.items()}
+print("JS in cells:", ", ".join(f"{name} {value:.3f}" for name, value in shape.items()))
+expect(shape["GAN"] > 1.2 * shape["diffusion"], "the GAN's shapes are farther off")
+expect(shape["diffusion"] == min(shape.values()), "diffusion is the nearest")
+
+# %% tags=["check"]
+# @title ✓ Points midway are within chance for the distance, not for the others
+chance = [sliced_wasserstein(truth.sample(10_000, seeded(101 + k)), reference)
+          for k in range(6)]
+assert sliced_wasserstein(spoilt, reference) < 1.3 * max(chance)
+assert js_in_cells(spoilt) > 1.5 * js_in_cells(other)
+strays, poorest = families.coverage(other)
+beyond = torch.tensor(-4.5).exp()  # of a Gaussian in the plane, beyond 3 std
+assert abs(strays - beyond) < 0.005 and poorest > 0.85
+print(f"✓ the truth's own strays: {strays:.3f}, by the formula {beyond:.3f}")
+
+# %% [markdown]
+# ## 5. How steep the maps are
+#
+# Fifty steps were chosen *after* training; the network is the same for any number. Move the slider.
+
+# %%
+def walk_in(n):
+    samples = {f"{n} steps": models["diffusion"].sample(noise, n=n), "data": data}
+    return diagrams.clouds(samples, f"Samples of {n} steps; the data.", columns=2)
+
+
+# %%
+import ipywidgets
+
+slider = ipywidgets.IntSlider(5, min=1, max=50, description="steps")
+_ = widgets.explore(walk_in, n=slider)
+
+# %% [markdown]
+# One step returns the mean of everything, a heap in the middle. Five show clusters and smears. *Why* do steps help?
+# Look at the largest stretch of the map: by which factor it pulls two neighbouring noise points apart, at worst.
+# (Technically the largest singular value of its Jacobian, over 2,000 points, by differences.) Each step is a map of its
+# own, and the stretch of the whole is at most the product of theirs.
+
+# %%
+@torch.no_grad()
+def steepest(sample, h=1e-3):
+    """The largest stretch of a map at 2,000 noise points, by differences."""
+    slopes = torch.stack([(sample(noise + h * e) - sample(noise - h * e)) / (2 * h)
+                          for e in torch.eye(2)], dim=2)  # (2000, 2, 2)
+    return torch.linalg.matrix_norm(slopes, ord=2).max().item()
+
+
+# %% tags=["nbval-ignore-output"]
+steps = {n: steepest(lambda z, n=n: models["diffusion"].sample(z, n=n))
+         for n in (1, 2, 5, 50)}
+others = {name: steepest(lambda z, m=m: families.draw(m, z))
+          for name, m in models.items() if name != "diffusion"}
+print("diffusion, by steps:", {n: f"{value:.2g}" for n, value in steps.items()})
+print("the others:", {name: f"{value:.2g}" for name, value in others.items()})
+expect(steps[1] < steps[5] < steps[50], "more steps make a steeper map")
+expect(steps[50] > others["VAE"], "in the end steeper than that of the VAE")
+
+# %% tags=["check"]
+# @title ✓ The ruler of steepness, on a map whose stretch is known
+known = torch.tensor([[3.0, 1.0], [0.0, 2.0]])
+largest = torch.linalg.matrix_norm(known, ord=2)
+assert abs(steepest(lambda z: z @ known.T) - largest) < 0.05
+few, many = (steepest(lambda z, ts=times(n): final(ddim(
+    best_denoiser, z.double(), ts, schedule))) for n in (2, 50))
+assert many > 5 * few
+print(f"✓ a linear map to 0.05; the exact walk: {few:.1f} in 2 steps, far more in 50")
+
+# %% [markdown]
+# The same weights, used 50 times, make a map that is many times steeper than used once. A diffusion model is a *deep*
+# network in disguise, with one set of weights for all its layers and a right answer for each. That is what the calls
+# buy. The largest stretch says little about which family wins, though: it varies with the seed, and a flow reaches
+# tens as well. It is needed in the right places, between the clusters.
+#
+# ## 6. Why the way to noise is fixed
+#
+# VAE, flow and diffusion can all be run from data to noise. The VAE's encoder learns its way, the flow has one network
+# for both, diffusion fixes it. What does that buy? Right answers for free, one map whatever the seed, and an end that
+# is surely the noise from which sampling starts. Is it, for the other two?
+
+# %%
+given = truth.sample(10_000, seeded(16))
+fair, fresh = (torch.randn(10_000, 2, generator=seeded(k)) for k in (17, 18))
+with torch.no_grad():
+    codes = {"VAE": models["VAE"].encode(given).sample(seeded(19)),
+             "flow": models["flow"].encode(given)[0],
+             "diffusion": add_noise(given, fresh, 1.0, schedule)}
+colours = [plot.COLOURS[k] for k in families.near(given[:3000])[1]]
+alt = "Data as codes, coloured by cluster: patches for VAE and flow, then a mix."
+shown = {name: code[:3000] for name, code in codes.items()}
+diagrams.clouds(shown, alt, colours=colours)
+
+# %% tags=["nbval-ignore-output"]
+fits = {name: sliced_wasserstein(code, fair) for name, code in codes.items()}
+chance = max(sliced_wasserstein(torch.randn(10_000, 2, generator=seeded(20 + k)), fair)
+             for k in range(6))
+print("codes to noise:", ", ".join(f"{name} {fit:.3f}" for name, fit in fits.items()))
+print(f"two clouds of noise: up to {chance:.3f}")
+expect(fits["VAE"] > 2 * chance, "the VAE's codes are not the noise of its samples")
+expect(fits["diffusion"] < 1.5 * chance, "diffusion's are")
+
+# %% [markdown]
+# The VAE's two terms (1.3) pull in opposite directions, and the compromise leaves gaps and heaps among the codes. What
+# falls into a gap comes out between clusters: call a noise point *lonely* if few codes lie around it, for its place in
+# the bell.
+
+# %% tags=["nbval-ignore-output"]
+some = z[:3000]
+tenth = torch.cdist(some, codes["VAE"][:5000]).kthvalue(10).values  # nearest code
+lonely = (tenth * torch.exp(-some.square().sum(1) / 4)).argsort(descending=True)
+stray = (~families.near(samples["VAE"][:3000])[0][lonely]).double()
+print(f"strays: {stray[:300].mean():.0%} of the loneliest tenth,",
+      f"{stray[1500:].mean():.0%} of the other half")
+expect(stray[:300].mean() > 2 * stray[1500:].mean(), "lonely noise becomes strays")
+
+# %% [markdown]
+# The price of a way out that only adds noise: it cannot summarise. There is one noise for each number of the data. In
+# return every $x_t$ lives where the data live, can be looked at, and *checked*: are the clouds on the way back those of
+# the way out? For the exact denoiser and short steps they must be, at every moment.
+
+# %%
+moments = ("0.6", "0.4", "0.2", "0.1")
+back = {f"{float(state.t):.1f}": state.x
+        for state in ddim(best_denoiser, z, times(100), schedule)}
+out = {t: add_noise(given, fresh, float(t), schedule) for t in moments}
+panels = {f"out, t = {t}": out[t][:1500] for t in moments}
+panels |= {f"back, t = {t}": back[t][:1500] for t in moments}
+alt = "At four moments the clouds of both ways look the same."
+diagrams.clouds(panels, alt, columns=4)
+
+# %% tags=["check"]
+# @title ✓ The clouds of both ways agree; the end keeps no trace
+draws = [add_noise(truth.sample(10_000, seeded(30 + k)), fair, 0.2, schedule)
+         for k in range(4)]
+floor = [sliced_wasserstein(draw, out["0.2"]) for draw in draws]
+apart = {t: sliced_wasserstein(out[t], back[t]) for t in moments}
+assert max(apart.values()) < 2 * max(floor)
+assert torch.allclose(codes["diffusion"], fresh, atol=1e-6)
+print(f"✓ at most {max(apart.values()):.3f} apart; two ways out: {max(floor):.3f}")
+
+# %% [markdown]
+# ## 7. Find the bug
+#
+# What is wrong, and how would you notice? None of these crashes.
+#
+# **a.** Part of a block of a U-Net, in a course's utilities.
+#
+# ```python
+# def forward(self, x):
+#     ...
+#     shortcut = nn.Conv2d(x.shape[1], x2.shape[1], kernel_size=1).to(x.device)
+#     out = shortcut(x) + x2
+# ```
+#
+# <details><summary>Answer</summary>
+#
+# The layer is made anew at every call, with random weights, and no optimizer has heard of it. Ask twice: the same input
+# must give the same output. And count the weights. (DeepLearning.AI's *How Diffusion Models Work*,
+# [a copy of its utilities](https://github.com/Ryota-Kawamura/How-Diffusion-Models-Work/blob/c95877b7a0b058c0cdfeff062fbeabd0ce02802e/diffusion_utilities.py).)
+#
+# </details>
+#
+# **b.** The times of a training with 1,000 steps, numbered 0 to 999.
+#
+# ```python
+# timesteps = torch.randint(0, 999, (x.shape[0],))
+# ```
+#
+# <details><summary>Answer</summary>
+#
+# The upper end is exclusive: 999, pure noise, where every sample starts, never comes up. Compare the extremes of what is
+# drawn with those of what is used. (Hugging Face's diffusion course,
+# [unit 2](https://github.com/huggingface/diffusion-models-class/blob/8289b3086b2b9ab7e0c383f17d7804b07df5c692/unit2/02_class_conditioned_diffusion_model_example.md).)
+#
+# </details>
+#
+# **c.** A score of samples: a Fréchet distance to the statistics of *one batch* of real pictures.
+#
+# <details><summary>Answer</summary>
+#
+# A distance to few points is large even for the truth. Compare the truth with itself at the same number.
+# (denoising-diffusion-pytorch,
+# [issue 224](https://github.com/lucidrains/denoising-diffusion-pytorch/issues/224), since mended.)
+#
+# </details>
+#
+# **d.** A first model for beginners leaves out the time: `net(x_t)` in place of `net(x_t, t)`. Its samples are bad but
+# not absurd. Is it only a matter of training longer?
+#
+# <details><summary>Answer</summary>
+#
+# No: the same $x_t$ may be a clean point or a noisy one, and asks for different answers. The best that can be done
+# without $t$ is the mean of the best guesses at all times, weighted by how likely $x_t$ is at each. Its loss stays
+# above, as the check below shows. Change $t$ alone: the output must change. (In high dimension $x_t$ itself tells the
+# time, and one can do without: [@sun2025].)
+#
+# </details>
+#
+# **e.** Samples start from `torch.rand(64, 2)`.
+#
+# <details><summary>Answer</summary>
+#
+# One letter short of `randn`: uniform numbers from 0 to 1 are all in one corner of the noise, and what starts there ends
+# there. Mean 0, variance 1 of whatever you call noise.
+#
+# </details>
+
+# %%
+def best_without_time(x_t, t):
+    total = weight = 0
+    for u in torch.linspace(0.02, 0.99, 50):
+        likely = truth.log_prob(x_t, u, schedule).exp()[:, None]
+        moment = torch.full((len(x_t),), float(u))
+        total, weight = total + likely * best_v(x_t, moment), weight + likely
+    return total / weight
+
+
+class Homemade(nn.Module):
+    def forward(self, x):
+        return nn.Linear(2, 2)(x)
+
+
+# %% tags=["check"]
+# @title ✓ a to e, each caught
+layer = Homemade()
+assert not list(layer.parameters()) and (layer(data) != layer(data)).any()
+assert torch.randint(0, 999, (100_000,), generator=seeded(23)).max() == 998
+few, many = (sliced_wasserstein(*(truth.sample(n, seeded(40 + k)) for k in (0, 1)))
+             for n in (100, 10_000))
+blind, sighted = loss_of(best_without_time, 20_000), loss_of(best_v, 20_000)
+cornered = final(ddim(best_denoiser, torch.rand(2000, 2), times(50), schedule))
+assert few > 3 * many and blind > sighted + 0.05
+assert families.coverage(cornered)[1] < 0.05
+print(f"✓ c: {few:.2f} at 100 points, {many:.2f} at 10,000; d: least loss {blind:.2f}",
+      f"without time, {sighted:.2f} with it")
+
+# %% [markdown]
+# ## References
+#
+# {references}

@@ -1,0 +1,537 @@
+# %% [markdown]
+# # 03, deeper · Reverse diffusion
+#
+# What the main line of [chapter 03](../03_reverse_diffusion.ipynb) states and leaves: why blind subtraction doubles the
+# noise, the posterior in the papers' letters, what part of the noise the last step made, the proof of the variance
+# bounds, how fast steps become Gaussian, when a walk is decided, three more bugs, and a memory that draws new points.
+# The sections can be read one by one; numbers like (3.4) lead to the main line. The letters are the same:
+# $x_t = \alpha_t x_0 + \sigma_t \epsilon$, times $s < t$, a step forward $x_t = \alpha_{ts} x_s + \sigma_{ts} \epsilon'$.
+
+# %%
+import torch
+
+from minidiff import FromBetas, Mixture, add_noise, linear_betas, posterior, transition
+from minidiff.course import plot
+
+torch.set_default_dtype(torch.float64)
+betas = linear_betas(1000)  # DDPM's
+schedule = FromBetas(betas)
+humps = Mixture(torch.tensor([0.4, 0.6]), torch.tensor([[-1.2], [0.8]]),
+                torch.tensor([0.2, 0.2]))
+
+
+# %%
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+x = torch.linspace(-6, 6, 2401)
+dx = x[1] - x[0]
+
+
+def way_back(x_t, s, t, data=humps):
+    """The true step back q(x_s | x_t) of data on a line, on the grid x."""
+    kernel = data.reverse(torch.tensor([x_t]), s, t, schedule)
+    return kernel.log_prob(x[:, None], 0.0, schedule).exp()
+
+
+# %% [markdown]
+# ## 1. Why blind subtraction doubles the noise
+#
+# The blind walk of the main line took $x \mapsto (x - \sqrt{\beta_k}\, z)/\sqrt{1-\beta_k}$ from step $n$ down to step 1.
+# Stretching alone would leave noise of variance $\sigma_n^2/\alpha_n^2 = 1/\alpha_n^2 - 1$, where $\alpha_k$ is the
+# factor of the signal after $k$ steps. On top comes what we subtracted. The draw of step $k$ is stretched by that step
+# and by all that follow, down to step 1, in all by $1/\alpha_k$. As $\beta_k = 1 - \alpha_k^2/\alpha_{k-1}^2$, the sum of
+# the variances telescopes:
+#
+# $$ \sum_{k=1}^{n} \frac{\beta_k}{\alpha_k^2}
+# = \sum_{k=1}^{n} \left( \frac{1}{\alpha_k^2} - \frac{1}{\alpha_{k-1}^2} \right) = \frac{1}{\alpha_n^2} - 1 , $$
+#
+# the same once more, after any number of steps and for any table.
+
+# %% tags=["check"]
+# @title ✓ The sum, and a walk of 100,000 numbers
+square = (1 - betas).cumprod(0)  # alpha squared, of steps 1 to 1000
+sums = (betas / square).cumsum(0)
+assert torch.allclose(sums, 1 / square - 1, rtol=1e-9)
+noise = seeded(0)
+walker = square[199].sqrt() + (1 - square[199]).sqrt() * torch.randn(
+    100_000, generator=noise)
+for beta in betas[:200].flip(0):
+    z = torch.randn(100_000, generator=noise)
+    walker = (walker - beta.sqrt() * z) / (1 - beta).sqrt()
+assert torch.isclose(walker.var(), 2 * (1 / square[199] - 1), rtol=0.02)
+print(f"✓ after 200 blind steps {walker.var():.2f}, twice {1 / square[199] - 1:.2f}")
+
+# %% [markdown]
+# ## 2. The posterior in the papers' letters
+#
+# In this section, and only here, $t$ counts steps and $\alpha_t = 1 - \beta_t$,
+# $\bar\alpha_t = \alpha_1 \cdots \alpha_t$ are those of [@ho2020]. The two Gaussians in (3.4) that are multiplied have the means $x_t/\sqrt{\alpha_t}$ with variance
+# $\beta_t/\alpha_t$ and $\sqrt{\bar\alpha_{t-1}}\, x_0$ with variance $1 - \bar\alpha_{t-1}$. Their precisions add up to
+#
+# $$ \frac1v = \frac{\alpha_t}{\beta_t} + \frac{1}{1-\bar\alpha_{t-1}}
+# = \frac{\alpha_t (1-\bar\alpha_{t-1}) + \beta_t}{\beta_t (1-\bar\alpha_{t-1})}
+# = \frac{1-\bar\alpha_t}{\beta_t (1-\bar\alpha_{t-1})} , $$
+#
+# since $\alpha_t\bar\alpha_{t-1} = \bar\alpha_t$ and $\alpha_t + \beta_t = 1$. So
+# $v = \tilde\beta_t = \beta_t (1-\bar\alpha_{t-1})/(1-\bar\alpha_t)$, and $v$ times
+# $\sqrt{\alpha_t}\, x_t/\beta_t + \sqrt{\bar\alpha_{t-1}}\, x_0/(1-\bar\alpha_{t-1})$ is the mean
+# $\tilde\mu_t$ of the posterior. With $x_0 = (x_t - \sqrt{1-\bar\alpha_t}\,\epsilon)/\sqrt{\bar\alpha_t}$ the factors of $x_t$ add up to
+# $1/\sqrt{\alpha_t}$, by the same two identities, and that of $\epsilon$ is
+# $-\beta_t/(\sqrt{\alpha_t}\sqrt{1-\bar\alpha_t})$:
+#
+# $$ \tilde\mu_t = \frac{1}{\sqrt{\alpha_t}} \left( x_t - \frac{\beta_t}{\sqrt{1-\bar\alpha_t}}\;\epsilon \right) , $$
+#
+# DDPM's best-known line, and (3.5) in its letters.
+
+# %% tags=["check"]
+# @title ✓ Both forms of mu-tilde, and beta-tilde, are the package's posterior
+bar = torch.cat([torch.ones(1), (1 - betas).cumprod(0)])  # alpha-bar of steps 0 to 1000
+clean, eps = torch.randn(2, 5, 3, generator=seeded(1))
+for k in (1, 2, 300, 999, 1000):
+    alpha, beta = 1 - betas[k - 1], betas[k - 1]
+    noisy = add_noise(clean, eps, k / 1000, schedule)
+    mu = alpha.sqrt() * (1 - bar[k - 1]) * noisy + bar[k - 1].sqrt() * beta * clean
+    by_noise = (noisy - beta / (1 - bar[k]).sqrt() * eps) / alpha.sqrt()
+    step = posterior(noisy, clean, (k - 1) / 1000, k / 1000, schedule)
+    for mean in (by_noise, mu / (1 - bar[k])):
+        assert torch.allclose(step.mean, mean, atol=1e-8)
+    assert abs(step.std.squeeze() ** 2 - (1 - bar[k - 1]) / (1 - bar[k]) * beta) < 1e-12
+print("✓ to 1e-8, at the first steps, in the middle and at the last")
+
+# %% [markdown]
+# **What part of the noise did the last step make?** The noise in $x_t$ is a sum of what was there at $s$, shrunk, and
+# of what came in since: $\sigma_t\epsilon = \alpha_{ts}\sigma_s\,\epsilon_s + \sigma_{ts}\,\epsilon'$. Who sees only the
+# sum can guess the second part. The best straight line through $\sigma_{ts}\epsilon'$ as a function of $\epsilon$ has
+# the slope $E[\sigma_{ts}\epsilon'\,\epsilon]/E[\epsilon^2] = \sigma_{ts}^2/\sigma_t$: just what (3.5) takes away. A
+# step back removes the part of the noise that, as far as one can tell, the step forward added.
+
+# %% tags=["check"]
+# @title ✓ The share of the last step, measured on a million pairs
+before, added = torch.randn(2, 1_000_000, generator=seeded(17))
+(a, b), (_, sigma_s), (_, sigma_t) = (
+    transition(0.3, 0.4, schedule), schedule(0.3), schedule(0.4))
+total = (a * sigma_s * before + b * added) / sigma_t
+slope = (b * added * total).mean() / total.square().mean()
+assert torch.isclose(slope, b**2 / sigma_t, rtol=0.02)
+print(f"✓ from 0.3 to 0.4: slope {slope:.2f}, by (3.5) {b**2 / sigma_t:.2f}")
+
+# %% [markdown]
+# ## 3. The bounds of the variance
+#
+# **Proof of (3.8).** It is meant coordinate by coordinate. The equation is the *law of total variance*: $x_s$ is drawn in
+# two stages, and of the mean in (3.4) only the term with $x_0$ is uncertain. For *Gaussian* data of variance $c^2$ the
+# density of $x_s$ is Gaussian of variance $V_s = \alpha_s^2 c^2 + \sigma_s^2$, and by (3.1) and (3.3) the precisions add:
+#
+# $$ \mathrm{Var}(x_s \mid x_t)
+# = \left( \frac{\alpha_{ts}^2}{\sigma_{ts}^2} + \frac1{V_s} \right)^{\!-1}
+# = \frac{\sigma_{ts}^2\, V_s}{\alpha_{ts}^2\, V_s + \sigma_{ts}^2} . $$
+#
+# With $c = 0$ it is $v$ of (3.4). With $c = 1$ and $\alpha^2 + \sigma^2 = 1$ we have $V_s = 1$, and it is $\sigma_{ts}^2$,
+# as $\alpha_{ts}^2 + \sigma_{ts}^2 = 1$.
+#
+# The lower bound holds at every single $x_t$, as a variance is never negative. For the upper one, average over $x_t$:
+# $E[\mathrm{Var}(x_0 \mid x_t)]$ is the squared error of the best guess at $x_0$, hence at most that of the best
+# *straight line*. The error of that line is $c^2 \sigma_t^2/(\alpha_t^2 c^2 + \sigma_t^2)$ for any data of variance $c^2$,
+# which grows with $c$. So it is at most what it is for Gaussian data with $c = 1$, where the straight line *is* the best guess. $\blacksquare$
+#
+# [@sohldickstein2015] state the bounds for entropies; DDPM (section 3.2) gives both ends as choices of the variance.
+#
+# *Predict: is the truth for Gaussian data of standard deviation only 0.03 near the lower bound, or near the upper?*
+
+# %%
+k = torch.arange(1, 1001)
+s, t = (k - 1) / 1000, k / 1000
+(alpha_s, sigma_s), (_, sigma_t) = schedule(s), schedule(t)
+alpha_ts, sigma_ts = transition(s, t, schedule)
+
+
+def reverse_variance(c):
+    """Var(x_s | x_t) for Gaussian data of standard deviation c, at all 1,000 steps."""
+    V = alpha_s**2 * c**2 + sigma_s**2
+    return sigma_ts**2 * V / (alpha_ts**2 * V + sigma_ts**2)
+
+
+# %%
+alt = "Curves from 0 (c = 0) to 1 (c = 1) at the first step; all meet at 1 later."
+picture, (ax,) = plot.figure(alt, width=6.4, height=3.6)
+for c, place in ((1.0, 1.0), (0.03, 0.9), (0.01, 0.5), (0.003, 0.09), (0.0, 0.0)):
+    ax.plot(k, reverse_variance(c) / sigma_ts**2, "o-", markersize=2)
+    ax.text(0.9, place, f"c = {c:g}", ha="right", va="center", fontsize=11)
+ax.set(xscale="log", xlim=(0.2, 1000), ylim=(-0.05, 1.05),
+       xlabel="step back from step k", ylabel="variance over the upper bound")
+picture
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Near the upper, at every step. The lower bound is for directions in which data vary less than the noise of the first
+# step, of standard deviation 0.01. Pictures have those too: a border that is always black.
+#
+# </details>
+#
+# The lowest curve is $\sigma_s^2/\sigma_t^2$. At step 2 it is below a half, at step 100 two percent below 1. So for
+# most of the walk the choice hardly matters, and in its last few steps it decides how the finest grain is drawn.
+
+# %% tags=["check"]
+# @title ✓ The lines of (3.8), against the exact reverse of a mixture
+lower = reverse_variance(0.0)
+assert torch.allclose(lower, (sigma_ts * sigma_s / sigma_t) ** 2)
+assert torch.allclose(reverse_variance(1.0), sigma_ts**2)
+unknown = 1 / (1 / 0.5**2 + (1 - sigma_t**2) / sigma_t**2)  # Var(x_0 | x_t), by (3.3)
+factor = alpha_s * sigma_ts**2 / sigma_t**2
+assert torch.allclose(lower + factor**2 * unknown, reverse_variance(0.5))
+for c, n in ((0.1, 2), (0.1, 300), (0.5, 10)):
+    one = Mixture(torch.ones(1), torch.zeros(1, 1), torch.tensor([c]))
+    std = one.reverse(torch.zeros(1), (n - 1) / 1000, n / 1000, schedule).stds[0, 0]
+    assert torch.isclose(std**2, reverse_variance(c)[n - 1], rtol=1e-6)
+print("✓ first line, both ends, and Mixture.reverse at three steps")
+
+# %% tags=["check"]
+# @title ✓ What the figure says
+ratio = {c: reverse_variance(c) / sigma_ts**2 for c in (0.0, 0.003, 0.01, 0.03)}
+assert ratio[0.03].min() > 0.85 and ratio[0.003][0] < 0.1
+assert ratio[0.0][1] < 0.5 and 0.975 < ratio[0.0][99] < 0.985
+print(f"✓ ratio of bounds {ratio[0.0][1]:.2f} at step 2, {ratio[0.0][99]:.2f} at 100;",
+      f"c = 0.03 never under {ratio[0.03].min():.2f}")
+
+# %% [markdown]
+# ## 4. How fast a step becomes Gaussian
+#
+# One number for "how far from Gaussian" is the *Kullback-Leibler divergence* $\int p \log(p/g)$ from the true step $p$
+# to a Gaussian $g$. It is never negative, 0 where they are equal, and with the natural logarithm its unit is the *nat*.
+# Let $p$ have mean $\mu$ and variance $\omega$. Of all Gaussians the one with the same two has the smallest divergence:
+# a $g$ of mean $\mu'$ and variance $\omega'$ enters only through
+# $-\int p \log g = \frac12\big(\log 2\pi\omega' + (\omega + (\mu-\mu')^2)/\omega'\big)$, which is least at $\mu' = \mu$,
+# $\omega' = \omega$. That is what "best Gaussian" means here and in the main line.
+#
+# A sampler does not know $\omega$. What it can compute is the Gaussian with the right mean and the variance of (3.4).
+#
+# *Predict: by what factor do the two divergences shrink if the step is halved: 2, 4 or 8?*
+
+# %%
+def moments(density):
+    mean = (x * density).sum() * dx
+    return mean, ((x - mean) ** 2 * density).sum() * dx
+
+
+# %%
+def divergences(step, x_t=0.0, t=0.4):
+    """KL in nats from the true step to the best Gaussian and to the sampler's: (2,)."""
+    true = way_back(x_t, t - step, t)
+    mean, variance = moments(true)
+    at = torch.tensor([x_t])
+    narrow = posterior(at, at, t - step, t, schedule).std.squeeze() ** 2
+    logs = torch.stack([torch.distributions.Normal(mean, v.sqrt()).log_prob(x)
+                        for v in (variance, narrow)])  # (2, 2401)
+    return (torch.xlogy(true, true) - true * logs).sum(1) * dx
+
+
+# %%
+lengths = torch.logspace(-2.7, -0.41, 30)
+best, sampler = torch.stack([divergences(float(h)) for h in lengths]).T  # (30,) each
+
+# %%
+alt = "Two rising lines on logarithmic axes, along guides of third and second power."
+picture, (ax,) = plot.figure(alt, width=6.4, height=3.8)
+ax.loglog(lengths, best, label="best Gaussian")
+ax.loglog(lengths, sampler, color=plot.COLOURS[3], label="variance of (3.4)")
+short = lengths[lengths < 0.03]
+for gap, power, style in ((best, 3, "k:"), (sampler, 2, "k--")):
+    guide = gap[0] / 3 * (short / short[0]) ** power
+    ax.loglog(short, guide, style, label=f"power {power} of the step")
+ax.set(xlabel="step t - s", ylabel="nats")
+ax.legend(fontsize=11)
+picture
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# The first by 8, the second by 4, for steps below 0.01; for longer ones by more. The best Gaussian differs from the
+# true step only in *shape*. The sampler's differs in *width* too, by a share that falls with the first power of the
+# step, and the divergence grows as the square of that share.
+#
+# </details>
+#
+# **Why the third power.** A short step is a bell of variance about $\sigma_{ts}^2$ times $p_s$. The slope of $\log p_s$
+# moves the bell, its curvature changes the width, and its third derivative makes the bell lopsided: the skewness is
+# $\sigma_{ts}^3\, \frac{d^3}{dx^3}\log p_s$ to leading order. A slightly lopsided bell has a divergence of
+# $\mathrm{skewness}^2/12$ from its Gaussian, so it goes as $\sigma_{ts}^6$, and $\sigma_{ts}^2$ as the step.
+#
+# **A whole walk.** The number of steps grows with the first power of one over the step. So down to any *fixed* time
+# $s > 0$ both errors die out: a walk of many short Gaussian steps follows any data, one of a few long ones cannot.
+#
+# **But not next to the data**, for the variance of (3.4). From step $k$ to $k - 1$ the truth is near $\sigma_{ts}^2$ (if
+# the data vary more than the noise there), the sampler's is $(k-1)/k$ of it (exercise 1c), and no table changes
+# that. The steps $k = 2, 3, \dots$ cost
+#
+# $$ \sum_{k \ge 2} \frac12 \left( \frac{k}{k-1} - 1 - \log \frac{k}{k-1} \right) = \frac\gamma2 \approx 0.29 $$
+#
+# nats per dimension, with Euler's constant $\gamma$, however many steps there are. The last step, of variance 0, costs
+# infinitely much. In a picture this is too little of the finest grain, which nobody sees; in a likelihood (chapter 04)
+# it counts.
+
+# %% tags=["check"]
+# @title ✓ The two powers
+slopes = [gap.log().diff() / lengths.log().diff() for gap in (best, sampler)]
+for slope, power in zip(slopes, (3, 2), strict=True):
+    assert (slope[lengths[1:] < 0.01] - power).abs().max() < 0.25
+    longer = slope[(lengths[1:] > 0.05) & (lengths[1:] < 0.2)]
+    assert longer.min() > power + 0.3
+assert divergences(0.01)[1] > 300 * divergences(0.01)[0]
+true = way_back(0.0, 0.39, 0.4)
+mean, variance = moments(true)
+skewness = ((x - mean) ** 3 * true).sum() * dx / variance**1.5
+assert abs(divergences(0.01)[0] / (skewness**2 / 12) - 1) < 0.1
+print("✓ powers for short steps:", ", ".join(f"{slope[0]:.1f}" for slope in slopes))
+
+# %% tags=["check"]
+# @title ✓ A whole walk with the variance of (3.4), for Gaussian data of width 0.2
+costs = {}
+for n in (1000, 16_000):
+    table, k_n = FromBetas(linear_betas(n)), torch.arange(2, n + 1)
+    (alpha_k, sigma_k), (a, b) = table((k_n - 1) / n), transition(
+        (k_n - 1) / n, k_n / n, table)
+    V = alpha_k**2 * 0.2**2 + sigma_k**2
+    # the truth over (3.4)
+    ratio = V / (a**2 * V + b**2) * table(k_n / n)[1] ** 2 / sigma_k**2
+    costs[n] = (ratio - 1 - ratio.log()).sum() / 2
+assert abs(costs[1000] - 0.43) < 0.005 and 0.577 / 2 < costs[16_000] < 0.30
+print("✓ nats from step 2 on:",
+      ", ".join(f"{c:.2f} with {n}" for n, c in costs.items()))
+
+# %% [markdown]
+# Slide to the step at which the second hump disappears. (Where this page is only being read, the first position is
+# shown.)
+
+# %%
+def show_step(step):
+    true = way_back(0.0, 0.4 - step, 0.4)
+    mean, variance = moments(true)
+    alt = f"The true step back of length {step:.2f}, and the best Gaussian."
+    picture, (ax,) = plot.figure(alt, width=6.4, height=2.9)
+    ax.fill_between(x, true, color=plot.COLOURS[3], alpha=0.4, label="true")
+    bell = torch.distributions.Normal(mean, variance.sqrt())
+    ax.plot(x, bell.log_prob(x).exp(), "k--", label="best Gaussian")
+    ax.set(xlim=(-2, 2), xlabel="$x_s$", ylabel="density")
+    ax.legend(fontsize=11)
+    return picture
+
+
+# %%
+import ipywidgets
+
+from minidiff.course import widgets
+
+slider = ipywidgets.FloatSlider(0.25, min=0.01, max=0.39, step=0.01, description="step")
+_ = widgets.explore(show_step, step=slider)
+
+# %% tags=["check"]
+# @title ✓ When the humps merge, on the way back and on the way forth
+def peaks(p):
+    return int(((p[1:-1] > p[:-2]) & (p[1:-1] > p[2:])).sum())
+
+
+assert [peaks(way_back(0.0, 0.4 - step, 0.4)) for step in (0.2, 0.22)] == [1, 2]
+forth = [peaks(humps.log_prob(x[:, None], u, schedule)) for u in (0.1, 0.21, 0.22, 1)]
+assert forth == [2, 2, 1, 1]
+print("✓ a step back of 0.2 has one hump, of 0.22 two; x_t has one from t = 0.22 on")
+
+# %% [markdown]
+# ## 5. When is a walk decided?
+#
+# Six hundred points walk to eight clusters. At each time one cluster is the likeliest to have made the point, by its
+# responsibility in (3.7).
+#
+# *Predict: when is it the cluster in which the point ends: at the start, in the middle, near the end?*
+
+# %%
+from minidiff import ddpm, final, times
+from minidiff.data import toy
+
+clusters = Mixture(*(part.double() for part in toy.mixture_parameters()))
+
+
+def denoise(x, t):
+    return clusters.denoise(x, t, schedule)
+
+
+# %%
+def likeliest(points, t):
+    """The cluster of the largest responsibility at points (N, 2): (N,)."""
+    alpha, sigma = schedule(t)
+    variance = alpha**2 * clusters.stds**2 + sigma**2
+    square = torch.cdist(points, alpha * clusters.means) ** 2
+    return (clusters.weights.log() - square / (2 * variance) - variance.log()).argmax(1)
+
+
+crowd = torch.randn(600, 2, generator=seeded(7))
+states = list(ddpm(denoise, crowd, times(60), schedule, seeded(8)))
+
+# %%
+ends = likeliest(states[-1].x, 0.0)
+at = times(60)[:-1]
+points_at = [crowd, *(state.x for state in states[:-1])]
+decided = torch.stack([(likeliest(points, t) == ends).double().mean()
+                       for points, t in zip(points_at, at, strict=True)])  # (60,)
+alt = "A line near 0.19 until t falls to 0.6, which then climbs to 1 at t = 0."
+picture, (ax,) = plot.figure(alt, width=6.4, height=3.2)
+ax.plot(at, decided)
+ax.axhline(3 / 16, color="0.5", linestyle="--")
+ax.text(0.02, 0.1, "by chance", fontsize=11)
+ax.set(xlabel="time t", ylabel="likeliest is the final", ylim=(0, 1.03))
+picture
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Read it from right to left, as the walk goes. For the first third the likeliest cluster is the final one hardly more
+# often than by chance, three times in sixteen (the weight of a common cluster). Most is decided between $t = 0.4$ and
+# $t = 0.1$.
+#
+# </details>
+#
+# The noise in units of the data, $\sigma_t/\alpha_t$, falls in that stretch from twice to a third of the distance
+# between neighbouring clusters, 1.06. So nothing is decided by the first noise: a random walk back from one start can
+# end anywhere (chapter 01 shows the other kind of walk, for which the start decides everything). When walks decide is
+# studied as a *phase transition*: [@raya2023], [@biroli2024].
+
+# %% tags=["check"]
+# @title ✓ Decided between 0.4 and 0.1
+gain = decided[at <= 0.1][0] - decided[at <= 0.4][0]
+blur = [float(schedule(u)[1] / schedule(u)[0]) for u in (0.4, 0.1)]
+apart = (clusters.means[0] - clusters.means[1]).norm()
+assert (decided[at > 2 / 3] - 3 / 16).abs().max() < 0.05 and gain > 0.45
+assert abs(apart - 1.06) < 0.01 and 1.9 < blur[0] / apart < 2.3
+assert 0.28 < blur[1] / apart < 0.38
+print(f"✓ {gain:.0%} decided there; sigma / alpha from {blur[0]:.1f} to {blur[1]:.2f}")
+
+# %% [markdown]
+# ## 6. Three more bugs
+#
+# The last two are from a good article. What would you see?
+#
+# **a.** $\bar\alpha_t$ in the place of $\bar\alpha_{t-1}$ in the posterior mean, at *every* step.
+#
+# <details><summary>Answer</summary>
+#
+# The weights of $x_t$ and $x_0$ no longer fit together. From $x_t = 0.75$ and $x_0 = 0.8$ step 5 makes more than either.
+# At step 1 the result is near the *sum* of the two.
+#
+# </details>
+#
+# **b.** The article: $\Sigma_\theta = \sigma_t^2 I$, where "$\sigma_t$ is not learned but set to $\beta_t$ or
+# $\tilde\beta_t$".
+#
+# <details><summary>Answer</summary>
+#
+# It is the variance $\sigma_t^2$ that is set so. Taken literally hardly any noise is added, the clusters shrivel, and
+# the rare ones get rarer. Test: *moments of the samples*, next to the exact ones. (Lilian Weng, [*What are diffusion
+# models?*](https://github.com/lilianweng/lilianweng.github.io/blob/ea040f3fff5a24f32040a656ac157ebd1637b17a/posts/2021-07-11-diffusion-models/index.html))
+#
+# </details>
+#
+# **c.** The same article, the score as an average: $\nabla \log q(x_t) = E_{q(x_0)}[\nabla q(x_t \mid x_0)] =
+# E_{q(x_0)}[-\epsilon_\theta(x_t, t)/\sqrt{1-\bar\alpha_t}]$.
+#
+# <details><summary>Answer</summary>
+#
+# The average must be over $q(x_0 \mid x_t)$, the pictures that could have become $x_t$, not over all data; and it is one
+# of $\nabla \log q(x_t \mid x_0)$. The end of the line, $-\epsilon_\theta/\sqrt{1-\bar\alpha_t}$, is right, if
+# $\epsilon_\theta$ is the best guess at the noise. Test: *automatic differentiation of an exact log density*.
+#
+# </details>
+
+# %% tags=["check"]
+# @title ✓ The wrong neighbour
+def with_neighbour(k, neighbour):  # the mean of the box, with it for alpha-bar of k - 1
+    from_noisy = (1 - betas[k - 1]).sqrt() * (1 - neighbour)
+    from_clean = neighbour.sqrt() * betas[k - 1]
+    return float((from_noisy * 0.75 + from_clean * 0.8) / (1 - bar[k]))
+
+
+right, wrong = ([with_neighbour(k, bar[k - off]) for k in (1, 5)] for off in (1, 0))
+assert abs(right[0] - 0.8) < 1e-9 and 0.75 < right[1] < 0.8
+assert abs(wrong[0] - 1.55) < 0.01 and wrong[1] > right[1] + 0.1
+print(f"✓ step 1: {wrong[0]:.2f} for {right[0]:.2f};",
+      f"step 5: {wrong[1]:.2f} for {right[1]:.2f}")
+
+# %% tags=["check"]
+# @title ✓ A variance taken for a standard deviation
+narrow, noise = torch.randn(2000, 2, generator=seeded(9)), seeded(10)
+for t, s in zip(times(200), times(200)[1:], strict=False):
+    step = posterior(narrow, denoise(narrow, t), s, t, schedule)
+    narrow = step.mean + step.std**2 * torch.randn(narrow.shape, generator=noise)
+near = torch.cdist(narrow, clusters.means).min(1)
+rare = near.indices % 2 == 0
+width = near.values[~rare].median() / 1.177  # half of a 2-D Gaussian is within
+assert width < 0.7 * 0.2 and rare.double().mean() < 0.2
+print(f"✓ common clusters {width:.2f} wide for 0.20; share of the rare",
+      f"{rare.double().mean():.2f} for 0.25")
+
+# %% tags=["check"]
+# @title ✓ The wrong average in the score
+places = torch.linspace(-1.5, 1.5, 7)[:, None].requires_grad_()
+exact, = torch.autograd.grad(humps.log_prob(places, 0.2, schedule).sum(), places)
+alpha, sigma = schedule(0.2)
+right = -(places - alpha * humps.denoise(places, 0.2, schedule)) / sigma**2
+wrong = -(places - alpha * 0.0) / sigma**2  # over all data, whose mean is 0
+assert torch.allclose(right, exact) and not torch.allclose(wrong, exact, atol=1)
+print(f"✓ largest error: average over all data {(wrong - exact).abs().max():.1f},",
+      f"over x0 given x_t {(right - exact).abs().max():.0f}")
+
+# %% [markdown]
+# ## 7. A memory that draws new points
+#
+# A denoiser that remembers its data exactly draws only them (section 6 of the main line). What if the memory is a little
+# blurred: a mixture with a component of width $c$ on each of 80 points of a spiral, the *swiss roll* on which
+# [@sohldickstein2015] tried their method? (Statisticians call it a *kernel density estimate*.) That is an exact oracle too,
+# for other data.
+#
+# *Predict: which of three widths, 0.01, 0.12 or 0.5, draws the best roll?*
+
+# %%
+points = toy.swiss_roll(80, seeded(1)).double()
+start = torch.randn(1000, 2, generator=seeded(2))
+drawn = {}
+for c in (0.01, 0.12, 0.5):
+    roll = Mixture(torch.full((80,), 1 / 80), points, torch.full((80,), c))
+    walk = ddpm(lambda x, t, roll=roll: roll.denoise(x, t, schedule), start, times(60),
+                schedule, seeded(3))
+    drawn[f"width {c}"] = final(walk)
+
+# %%
+fresh = toy.swiss_roll(5000, seeded(4)).double()
+alt = "The spiral; 80 clumps on it; nearly filled; run together to a blot."
+plot.scatter({"the true spiral": fresh[:1000], **drawn}, alt)
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# The middle one, though some clumps and gaps remain. The smallest gives back its 80 points. With the largest no spiral
+# is left.
+#
+# </details>
+#
+# New points that fit come from a denoiser that is *wrong about its data* in the right way and by the right amount. Here
+# one number sets the amount. In a network it is the architecture, and the limits of training, that decide what it
+# cannot remember ([@kadkhodaie2024]).
+
+# %% tags=["check"]
+# @title ✓ Distances to the 80 points, and to 5,000 fresh ones
+def distances(starts, ends):  # from each start to the nearest end, on average
+    return [float(torch.cdist(a, b).min(1).values.mean()) for a in starts for b in ends]
+
+
+memory, off = (distances(drawn.values(), [to]) for to in (points, fresh))
+missed = distances([fresh], drawn.values())
+assert memory[0] < 0.05 < memory[1] and off[2] > 3 * off[1]
+assert missed[1] < 0.7 * missed[0]
+print(f"✓ fresh points: {missed[0]:.2f} from the narrow draws,",
+      f"{missed[1]:.2f} from the middle")
+
+# %% [markdown]
+# ## References
+#
+# {references}

@@ -1,0 +1,469 @@
+# %% [markdown]
+# # 05, deeper · The simplified loss
+#
+# What the main line of [chapter 05](../05_simplified_loss.ipynb) states and leaves: how times are told apart, the way back
+# as arrows, the bound's weight on any schedule, where errors grow, the nine networks by another loss, scores without
+# noise, Langevin dynamics, many noises at once, and three more bugs. The sections can be read one by one.
+
+# %%
+import torch
+
+from minidiff import Cosine, FromBetas, Mixture, add_noise, linear_betas
+from minidiff.course import diagrams, plot
+
+T = 1000
+schedule = FromBetas(linear_betas(T))  # DDPM's
+two = Mixture(torch.tensor([0.4, 0.6]), torch.tensor([[-1.2], [0.8]]),
+              torch.tensor([0.2, 0.2]))
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+# %%
+angle = 1.5 * torch.pi * (1 + 2 * (torch.arange(220) + 0.5) / 220)
+spiral = angle[:, None] * torch.stack([angle.cos(), angle.sin()], 1)  # (220, 2)
+spiral = ((spiral - spiral.mean(0)) / spiral.std(0)).double()
+roll = Mixture(torch.full((220,), 1 / 220).double(), spiral,
+               torch.full((220,), 0.06).double())
+
+# %% [markdown]
+# ## 1. How times are told apart
+#
+# The embedding (5.6) spreads a time over fast and slow waves. As $\cos a \cos b + \sin a \sin b = \cos(a - b)$, the inner
+# product of two embeddings depends on the *distance* of their times alone, wherever on the walk they are.
+#
+# *Predict: how does it fall with the distance?*
+
+# %%
+from minidiff.nets.embed import timestep_embedding
+
+near = torch.linspace(0, 0.1, 1001)  # the first tenth of the walk, finely
+waves = timestep_embedding(near, 32)  # (1001, 32)
+product = (waves @ waves.T) / 16  # 1 for equal times
+
+# %%
+alt = "Left, waves from fast to slow as stripes. Right, the product falls, then wavers."
+picture, (left, right) = plot.figure(alt, 2, width=7.0, height=3.2)
+left.imshow(waves.T, aspect="auto", extent=(0, 0.1, 32, 0), interpolation="nearest")
+left.set(xlabel="t", ylabel="cosines, then sines", title="emb(t)")
+right.plot(near * T, product[0])
+right.set(xlabel="distance in steps of 1/1000", title="inner product", ylim=(0, 1.05))
+picture
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# It is 1 for equal times, 0.96 for neighbouring steps, and never as much again: near times get near vectors, and all are
+# told apart.
+#
+# </details>
+
+# %% tags=["check"]
+# @title ✓ The inner product knows only the distance
+spread = max((product.diagonal(d) - product[0, d]).abs().max()
+             for d in range(0, 1001, 50))
+assert spread < 1e-4 and abs(product[0, 10] - 0.96) < 0.01
+assert product[0, 50:].max() < 0.96
+print(f"✓ neighbours {product[0, 10]:.2f}, from five steps on",
+      f"{product[0, 50:].max():.2f} at most, the same everywhere")
+
+# %% [markdown]
+# ## 2. The way back, as arrows
+#
+# The third row of the figure that made [@sohldickstein2015] known shows where the walk back pushes: up to a stretch, by
+# (5.2), along $-\epsilon_\theta$. Here it is for the exact $E[\epsilon \mid x_t]$ of the roll.
+
+# %%
+points = roll.sample(600, seeded(1))
+eps = torch.randn(600, 2, generator=seeded(2)).double()
+panels = [(roll, t, add_noise(points, eps, t, schedule), words)
+          for t, words in ((0.04, "to the nearest arm"), (0.3, "to the middle"))]
+alt = "Left, arrows point to the nearest arm of the spiral; right, all to the middle."
+diagrams.score_arrows(panels, schedule, alt)
+
+# %% [markdown]
+# With little noise each place is sent to the nearest arm. With more, the arms cannot be told apart.
+#
+# ## 3. The bound on any schedule
+#
+# By (5.12) the bound pays the squared error times half the SNR that a step destroys. In the limit it is an integral over
+# SNR, $\frac12 \int E|x_0 - \hat x_0|^2\, d\,\mathrm{SNR}$, in which $t$ has disappeared: with SNR as the clock the weight
+# is a half, always ([@kingma2021]). So with the best denoiser the price between two values of the SNR does not depend on
+# the schedule. Two humps, three schedules, log SNR from 4 down to -4:
+
+# %%
+from minidiff import Flow, LinearBeta
+
+line = torch.linspace(-7, 7, 1401, dtype=torch.float64)[:, None]
+
+
+def least_error(t, each):
+    density = two.log_prob(line, t, each).exp()
+    return 1.0 - (density * two.denoise(line, t, each)[:, 0] ** 2).sum() * 0.01
+
+
+def price(each):
+    t = torch.linspace(1e-3, 1 - 1e-3, 1500, dtype=torch.float64)
+    t = t[each.log_snr(t).abs() <= 4]
+    errors = torch.stack([least_error(float(u), each) for u in t])  # E|x0 - x0_hat|^2
+    return float(-torch.trapezoid(errors, each.log_snr(t).exp()) / 2)
+
+
+# %%
+paid = {type(each).__name__: price(each) for each in (Cosine(), LinearBeta(), Flow())}
+print({name: f"{nats:.2f} nats" for name, nats in paid.items()})
+
+# %% tags=["check"]
+# @title ✓ Three schedules, one price; the weights in terms of the SNR
+from minidiff import weight
+
+assert max(paid.values()) / min(paid.values()) < 1.02
+u = torch.linspace(0.01, 0.99, 99).double()
+snr = Cosine().log_snr(u).exp()
+forms = {"x0": 1 + 0 * snr, "eps": snr, "v": snr + 1, "score": snr * (snr + 1),
+         "velocity": (snr + 1) * torch.pi**2 / 4, "min_snr": snr.clamp(max=5)}
+assert all(torch.allclose(weight(name, u, Cosine()), w) for name, w in forms.items())
+print("✓ to 2 %; and weight() is SNR, SNR + 1, SNR (SNR + 1), ... at 99 times")
+
+# %% [markdown]
+# ## 4. Where errors grow
+#
+# By (5.10) an error of 1 in the network's answer becomes $\sigma_t / |\alpha_t b - \sigma_t a|$ in $x_0$ and
+# $\alpha_t / |\alpha_t b - \sigma_t a|$ in $\epsilon$.
+#
+# *Predict: for which targets do these explode, and at which end?*
+
+# %%
+from minidiff import target_coefficients
+
+u = torch.linspace(0.002, 0.998, 400, dtype=torch.float64)
+names = {"x0": "-", "eps": "-", "v": "-", "velocity": "--", "score": ":"}
+
+
+def growth(name):
+    (alpha, sigma), (a, b) = Cosine()(u), target_coefficients(name, u, Cosine())
+    det = (alpha * b - sigma * a).abs()
+    return sigma / det, alpha / det
+
+
+# %%
+alt = "Left, eps and score explode towards noise. Right, x0 explodes towards the data."
+picture, axes = plot.figure(alt, 2, width=7.0, height=3.4)
+for name, style in names.items():
+    for ax, factor in zip(axes, growth(name), strict=True):
+        ax.plot(u, factor, style, label=name)
+for ax, of in zip(axes, ("$x_0$", r"$\epsilon$"), strict=True):
+    ax.set(yscale="log", ylim=(1e-3, 1e3), xlabel="t", title=f"its error in {of}")
+axes[0].legend(fontsize=11)
+picture
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# $\epsilon$ and the score for $x_0$, at pure noise; $x_0$ for $\epsilon$, at the data. $v$ and velocity nowhere.
+#
+# </details>
+
+# %% tags=["check"]
+# @title ✓ v never amplifies; the others do at one end
+grown = {name: growth(name) for name in names}
+assert max(each.max() for each in grown["v"]) <= 1
+assert max(each.max() for each in grown["velocity"]) <= 1
+assert min(grown["eps"][0][-1], grown["score"][0][-1], grown["x0"][1][0]) > 300
+print("✓ factors: v at most 1; eps, score and x0 over 300 at t = 0.002 or 0.998")
+
+# %% [markdown]
+# ## 5. The nine networks by another loss
+#
+# The main line trains them all by the error of $v$. The same script also trained each by the plain squared error of its
+# own answer. The *energy distance*, $2E|x - y| - E|x - x'| - E|y - y'|$ with $x, x'$ samples and $y, y'$ data, is 0 for
+# equal distributions.
+
+# %%
+import json
+
+from minidiff.data import shipped
+
+results = json.loads(shipped("predictions.json").read_text(encoding="utf-8"))
+print(results["about"]["command"], "|", results["about"]["training"])
+print("  D  answer  by the error of v     by its own error")
+for dims in (2, 16, 512):
+    for name in ("x0", "v", "eps"):
+        by = {run["by"]: max(run["energy_distance"], 0) for run in results["runs"]
+              if (run["dims"], run["prediction"]) == (dims, name)}
+        print(f"{dims:3}  {name:6}  {by['v']:17.3f}  {by.get('own', by['v']):19.3f}")
+
+# %% [markdown]
+# The loss is not what decides: in 512 dimensions only $x_0$ works, by either. $\epsilon$ fares better by its own error,
+# for that of $v$ is $1/\alpha_t$ times as large and gives all attention to the noisiest times.
+
+# %% tags=["check"]
+# @title ✓ By either loss only x0 works in 512 dimensions
+far = {(run["prediction"], run["by"]): run["energy_distance"]
+       for run in results["runs"] if run["dims"] == 512}
+assert max(far["x0", "v"], far["x0", "own"]) < 0.05 and far["v", "v"] > 5
+assert min(far["eps", "v"], far["eps", "own"]) > 100
+print(f"✓ x0 {far['x0', 'own']:.2g} by its own error, v {far['v', 'v']:.2g}")
+
+# %% [markdown]
+# ## 6. Scores: two proofs
+#
+# **Denoising score matching**, (5.16). Multiply out the left side. The mixed term,
+# $-2\,s_\theta(x_t) \cdot \nabla\log q(x_t\mid x_0)$, depends on $x_0$ only through the mean of
+# $\nabla\log q(x_t\mid x_0)$ over $q(x_0 \mid x_t)$, and that mean *is* $\nabla\log p_t(x_t)$, by the derivation of (3.12).
+# So the mixed terms of both sides agree. $E|s_\theta|^2$ is on both, and the rest does not contain $s_\theta$.
+# $\blacksquare$
+#
+# **Without any noise** a score can be learned too. [@hyvarinen2005]: by the product rule, and as $p$ vanishes far away,
+#
+# $$ \int p\; s_\theta\cdot\nabla\log p = \int s_\theta\cdot\nabla p = -\int p\;\mathrm{tr}\,\nabla s_\theta . $$
+#
+# The unknown product has become the trace of the matrix $\nabla s_\theta$ of the network's slopes. In many dimensions a
+# trace is dear. [@song2019sliced] find it with a random direction $r$, standard normal: $E\,[r^\top A\, r] =
+# \mathrm{tr}\,A$, since $E[r r^\top] = I$. Likewise $E (r^\top s)^2 = |s|^2$. Hence *sliced score matching*:
+#
+# $$ \begin{aligned}
+# &E\Big[ r^\top \nabla s_\theta(x)\, r + \tfrac12 \big(r^\top s_\theta(x)\big)^2 \Big] \\
+# &\qquad = \tfrac12 E\,\big|s_\theta(x) - \nabla\log p(x)\big|^2 - \tfrac12 E\,\big|\nabla\log p(x)\big|^2
+# \end{aligned} \tag{5.17} $$
+#
+# The left side needs samples and automatic differentiation, no density.
+
+# %%
+def sliced(score, x, r):
+    """Return the left side of (5.17) for each point x (B, D) and direction r (B, D)."""
+    x = x.clone().requires_grad_()
+    along = (r * score(x)).sum(1)  # (B,)
+    slope, = torch.autograd.grad(along.sum(), x)
+    return (r * slope).sum(1) + along.detach() ** 2 / 2
+
+
+# %% tags=["check"]
+# @title ✓ (5.17) for three candidates, on noisy points of the roll
+from functools import partial
+
+n, (z, r) = 9000, torch.randn(2, 9000, 2, generator=seeded(33)).double()
+x = add_noise(roll.sample(n, seeded(32)), z, 0.2, schedule)
+true = roll.score(x, 0.2, schedule)
+exact = partial(roll.score, t=0.2, schedule=schedule)
+for score in (lambda x: 0 * x, lambda x: -x / 1.5, exact):
+    plain = ((score(x) - true) ** 2 - true**2).sum(1) / 2
+    gap = sliced(score, x, r) - plain
+    assert abs(gap.mean()) <= 4 * gap.std() / n**0.5
+print("✓ no score, a wide bell's, the exact one: both sides agree up to chance")
+
+# %% [markdown]
+# ## 7. Walking with the score: Langevin dynamics
+#
+# What is a score good for? One can *sample* with nothing else. Take small steps uphill, and shake (an equation of physics;
+# [@welling2011] brought it, with gradients from mini-batches, to learning):
+#
+# $$ x_i = x_{i-1} + \frac{\delta}{2}\, \nabla \log p(x_{i-1}) + \sqrt{\delta}\; z_i, \qquad
+# z_i \sim \mathcal N(0, I) \tag{5.18} $$
+#
+# After a long walk the points are distributed nearly as $p$, the more nearly the smaller $\delta$. With one hump this is
+# quick.
+#
+# *Predict: two humps, a deep valley, all points start on the right one. 40 % belong on the left. How many are there after
+# 2,000 steps?*
+
+# %%
+def langevin_walk(x, t, steps, delta, generator):
+    for _ in range(steps):
+        z = torch.randn(x.shape, generator=generator)
+        x = x + delta / 2 * two.score(x, t, schedule) + delta**0.5 * z
+    return x
+
+
+begin = 0.8 * torch.ones(2000, 1)
+stuck = langevin_walk(begin, 0.0, 2000, 0.005, seeded(35))
+crossed = langevin_walk(begin, 0.3, 2000, 0.005, seeded(36))
+
+# %%
+alt = "Left, all points stay on the right hump. Right, with noise, both humps fill."
+picture, axes = plot.figure(alt, 2, width=7.0, height=2.9)
+for ax, x, t in zip(axes, (stuck, crossed), (0.0, 0.3), strict=True):
+    grid = torch.linspace(-2.5, 2.5, 401)[:, None]
+    ax.hist(x[:, 0].numpy(), bins=60, density=True, alpha=0.5, label="walkers")
+    ax.plot(grid, two.log_prob(grid, t, schedule).exp(), color="black", label="density")
+    ax.set(title=f"t = {t}", xlabel="x")
+axes[0].legend(fontsize=11)
+picture
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Hardly anybody. Within its hump the walk has the right width, but the way to the other leads through a valley where nobody
+# goes. The score says which way is up, and nothing about how high another hill is. At $t = 0.3$ noise has filled the
+# valley, and the walk crosses.
+#
+# </details>
+
+# %% tags=["check"]
+# @title ✓ Stuck without noise, right with it
+right_hump = stuck[stuck > -0.2]
+assert (stuck < -0.2).double().mean() < 0.003 and abs(right_hump.std() - 0.2) < 0.02
+alpha, sigma = schedule(0.3)
+widths = (alpha**2 * 0.04 + sigma**2).sqrt()
+cdf = torch.distributions.Normal(alpha * two.means[:, 0], widths).cdf(-0.2 * alpha)
+share, exact = (crossed < -0.2 * alpha).double().mean(), (cdf * two.weights).sum()
+assert abs(share - exact) < 0.05
+print(f"✓ on the left at t = 0.3: {share:.1f}, exact {exact:.1f}; without noise none")
+
+# %% [markdown]
+# There are two more reasons for noise ([@song2019]). **The manifold hypothesis**: pictures fill almost nothing of the space
+# of pixels; they lie on a thin sheet. Beside it there is no density, and no slope. Take points exactly on a circle, and
+# look at the score of the noisy circle as the noise gets small, at a fixed place beside it and where noisy data are:
+
+# %%
+from minidiff import Empirical
+
+turn = torch.arange(2000) * 2 * torch.pi / 2000
+circle = Empirical(2**0.5 * torch.stack([turn.cos(), turn.sin()], 1).double())
+
+
+def steepness(x, t):
+    alpha, sigma = schedule(t)
+    score = (alpha * circle.denoise(x, t, schedule) - x) / sigma**2
+    return float(score.norm(dim=1).mean())
+
+
+# %%
+few, eps = circle.data[:50], torch.randn(50, 2, generator=seeded(37)).double()
+levels = [k / T for k in (1, 2, 4, 8, 16, 32)]
+sigmas = torch.stack([schedule(t)[1] for t in levels])
+fixed = torch.tensor([steepness(few * 1.1, t) for t in levels])
+typical = torch.tensor([steepness(add_noise(few, eps, t, schedule), t) for t in levels])
+plot.curves(sigmas, {"beside the circle": fixed, "where noisy data are": typical},
+            "Two straight falling lines; that of a fixed place is twice as steep.",
+            r"noise $\sigma$", "length of the score", xscale="log", yscale="log")
+
+# %% tags=["check"]
+# @title ✓ The score grows like 1 / sigma^2 beside the circle, like 1 / sigma on it
+ratio = (sigmas[3] / sigmas[0]).log()
+powers = [float((curve[0] / curve[3]).log() / ratio) for curve in (fixed, typical)]
+assert abs(powers[0] - 2) < 0.1 and abs(powers[1] - 1) < 0.1
+print(f"✓ powers of 1 / sigma: {powers[0]:.1f} and {powers[1]:.1f}")
+
+# %% [markdown]
+# The score of data on a sheet does not exist; that of noisy data does. And **empty space**: where there are no data,
+# nothing is learned, and walks from noise begin just there. Noise widens the data until they cover it.
+#
+# ## 8. Many noises
+#
+# So [@song2019] train one network for many noises $\sigma_1 > \dots > \sigma_n$, here added without shrinking, and walk with
+# the largest first. Each noise has its weight $\lambda$:
+#
+# $$ \begin{aligned}
+# \sum_{i} \lambda(\sigma_i)\; E\,\Big| s_\theta(x_0 + \sigma_i\epsilon,\ \sigma_i)
+# + \frac{\epsilon}{\sigma_i} \Big|^2, \qquad \lambda(\sigma) = \sigma^2
+# \end{aligned} \tag{5.19} $$
+#
+# Typical scores grow like $1/\sigma$, so $\lambda = \sigma^2$ brings all terms to one size. Multiply it in, with (5.15):
+# the term is $|\epsilon - \epsilon_\theta|^2$. *Score matching over many noises, so weighted, is the simplified loss*, up
+# to which noise levels are drawn how often. Their sampler, *annealed Langevin dynamics*, is (5.18) at one noise after the
+# other, the package's `langevin` with $\delta = \sigma^2/10$. Repeat the experiment that failed:
+
+# %%
+from minidiff import final, langevin, times
+
+
+def best(x, t):
+    return two.denoise(x, t, schedule)
+
+
+walk = langevin(best, begin, times(100), schedule, inner=10, generator=seeded(41))
+annealed = final(walk)
+print(f"on the left {(annealed < -0.2).double().mean():.1f}, exact 0.4")
+
+# %%
+from minidiff import Denoiser, VarianceExploding
+from minidiff.nets.mlp import MLP, MLPConfig
+
+exploding, net = VarianceExploding(0.05, 5.0), MLP(MLPConfig()).double()
+torch.nn.init.normal_(net.head.weight, generator=seeded(3))  # any network will do
+any_denoiser = Denoiser(net.requires_grad_(False), exploding, "eps")
+
+# %% tags=["check"]
+# @title ✓ (5.19) is the simplified loss; annealing finds both hills
+from minidiff import denoising_loss, weight
+
+p, u = roll.sample(500, seeded(39)), torch.linspace(0.01, 1, 500).double()
+z, sigma = torch.randn(500, 2, generator=seeded(40)).double(), exploding(u)[1][:, None]
+x_t = p + sigma * z
+score = (any_denoiser(x_t, u) - x_t) / sigma**2  # Tweedie, alpha = 1
+song_ermon = (sigma**2 * (score + z / sigma) ** 2).mean(1)
+ho = weight("eps", u, exploding) * denoising_loss(any_denoiser, p, z, u, exploding)
+assert torch.allclose(song_ermon, ho) and ho.min() > 0
+assert abs((annealed < -0.2).double().mean() - 0.4) < 0.04
+print("✓ the two losses agree for a network of random weights, at 500 noises")
+
+# %% [markdown]
+# Nobody told the walk how high the hills are. Ten steps at each noise are few: the humps come out too wide. With
+# `inner=100` they do not.
+#
+# ## 9. More bugs
+#
+# **a.** A course draws its steps so; $T = 1000$, numbered from 0:
+#
+# ```python
+# timesteps = torch.randint(0, 999, (x.shape[0],)).long().to(device)
+# ```
+#
+# <details><summary>Answer</summary>
+#
+# The upper end is exclusive: the last step, nearly pure noise, is never trained, and sampling starts there. A cousin tells
+# the network step $k - 1$ and adds the noise of step $k$: nothing crashes, and at the first steps the noise does not fit
+# the time. The main line's check of Algorithm 1 sees both. (Hugging Face's course, [unit
+# 2](https://github.com/huggingface/diffusion-models-class/blob/a5cd1fa214a74a45d0c17b546d52182a3b5e21ae/unit2/02_class_conditioned_diffusion_model_example.ipynb).)
+#
+# </details>
+#
+# **b.** A sampler, on a cosine schedule, whose $\bar\alpha_T$ is nearly or exactly 0:
+#
+# ```python
+# x0 = (1 / alpha_bar).sqrt() * x_t - (1 / alpha_bar - 1).sqrt() * eps
+# ```
+#
+# <details><summary>Answer</summary>
+#
+# Two huge numbers are subtracted, or two infinite ones: `nan` from the first step on, even for a perfect network, which
+# answers $\epsilon = x_t$. Ask for $v$ instead. (MAR, [issue 70](https://github.com/LTH14/mar/issues/70): black pictures
+# and `nan` in the first epochs.)
+#
+# </details>
+#
+# **c.** Langevin dynamics. There are two slips.
+#
+# ```python
+# x = x - delta / 2 * score(x) + delta ** 0.5 * torch.rand_like(x)
+# ```
+#
+# <details><summary>Answer</summary>
+#
+# The score points uphill, so it is added; and `rand` is never negative, so everything drifts. (Both kinds of slip were
+# reported in one tutorial, ACIDS-IRCAM: [a sign](https://github.com/acids-ircam/diffusion_models/issues/11) and
+# [`rand`](https://github.com/acids-ircam/diffusion_models/issues/8).)
+#
+# </details>
+
+# %% tags=["check"]
+# @title ✓ a misses the last step, b is nan, c leaves the bell
+assert torch.randint(0, 999, (100_000,), generator=seeded(1)).max() == 998
+alpha, x_t = torch.tensor(0.0), torch.randn(4, generator=seeded(2))
+assert ((1 / alpha**2).sqrt() * x_t - (1 / alpha**2 - 1).sqrt() * x_t).isnan().all()
+found = []
+for sign, dice in ((1, torch.randn), (1, torch.rand), (-1, torch.randn)):
+    x, generator = torch.randn(5000, generator=seeded(3)), seeded(4)
+    for _ in range(100):  # the score of a standard bell is -x
+        x = x - sign * 0.05 * x + 0.1**0.5 * dice(x.shape, generator=generator)
+    found.append(abs(x.mean()) < 0.1 and abs(x.var() - 1) < 0.1)
+assert found == [True, False, False]
+print("✓ only the right Langevin walk keeps mean 0 and variance 1")
+
+# %% [markdown]
+# ## References
+#
+# {references}

@@ -1,0 +1,106 @@
+"""The four tiny models of chapter 01: what can be undone is undone, likelihoods are likelihoods."""
+
+import pytest
+import torch
+
+from minidiff import Cosine, Gaussian, Mixture, ddim, final, times
+from minidiff.course import families
+from minidiff.data import toy
+
+TRUTH = Mixture(*toy.mixture_parameters())
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_four_are_equally_large_and_turn_noise_into_points():
+    models = families.four(0)
+    weights = [sum(w.numel() for w in model.parameters()) for model in models.values()]
+    assert list(models) == ["GAN", "VAE", "flow", "diffusion"] and max(weights) < 1.03 * min(weights)
+    for model in models.values():
+        x = families.draw(model, torch.randn(7, 2, generator=seeded(1)))
+        assert x.shape == (7, 2) and x.isfinite().all() and not x.requires_grad
+
+
+def test_a_seed_decides_everything():
+    runs = []
+    for _ in range(2):
+        losses = list(families.train_together(families.four(0), 3, seed=5))
+        assert len(losses) == 3 and all(len(loss) == 4 for loss in losses)
+        runs.append(losses)
+    assert runs[0] == runs[1] != list(families.train_together(families.four(0), 3, seed=6))
+
+
+@pytest.mark.parametrize("name", ["VAE", "flow", "diffusion"])
+def test_training_lowers_the_loss(name):
+    model = {name: families.four(0)[name]}
+    losses = torch.tensor(list(families.train_together(model, 300, seed=1)))
+    assert losses[-60:].mean() < 0.96 * losses[:20].mean()  # diffusion's cannot fall below 0.86
+
+
+def test_a_gans_discriminator_learns_against_a_generator_that_stands_still():
+    gan, rates = families.four(0)["GAN"], torch.tensor(2.0).log()
+    gan.optimizers[1].param_groups[0]["lr"] = 0.0
+    losses = [gan.learn(toy.mixture(256, seeded(k)), seeded(100 + k)) for k in range(60)]
+    assert losses[0] == pytest.approx(2 * float(rates), abs=0.1) and losses[-1] < 0.8
+
+
+def test_the_flow_is_undone_and_its_density_is_one():
+    torch.manual_seed(1)
+    flow, x, side = families.RealNVP(), toy.mixture(20, seeded(0)), torch.linspace(-6, 6, 241)
+    for weight in flow.parameters():
+        weight.data *= 1.5  # not almost the identity
+    z, log_det = flow.encode(x)
+    assert torch.allclose(flow.sample(z), x, atol=1e-4)
+    slopes = torch.stack([torch.autograd.functional.jacobian(lambda p: flow.encode(p[None])[0][0], p) for p in x])
+    assert torch.allclose(torch.linalg.slogdet(slopes).logabsdet, log_det, atol=1e-4)
+    with torch.no_grad():
+        mass = flow.log_prob(torch.cartesian_prod(side, side)).exp().sum() * 0.05**2
+    assert mass == pytest.approx(1, abs=0.01)
+
+
+def test_the_elbo_is_on_average_the_bound_and_not_above_the_likelihood():
+    vae, axis, x = families.four(0)["VAE"], torch.linspace(-9, 9, 181), toy.mixture(20, seeded(0))
+    vae.encoder[-1].weight.data *= 8
+    z, cell = torch.cartesian_prod(axis, axis), 0.01
+    normal = torch.distributions.Normal
+    with torch.no_grad():
+        code, back = vae.encode(x), vae.decode(z)
+        q = normal(code.mean[:, None], code.std[:, None]).log_prob(z).sum(2)  # (20, 32761)
+        joint = normal(back.mean, back.std).log_prob(x[:, None]).sum(2) + normal(0.0, 1.0).log_prob(z).sum(1)
+        drawn = torch.cat([vae.elbo(x.repeat(2500, 1), seeded(k)).reshape(2500, 20) for k in range(4)])
+    evidence, bound = (joint.exp() * cell).sum(1).log(), (q.exp() * cell * (joint - q)).sum(1)
+    off = (drawn.mean(0) - bound) / (drawn.std(0) / len(drawn) ** 0.5)  # in standard errors
+    assert (bound < evidence).all() and off.abs().max() < 4.5 and off.mean().abs() < 1
+
+
+def test_a_decoders_noise_is_drawn_from_the_generator():
+    vae, z = families.four(0)["VAE"], torch.randn(50, 2, generator=seeded(1))
+    assert torch.equal(families.draw(vae, z), families.draw(vae, z))
+    assert not torch.equal(vae.sample(z, seeded(1)), vae.sample(z, seeded(2)))
+    assert isinstance(vae.decode(z), Gaussian)
+
+
+def test_diffusion_walks_as_ddim_does():
+    """The step of the chapter, a turn by an angle, against the package's sampler."""
+    model, x = families.four(2)["diffusion"], torch.randn(50, 2, generator=seeded(1))
+    with torch.no_grad():
+        sampled, turn = model.sample(x, n=50), torch.tensor(torch.pi / 100)
+        for k in range(50, 0, -1):
+            x = turn.cos() * x - turn.sin() * model(x, torch.full((50,), k / 50))
+    assert torch.allclose(sampled, x, atol=1e-4)
+
+
+def test_coverage_counts_strays_and_the_poorest_cluster():
+    strays, poorest = families.coverage(TRUTH.sample(20_000, seeded(0)))
+    assert strays == pytest.approx(float(torch.tensor(-4.5).exp()), abs=0.004) and poorest > 0.85
+    assert families.coverage(TRUTH.means.repeat(4, 1)) == (0.0, pytest.approx(8 / 12, abs=1e-5))  # equal shares
+    assert families.coverage(torch.zeros(5, 2)) == (1.0, 0.0)
+
+
+def test_the_exact_walk_covers_every_cluster():
+    noise = torch.randn(4000, 2, generator=seeded(1))
+    x = final(ddim(lambda x, t: TRUTH.denoise(x, t, Cosine()), noise, times(100), Cosine()))
+    strays, poorest = families.coverage(x)
+    assert strays < 0.03 and poorest > 0.8
