@@ -361,7 +361,7 @@ print(f"✓ {len(kinds[0.0].unique())} kinds of clothes at w = 0, one at w = 5;"
 import ipywidgets
 
 
-def draw(label, w):
+def show(label, w):
     x = sample(start, torch.full((8,), label), w)
     return plot.images(x, f"Eight samples of {classes[label]} at w = {w}.", columns=4)
 
@@ -370,7 +370,7 @@ names = [(name, k) for k, name in enumerate(classes)]
 label = ipywidgets.Dropdown(options=names, value=7, description="class")
 w = ipywidgets.FloatSlider(2.0, min=0, max=5, step=0.5, description="w",
                            continuous_update=False)
-_ = widgets.explore(draw, label=label, w=w)
+_ = widgets.explore(show, label=label, w=w)
 
 # %% [markdown]
 # [Chapter 09](09_guidance.ipynb) measures what is gained and lost.

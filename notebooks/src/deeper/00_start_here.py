@@ -276,7 +276,7 @@ print(f"✓ {on_grid:.3f} nats by formula and integral; the wide bell has mean a
 generator = torch.Generator().manual_seed(0)
 
 
-def draw(n):
+def pairs(n):
     """Return clean and noisy numbers, (n, 1) each."""
     x = humps.sample(n, generator)
     return x, x + 0.8 * torch.randn(x.shape, generator=generator)
@@ -288,7 +288,7 @@ layers = torch.nn.Linear(1, 64), torch.nn.SiLU(), torch.nn.Linear(64, 1)
 net = torch.nn.Sequential(*layers)
 optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
 for _ in range(1500):
-    x, y = draw(256)
+    x, y = pairs(256)
     loss = (net(y) - x).square().mean()  # how wrong, in one number
     optimizer.zero_grad()  # forget the last gradient
     loss.backward()  # how the loss changes with each weight
