@@ -30,6 +30,7 @@ from minidiff.nets.mlp import MLP, MLPConfig  # noqa: E402
 
 OUT = ROOT / "data" / "predictions.json"
 DIMS, PREDICTIONS, LOSSES = (2, 16, 512), ("x0", "v", "eps"), ("v", "own")
+SHOWN = {("x0", "v"), ("v", "v"), ("eps", "own")}  # whose samples are stored
 STEPS, BATCH, LR, WIDTH = 1500, 256, 1e-3, 128
 FIRST, LAST = 0.98, 0.02  # at the very ends eps or x0 is not determined (eq. 5.10)
 SAMPLES, SAMPLING_STEPS, STORED = 2000, 100, 400
@@ -91,7 +92,7 @@ def compare(dims: int, prediction: str, by: str) -> dict:
         "off_plane": round(float(off_plane.mean()), 4),
         "cpu_seconds": round(time.process_time() - start, 1),
     }
-    if by == "v":
+    if (prediction, by) in SHOWN:
         run["points"] = [[round(u, 2) for u in point] for point in (x[:STORED] @ plane).tolist()]
     return run
 
@@ -111,7 +112,7 @@ def main(dims: list[int], losses: list[str]) -> None:
         print({name: value for name, value in run.items() if name != "points"}, flush=True)
         runs = json.loads(OUT.read_text(encoding="utf-8"))["runs"] if OUT.exists() else []
         runs = [old for old in runs if (old["dims"], old["prediction"], old["by"]) != key] + [run]
-        runs.sort(key=lambda r: (LOSSES.index(r["by"]), r["dims"], PREDICTIONS.index(r["prediction"])))
+        runs.sort(key=lambda r: (r["dims"], PREDICTIONS.index(r["prediction"]), LOSSES.index(r["by"])))
         about = {
             "data": "swiss roll in a random plane",
             "network": f"MLP of width {WIDTH}",

@@ -43,8 +43,8 @@ diagrams.guess_the_noise(x0, eps, x_t, guess)
 # | $x_t = \alpha_t x_0 + \sigma_t \epsilon$ | the noisy picture; $s < t$ are times; $s$ is one step nearer the data |
 # | $\alpha_{ts},\ \sigma_{ts}$ | factor and noise of the step from $s$ to $t$ (2.5); $\sigma_{ts}^2$ is DDPM's $\beta$ |
 # | $\epsilon_\theta,\ \hat x_0,\ \mu_\theta$ | what a network with weights $\theta$ says: noise, picture, mean of a step |
-# | $y = a\,x_0 + b\,\epsilon$ | a target: what a network is asked for |
-# | $w(t)$ | the weight of an error at time $t$ |
+# | $y = a\,x_0 + b\,\epsilon$ | a [prediction target](../docs/glossary.md#prediction-target): what a network is asked for |
+# | $w(t)$ | the [weight of an error](../docs/glossary.md#loss-weight) at time $t$ |
 # | $D$ | how many numbers a picture has |
 
 # %% [markdown]
@@ -112,7 +112,7 @@ check(noise_weight, by_divergence, cases,
 # > $$ \mu_\theta = \tfrac{1}{\sqrt{\alpha_t}} \Big(x_t - \tfrac{\beta_t}{\sqrt{1 - \bar\alpha_t}}\,
 # > \epsilon_\theta\Big), \qquad
 # > E\Big[ \tfrac{\beta_t^2}{2 \sigma_t^2 \alpha_t (1 - \bar\alpha_t)}\, |\epsilon - \epsilon_\theta|^2 \Big] . $$
-# > Weng's article has $(1 - \alpha_t)^2$ for $\beta_t^2$: the same. Our choice is $\sigma_t^2 = \beta_t$.
+# > [Weng's article](https://lilianweng.github.io/posts/2021-07-11-diffusion-models/) has $(1 - \alpha_t)^2$ for $\beta_t^2$: the same. Our choice is $\sigma_t^2 = \beta_t$.
 
 # %% tags=["check"]
 # @title ✓ Weighted squared error of picture or noise = divergence of the two steps
@@ -174,7 +174,10 @@ print(f"✓ first step {bound[0]:.2f}, least {bound.min():.4f}; the first 20 of 
 # \qquad t \text{ uniform on } \tfrac1T, \dots, 1 \tag{5.4} $$
 #
 # It is no bound any more, but a bound with its terms reweighted: less for the detail, more for the steps in which shapes
-# are made. It became the best known loss of the field. Section 5 tries what it gains and what it costs.
+# are made. Is that allowed? The *best* network is the same under any positive weights: at each time and place it gives
+# the mean of what is possible (chapter 03). Weights decide where a network that cannot be best everywhere spends its
+# effort. The [simplified loss](../docs/glossary.md#simplified-loss) became the best known of the
+# field. Section 5 tries what it gains and what it costs.
 #
 # ## 3. Training and sampling
 #
@@ -249,7 +252,7 @@ def fit(net, *args, **options):
     return torch.tensor(losses)
 
 # %% [markdown]
-# **How does a network hear the time?** As one number among many it would hardly be noticed. So it is spread over fast
+# **How does a network hear the time?** ([Time embedding](../docs/glossary.md#time-embedding).) As one number among many it would hardly be noticed. So it is spread over fast
 # and slow waves, as a clock has hands for seconds and hours ([@vaswani2017]). With $h$ cosines and $h$ sines
 #
 # $$ \begin{gathered}
@@ -257,7 +260,7 @@ def fit(net, *args, **options):
 # \sin(\omega_{h-1} t)\big], \\ \omega_i = 1000 \cdot 10000^{-i/h} .
 # \end{gathered} \tag{5.6} $$
 #
-# The package's `MLP` hears $t$ so. Our data are the swiss roll of [@sohldickstein2015], two numbers a point. We build it
+# The package's `MLP`, a small network of fully connected layers, hears $t$ so. Our data are the swiss roll of [@sohldickstein2015], two numbers a point. We build it
 # of 220 small Gaussians in a row, because then chapter 03 knows its best denoiser (3.9).
 
 # %%
@@ -363,20 +366,21 @@ expect(astray.double().mean() < 0.1, "nine points in ten lie on the roll")
 
 # %% tags=["check"]
 # @title ✓ Algorithm 2 (5.7), step by step, is ddpm
-generator, x = seeded(2), start[:50]
-for each in range(T, 0, -1):
-    said = net(x, torch.full((50,), each / T))
-    z = torch.randn(x.shape, generator=generator)
-    x = by_posterior(x, said, z, (each - 1) / T, each / T).float()
+generator, x, ts = seeded(2), start[:50], times(100)
+for u, s in zip(ts, ts[1:], strict=False):
+    a_us, s_us = transition(s, u, schedule)
+    z, said = torch.randn(x.shape, generator=generator), net(x, u.float().expand(50))
+    noise = s_us * schedule(s)[1] / schedule(u)[1] * z
+    x = ((x - s_us**2 / schedule(u)[1] * said) / a_us + noise).float()
 theirs = Denoiser(net, schedule, "eps")
-*_, last = ddpm(theirs, start[:50], times(T), schedule, seeded(2))
+*_, last = ddpm(theirs, start[:50], ts, schedule, seeded(2))
 assert torch.allclose(last.x, x, atol=1e-3)
-print("✓ a loop with (3.4) written out ends at the same 50 points as ddpm, to 1e-3")
+print("✓ (5.7) written out ends at the same 50 points as ddpm, to 1e-3")
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# A roll, with a few points astray.
+# A roll, with a few points astray. Read the lower row from left to right: noise that the network has never seen gathers.
 #
 # </details>
 #
@@ -568,7 +572,7 @@ expect([bits["chances"] < bits["simple"] < bits["weights"] < 4.09,
 #
 # ## 6. One table for everything
 #
-# Papers train networks to give $x_0$, $\epsilon$, something called $v$, a velocity, a score. All are mixtures of the same
+# Papers train networks to give $x_0$, $\epsilon$, something called [$v$](../docs/glossary.md#v-prediction), a [velocity](../docs/glossary.md#velocity), a [score](../docs/glossary.md#score). All are mixtures of the same
 # two pictures,
 #
 # $$ y = a\, x_0 + b\, \epsilon , \tag{5.9} $$
@@ -581,7 +585,8 @@ expect([bits["chances"] < bits["simple"] < bits["weights"] < 4.09,
 # | velocity $dx_t/dt$ | $\alpha_t'$ | $\sigma_t'$ | flow matching, [@lipman2023]; $'$ is the derivative in $t$ |
 # | score $\nabla \log q(x_t \mid x_0)$ | 0 | $-1/\sigma_t$ | [@song2019] |
 #
-# Together with $x_t = \alpha_t x_0 + \sigma_t \epsilon$, which is known, that is two equations for two unknowns.
+# (The package has a sixth row, `edm`, from [@karras2022]; with $\alpha_t^2 + \sigma_t^2 = 1$ it is $-v$.) Together with
+# $x_t = \alpha_t x_0 + \sigma_t \epsilon$, which is known, that is two equations for two unknowns.
 #
 # **Your turn.** Eliminate $\epsilon$, and solve for $x_0$.
 
@@ -617,7 +622,7 @@ check(solve_for_x0, by_torch, cases, hint="b times the one minus sigma times the
 #
 # $$ |\hat y - y|^2 = w(t)\,|\hat x_0 - x_0|^2, \qquad w(t) = \Big(a - b\,\frac{\alpha_t}{\sigma_t}\Big)^2 \tag{5.11} $$
 #
-# For $\epsilon$ that is $\mathrm{SNR} = \alpha_t^2/\sigma_t^2$; for $v$, with $\alpha_t^2 + \sigma_t^2 = 1$, it is
+# For $\epsilon$ that is the [signal-to-noise ratio](../docs/glossary.md#signal-to-noise-ratio), $\mathrm{SNR} = \alpha_t^2/\sigma_t^2$; for $v$, with $\alpha_t^2 + \sigma_t^2 = 1$, it is
 # $\mathrm{SNR} + 1$. Both at once:
 
 # %%
@@ -724,7 +729,7 @@ _ = explore(anatomy, t=slider)
 # $$ s_\theta(x_t, t) = -\frac{\epsilon_\theta(x_t, t)}{\sigma_t} . \tag{5.15} $$
 #
 # A network for noise *is* a network for the score, in other units. But how could one learn the score of an unknown
-# density? *Denoising score matching* ([@vincent2011]): take the score of one Gaussian instead, around the picture that
+# density? [Denoising score matching](../docs/glossary.md#denoising-score-matching) ([@vincent2011]): take the score of one Gaussian instead, around the picture that
 # was noised. It is known, $\nabla\log q(x_t\mid x_0) = -\epsilon/\sigma_t$, the row in the table. For any $s_\theta$
 #
 # $$ \begin{aligned}
@@ -764,9 +769,9 @@ print("✓ no score at all, that of a wide bell, the exact one: the same C, up t
 # test, after [@li2025]. Put the roll, which is two-dimensional, on a random plane in $D$ dimensions. Noise has all $D$
 # of them; in the plane nothing changes. Photographs are like that: they fill few of the dimensions of their pixels.
 #
-# Nine networks of one size, 128 numbers wide, see the same data for 1,500 steps each. They are even trained by the same
-# loss, the error of the $v$ that follows from their answer; only the answer differs. (`tools/compare_predictions.py`
-# made the runs.)
+# Nine networks of one size, 128 numbers wide, train for 1,500 steps each: $\epsilon$ on the simplified loss, $v$ on its own
+# squared error, and $x_0$ on the error of the $v$ that follows from it. (*Deeper* has other losses.
+# `tools/compare_predictions.py` made the runs.)
 #
 # *Predict: which of them will still work in 512 dimensions?*
 
@@ -774,7 +779,7 @@ print("✓ no score at all, that of a wide bell, the exact one: the same C, up t
 import json
 
 results = json.loads(shipped("predictions.json").read_text(encoding="utf-8"))
-nine = [run for run in results["runs"] if run["by"] == "v"]
+nine = [run for run in results["runs"] if "points" in run]
 panels = [(f"{run['prediction']}, D = {run['dims']}", torch.tensor(run["points"]),
            f"off the plane: {run['off_plane']:.{2 * (run['off_plane'] < 1)}f}")
           for run in nine]
@@ -793,15 +798,14 @@ diagrams.predictions(panels, 3, [""] * 3, alt)
 # Why? Look at the network's last layer. It is linear: 128 numbers in, $D$ out. Whatever happens inside, all answers
 # lie on one flat sheet of at most 128 dimensions. The roll's plane fits on such a sheet. Noise does not: it has 512
 # independent coordinates, and at least $512 - 128$ of its directions are perpendicular to the sheet, where the network
-# is always silent. **No training can help:**
+# says the same whatever it sees. **No training can help:**
 #
 # $$ \begin{aligned}
 # \text{mean squared error of } \epsilon &\;\ge\; 1 - \frac{128}{D}, \\
 # \text{of } v &\;\ge\; E[\alpha_t^2]\,\Big(1 - \frac{128}{D}\Big) .
 # \end{aligned} \tag{5.20} $$
 #
-# Let us see it happen: two runs in 512 dimensions, shortened to 300 steps. $x_0$ is trained as above, $\epsilon$ by its
-# own squared error.
+# Let us see it happen: two of the runs in 512 dimensions, shortened to 400 steps.
 
 # %%
 from minidiff import sample_times
@@ -809,15 +813,15 @@ from minidiff import sample_times
 plane = torch.linalg.qr(torch.randn(512, 2, generator=seeded(0)))[0]  # (512, 2)
 
 
-def train_in_512(denoiser, by, steps=300):
-    adam = torch.optim.Adam(denoiser.parameters(), 2e-3, fused=True)
-    generator = seeded(0)
+def train_in_512(denoiser, by, steps=400):
+    adam, generator = torch.optim.Adam(denoiser.parameters(), 3e-3), seeded(0)
+    rate = torch.optim.lr_scheduler.LambdaLR(adam, lambda i: 1 - i / steps)
     for _ in range(steps):
         x0 = roll.sample(256, generator) @ plane.T  # (B, 512)
         eps = torch.randn(x0.shape, generator=generator)
         t = 0.02 + 0.96 * sample_times(256, generator, start=0.0)  # eps needs t < 1
         error = denoising_loss(denoiser, x0, eps, t, Cosine())  # (B,)
-        yield descend((weight(by, t, Cosine()) * error).mean(), adam)
+        yield descend((weight(by, t, Cosine()) * error).mean(), adam, rate)
 
 
 # %%
@@ -831,14 +835,14 @@ ts = torch.cat([times(50, 0.98, 0.02), torch.zeros(1).double()])
 live = final(ddpm(says_x0.eval(), noise, ts, Cosine(), seeded(2)))
 
 # %%
-alt = "Left, the loss of eps stops at 0.75. Right, x0's samples form a roll."
+alt = "Left, the loss of eps stops at 0.75. Right, x0's samples form a rough ring."
 picture, (left, other) = plot.figure(alt, 2, width=6.8, height=3.2)
 left.plot(curve, color=plot.COLOURS[0])
 left.axhline(1 - 128 / 512, linestyle="--", color="0.3")
 left.text(100, 0.77, "floor (5.20)", fontsize=12, color="0.3")
 left.set(xlabel="training step", title="loss of eps", ylim=(0.7, 1.05))
 other.scatter(*(live @ plane).T, s=4, linewidths=0, color=plot.COLOURS[2])
-other.set(aspect="equal", xticks=[], yticks=[], title="samples of x0, in the plane")
+other.set(aspect="equal", xticks=[], yticks=[], title="samples of x0 so far")
 picture
 
 # %%
@@ -847,8 +851,8 @@ expect([off_plane < 0.2, 0.75 < sum(curve[-50:]) / 50 < 0.77],
        "x0 finds the plane; the loss of eps stops at its floor")
 
 # %% [markdown]
-# One stands at its floor, the other finds the plane in seconds, and on it something like a roll. Even the size of the
-# failure follows. With $v$ the noise in 384 silent directions is never taken away, so samples stay about
+# One stands at its floor. The other has found the plane in seconds, and on it a first rough shape. Even the size of the
+# failure follows. With $v$ the noise in those 384 directions is never taken away, so samples stay about
 # $\sqrt{384} = 19.6$ off the plane. $\epsilon$ even magnifies it, by the $1/\alpha_t$ of section 6. (In 16 dimensions the
 # floor is 0. There a larger network, or more steps, can save $v$ and $\epsilon$. For $x_0$ this one sufficed.)
 

@@ -1,9 +1,11 @@
 # %% [markdown]
 # # 00, deeper · A refresher
 #
-# Four pages on what the course takes for granted: Gaussians, Bayes' rule, the Kullback-Leibler divergence, and a
-# training loop in PyTorch. They follow one small example, a number hidden in noise, to the end: the loop learns what
-# Bayes' rule says. A fifth page translates other people's letters into ours. Each can be read alone.
+# Ten questions, and four pages on what the course takes for granted: Gaussians, Bayes' rule, the Kullback-Leibler
+# divergence, and a training loop in PyTorch. Pages 2 to 4 follow one small example, a number hidden in noise, to the end:
+# the loop learns what Bayes' rule says. A fifth page translates other people's letters into ours: come back for it after
+# chapter 08. Each can be read alone. Here $v$ is a variance and $y$ what is seen; the course itself uses $v$ and $y$ for
+# other things from chapter 05 on.
 
 # %%
 import torch
@@ -14,6 +16,55 @@ from minidiff.course import expect, plot
 Normal = torch.distributions.Normal
 grid = torch.linspace(-4, 4, 1601, dtype=torch.float64)
 spacing = grid[1] - grid[0]
+
+# %% [markdown]
+# ## Are you ready?
+#
+# Ten questions, on paper. $z$ is standard normal, $\mathcal N(m, v)$ normal with mean $m$ and *variance* $v$.
+#
+# 1. $X$ has mean 3 and standard deviation 2. Which has $1 - X/2$?
+# 2. $X$ and $Y$ are independent, of variances 9 and 16. What is the standard deviation of $X + Y$?
+# 3. Make a draw of $\mathcal N(m, v)$ out of $z$.
+# 4. Can a density be larger than 1?
+# 5. One person in a hundred is ill. A test is right for 90 % of the ill and 90 % of the healthy. It says ill. How
+#    likely is that?
+# 6. Given $p(x \mid y)$ and $p(y)$, what is $p(y \mid x)$?
+# 7. What is $E_q\!\left[\log \frac{q(x)}{p(x)}\right]$ called? Can it be negative?
+# 8. And what is it for $q = \mathcal N(0, 1)$, $p = \mathcal N(1, 1)$?
+# 9. `x` has shape `(8, 1, 32, 32)`, `c` shape `(8,)`. Multiply each picture by its number.
+# 10. A training loop never calls `optimizer.zero_grad()`. What goes wrong?
+#
+# <details><summary>Answers</summary>
+#
+# 1. Mean $-\frac12$, standard deviation 1.
+# 2. $\sqrt{9 + 16} = 5$: variances add.
+# 3. $m + \sqrt{v}\, z$.
+# 4. Yes; only its integral is 1. $\mathcal N(0, 0.01)$ has 4.0 at 0.
+# 5. $\frac{0.9 \cdot 0.01}{0.9 \cdot 0.01 + 0.1 \cdot 0.99}$, or 8 %.
+# 6. $p(x \mid y)\, p(y)$, divided by its sum or integral over all $y$.
+# 7. The Kullback-Leibler divergence. Never; it is 0 only if $p = q$.
+# 8. $\frac12$.
+# 9. `c.reshape(8, 1, 1, 1) * x`. A plain `c * x` is an error.
+# 10. Gradients add up, so each step also follows all the old ones.
+#
+# </details>
+#
+# Eight right? Go on with [chapter 01](../01_generative_models.ipynb). Fewer? The pages below have it: Gaussians (questions
+# 1 to 4), Bayes (5, 6), divergence (7, 8), PyTorch (9, 10).
+
+# %% tags=["check"]
+# @title ✓ The answers in numbers
+z = torch.randn(10**6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+one, other = 1 - (3 + 2 * z) / 2, 3 * z[::2] + 4 * z[1::2]
+assert abs(one.mean() + 0.5) < 0.01 and abs(one.std() - 1) < 0.01
+assert abs(other.std() - 5) < 0.02
+assert abs(Normal(0.0, 0.1).log_prob(torch.tensor(0.0)).exp() - 4.0) < 0.02
+assert round(100 * 0.9 * 0.01 / (0.9 * 0.01 + 0.1 * 0.99)) == 8
+kl = torch.distributions.kl_divergence(Normal(0.0, 1.0), Normal(1.0, 1.0))
+assert abs(kl - 0.5) < 1e-6
+c, x = torch.arange(8.0), torch.ones(8, 1, 32, 32)
+assert ((c.reshape(8, 1, 1, 1) * x)[:, 0, 0, 0] == c).all()
+print(f"✓ answer 2 by a million draws: {other.std():.0f}; 5: 8 %; 8: {kl:.1f}")
 
 # %% [markdown]
 # ## 1. Gaussians
@@ -40,11 +91,12 @@ generator = torch.Generator().manual_seed(0)
 x = -1 + 0.6 * torch.randn(100_000, generator=generator)  # rule 1
 y = 1 + 0.8 * torch.randn(100_000, generator=generator)
 picture, (ax,) = plot.figure("Bells of X, of Y and, wider, of the sum.", width=6.4)
-for k, (name, draws) in enumerate({"X": x, "Y": y, "X + Y": x + y}.items()):
-    bell = Normal(draws.mean().double(), draws.std().double()).log_prob(grid).exp()
+rules = {"X": (x, -1.0, 0.6), "Y": (y, 1.0, 0.8), "X + Y": (x + y, 0.0, 1.0)}
+for k, (name, (draws, m, std)) in enumerate(rules.items()):
+    bell = Normal(m, std).log_prob(grid).exp()  # by the rules, not from the draws
     ax.hist(draws.numpy(), bins=80, density=True, alpha=0.3, color=plot.COLOURS[k])
     ax.plot(grid, bell, color=plot.COLOURS[k])
-    ax.text(draws.mean(), bell.max() + 0.02, name, ha="center", fontsize=12)
+    ax.text(m, bell.max() + 0.02, name, ha="center", fontsize=12)
 ax.set(xlabel="value", ylabel="density", ylim=(0, 0.78), xlim=(-4, 4))
 picture
 
@@ -66,7 +118,8 @@ print("✓ 100,000 sums pass a test for it; two thirds of them lie within one st
       "deviation, 95 % within two")
 
 # %% [markdown]
-# A picture is a list of numbers. If each has its own independent noise, densities multiply and their logarithms add:
+# A picture is a list of $D$ numbers. If each has its own independent noise, densities multiply and their logarithms add
+# ($v I$: variance $v$ for each number, independently):
 #
 # $$ \log \mathcal N(x; m, v I) = -\frac{|x - m|^2}{2v} - \frac{D}{2} \log(2\pi v), \qquad
 # |x - m|^2 = \sum_{i=1}^{D} (x_i - m_i)^2 . $$
@@ -95,6 +148,8 @@ print("✓ the formula agrees with the sum over 1,024 pixels, to six digits")
 #
 # A number $x$ is near -1.2 with probability 0.4, else near 0.8. Somebody adds noise of standard deviation 0.8 and shows
 # you $y = 0$.
+#
+# In the code, `Mixture` is such a density of humps, and `Flow` a noise schedule with $\alpha_t = 1 - t$, $\sigma_t = t$.
 #
 # *Predict: you pay the squared error of your guess at* $x$. *Is it best to guess one of the humps?*
 
@@ -137,11 +192,14 @@ picture
 # @title ✓ The best guess is the posterior's mean, and the package's denoiser
 cost = torch.stack([(seen * (grid - guess) ** 2).sum() * spacing for guess in grid])
 assert abs(grid[cost.argmin()] - mean) <= spacing
+assert seen[(grid - mean).abs().argmin()] < 0.1
 noisy = torch.tensor(0.8 / 1.8)  # on Flow's schedule sigma / alpha = t / (1 - t) = 0.8
-exact = humps.denoise(torch.zeros(1, 1), noisy, Flow())
-assert abs(exact - mean) < 1e-3 and seen[(grid - mean).abs().argmin()] < 0.1
+for y_seen in (-0.7, 0.0, 0.5):
+    x_t = torch.full((1, 1), y_seen / 1.8)  # alpha times what is seen
+    exact = humps.denoise(x_t, noisy, Flow())
+    assert abs(exact - (grid * posterior_of(y_seen)).sum() * spacing) < 1e-3
 print(f"✓ of 1,601 guesses the best is {grid[cost.argmin()]:.2f}; the exact denoiser",
-      f"says {exact.item():.2f}")
+      "has the posterior's mean, here and for two other numbers")
 
 # %% [markdown]
 # That is a [denoiser](../docs/glossary.md#denoiser), in one dimension. Chapter 00's first guess, the mean of all bags, is
@@ -155,8 +213,8 @@ print(f"✓ of 1,601 guesses the best is {grid[cost.argmin()]:.2f}; the exact de
 # = \int q(x)\, \log \frac{q(x)}{p(x)}\; dx . $$
 #
 # It is never negative. As $\log u \le u - 1$ for every $u$, $-\mathrm{KL}(q \,\|\, p) = E_q\!\left[\log \frac pq\right]
-# \le E_q\!\left[\frac pq - 1\right] = \int p - \int q = 0$, with equality only where $p = q$. For two Gaussians it has a
-# closed form,
+# \le E_q\!\left[\frac pq - 1\right] = \int_{q > 0} p - 1 \le 0$, with equality only where $p = q$. For two Gaussians it has a
+# closed form, in *nats* as the logarithm is the natural one,
 #
 # $$ \mathrm{KL}\big(\mathcal N(m_1, v_1) \,\|\, \mathcal N(m_2, v_2)\big)
 # = \frac12 \left(\frac{v_1 + (m_1 - m_2)^2}{v_2} - 1 + \log \frac{v_2}{v_1}\right) : $$
@@ -211,13 +269,14 @@ print(f"✓ {on_grid:.3f} nats by formula and integral; the wide bell has mean a
 #
 # A network is a function with numbers in it, its *weights*. Training changes them a little, again and again, so that
 # a *loss* falls. Each round has the same five lines. Here the network sees $y$, a number in noise, and has to guess
-# the number $x$. The page on Bayes' rule has the right answer for every $y$; the network is not told.
+# the number $x$. Page 2 has the right answer for every $y$; the network is not told. `SiLU` is a smooth bend between two
+# linear layers, `Adam` a way to choose the length of each step.
 
 # %%
 generator = torch.Generator().manual_seed(0)
 
 
-def draw(n):
+def pairs(n):
     """Return clean and noisy numbers, (n, 1) each."""
     x = humps.sample(n, generator)
     return x, x + 0.8 * torch.randn(x.shape, generator=generator)
@@ -229,7 +288,7 @@ layers = torch.nn.Linear(1, 64), torch.nn.SiLU(), torch.nn.Linear(64, 1)
 net = torch.nn.Sequential(*layers)
 optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
 for _ in range(1500):
-    x, y = draw(256)
+    x, y = pairs(256)
     loss = (net(y) - x).square().mean()  # how wrong, in one number
     optimizer.zero_grad()  # forget the last gradient
     loss.backward()  # how the loss changes with each weight
@@ -243,13 +302,14 @@ ys = torch.linspace(-3, 3, 61)
 exact = torch.stack([(grid * posterior_of(y)).sum() * spacing for y in ys.tolist()])
 learned = net(ys[:, None]).detach()[:, 0].double()
 plot.curves(ys, {"exact mean E[x | y]": exact, "learned guess": learned},
-            "Two curves in the shape of an S, nearly one.", xlabel="y", ylabel="guess")
+            "Two curves in the shape of an S, close together where most draws are.",
+            xlabel="y", ylabel="guess")
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# No. It has learned the mean of the posterior, which nobody showed it: of all functions of $y$ that one has the smallest
-# squared error on average. Training a diffusion model is this loop, with pictures for numbers, and the noise level as a
+# No. It has learned the mean of the posterior, as on page 2, which nobody showed it. Beyond $|y| = 1.5$ it is less exact:
+# few draws come from there. Training a diffusion model is this loop, with pictures for numbers, and the noise level as a
 # second input.
 #
 # </details>
@@ -290,30 +350,33 @@ assert (torch.zeros(256, 1) - torch.zeros(256)).shape == (256, 256)  # b
 assert (torch.arange(32.0) * torch.ones(32, 1, 4, 32))[0, 0, 0, 5] == 5  # c: by column
 try:
     torch.ones(8) * torch.ones(8, 1, 32, 32)
-except RuntimeError:
-    print("✓ a doubles the gradient in two rounds, b gives (256, 256), c raises")
+except RuntimeError as error:
+    said = str(error)
+assert "must match" in said
+print("✓ a doubles the gradient in two rounds, b gives (256, 256), c raises")
 
 # %% [markdown]
 # ## 5. Other people's letters
 #
-# The [glossary](../docs/glossary.md#the-same-things-in-eight-codebases) has the names that eight codebases use. Four
+# The [glossary](../docs/glossary.md#the-same-things-in-eight-codebases) has the names that eight codebases use. Five
 # families of papers write the same process in other letters:
 #
 # | there | theirs | ours |
 # |---|---|---|
 # | DDPM, [@ho2020] | $\bar\alpha_k = \prod_{i \le k} (1 - \beta_i)$, steps $k = 1, \dots, T$ | $\alpha_t = \sqrt{\bar\alpha_k}$, $\sigma_t = \sqrt{1 - \bar\alpha_k}$ at $t = k/T$ |
 # | DDIM, [@song2020] | $\alpha_k$, which is DDPM's $\bar\alpha_k$ | $\alpha_t = \sqrt{\alpha_k}$ |
-# | score SDE, [@song2021] | $\beta(t) = 0.1 + 19.9\, t$ | $\alpha_t = \exp\!\left(-\frac12 \int_0^t \beta\right)$ |
-# | EDM, [@karras2022] | $x = x_0 + \sigma_\text{EDM}\, n$, nothing shrinks | $x_t / \alpha_t$, with $\sigma_\text{EDM} = \sigma_t / \alpha_t$ |
-# | flow matching, [@lipman2023] | $t = 0$ is noise $x_0$, $t = 1$ data $x_1$; velocity $x_1 - x_0$ | time $1 - t$; velocity with the other sign |
+# | score SDE, its VP form, [@song2021] | $\beta(t) = 0.1 + 19.9\, t$ | $\alpha_t = \exp\!\left(-\frac12 \int_0^t \beta\right)$ |
+# | EDM, [@karras2022] | $y + n$, a picture and noise $n$ of standard deviation $\sigma_\text{EDM}$; nothing shrinks | $x_t / \alpha_t$, with $\sigma_\text{EDM} = \sigma_t / \alpha_t$ |
+# | flow matching, [@lipman2023] | $t = 0$ is noise $x_0$, $t = 1$ data $x_1$; velocity $x_1 - x_0$, in the limit $\sigma_\text{min} = 0$, as in [@liu2023] | time $1 - t$; velocity with the other sign |
 #
-# A table can lie, so each row is executed. Their side is written out, ours is the package's:
+# A *score* is the slope of a log density (chapter 05), a *velocity* the direction in which $x_t$ moves (chapter 08). A table
+# can lie, so each row is executed. Their side is written out, ours is the package's:
 
 # %%
-from minidiff import linear_betas, target
+from minidiff import ddim, final, linear_betas, target
 
 # %% tags=["check"]
-# @title ✓ DDPM and DDIM
+# @title ✓ DDPM's betas
 alpha_bar, product = [], 1.0
 for k in range(1000):
     product *= 1 - (1e-4 + k * (0.02 - 1e-4) / 999)  # Ho et al. 2020, section 4
@@ -324,6 +387,16 @@ alpha, sigma = FromBetas(linear_betas(1000))(times)
 assert torch.allclose(alpha, alpha_bar.sqrt(), rtol=1e-9)
 assert torch.allclose(sigma, (1 - alpha_bar).sqrt(), rtol=1e-9)
 print("✓ our alpha is the root of the running product, at all 1,000 steps")
+
+# %% tags=["check"]
+# @title ✓ A DDIM step in its own letters
+x, x0 = torch.randn(2, 1, 9, generator=torch.Generator().manual_seed(3)).double()
+before, now = alpha_bar[599], alpha_bar[600]  # alpha of steps 600 and 601, eq. 12
+eps = (x - now.sqrt() * x0) / (1 - now).sqrt()
+theirs = before.sqrt() * x0 + (1 - before).sqrt() * eps
+ours = final(ddim(lambda x, t: x0, x, times[[600, 599]], FromBetas(linear_betas(1000))))
+assert torch.allclose(ours, theirs, rtol=1e-6)
+print("✓ the step from 601 to 600 is ours, with alpha the root of their alpha")
 
 # %% tags=["check"]
 # @title ✓ The score SDE

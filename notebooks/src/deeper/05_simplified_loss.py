@@ -175,10 +175,11 @@ assert min(grown["eps"][0][-1], grown["score"][0][-1], grown["x0"][1][0]) > 300
 print("✓ factors: v at most 1; eps, score and x0 over 300 at t = 0.002 or 0.998")
 
 # %% [markdown]
-# ## 5. The nine networks by another loss
+# ## 5. The networks by another loss
 #
-# The main line trains them all by the error of $v$. The same script also trained each by the plain squared error of its
-# own answer. The *energy distance*, $2E|x - y| - E|x - x'| - E|y - y'|$ with $x, x'$ samples and $y, y'$ data, is 0 for
+# The same script trained each network twice: by the plain squared error of its own answer, and by the error of the $v$ that
+# follows from it, as [@li2025] do. (The main line shows $\epsilon$ by the first, $x_0$ by the second; for $v$ they are
+# one.) The *energy distance*, $2E|x - y| - E|x - x'| - E|y - y'|$ with $x, x'$ samples and $y, y'$ data, is 0 for
 # equal distributions.
 
 # %%
@@ -196,8 +197,8 @@ for dims in (2, 16, 512):
         print(f"{dims:3}  {name:6}  {by['v']:17.3f}  {by.get('own', by['v']):19.3f}")
 
 # %% [markdown]
-# The loss is not what decides: in 512 dimensions only $x_0$ works, by either. $\epsilon$ fares better by its own error,
-# for that of $v$ is $1/\alpha_t$ times as large and gives all attention to the noisiest times.
+# The loss is not what decides: in 512 dimensions only $x_0$ works, by either. Elsewhere $\epsilon$ fares better by its own
+# error, since that of $v$ is $1/\alpha_t$ times as large and gives most attention to the noisiest times.
 
 # %% tags=["check"]
 # @title ✓ By either loss only x0 works in 512 dimensions
