@@ -771,7 +771,7 @@ rounded = levels_of(photos).flatten() / 127.5 - 1
 bell = torch.distributions.Normal(rounded, width)
 up, down = bell.cdf(rounded + 1 / 255), bell.cdf(rounded - 1 / 255)
 up, down = up.masked_fill(rounded > 0.999, 1), down.masked_fill(rounded < -0.999, 0)
-dust, rest = bits_per_pixel((up - down)[None])[0], ours - perfect
+dust, rest = -(up - down).log2().mean(), ours - perfect
 assert abs(perfect.sum() - fixed - dust) < 1e-3 and abs(rest[3] - 0.21) < 0.02
 assert abs(perfect.sum() - 2.78) < 0.01 and abs(ours[0] / ours.sum() - 0.54) < 0.01
 print(f"✓ clairvoyant {perfect.sum():.2f} = {fixed:.2f} + {dust:.2f} bits;",
