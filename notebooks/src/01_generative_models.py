@@ -8,8 +8,7 @@
 import torch
 import torch.nn.functional as F
 
-from minidiff import Cosine, Gaussian, Mixture, add_noise, ddim, ddpm, final, target
-from minidiff import times, transition, vlb
+from minidiff import Cosine, Gaussian, Mixture, add_noise, ddim, final, target, times
 from minidiff.app.metrics import sliced_wasserstein
 from minidiff.course import check, diagrams, expect, families, plot, widgets
 from minidiff.data import toy
@@ -442,7 +441,7 @@ print("✓ (1.6) by hand to 1e-6; of a shift by 0.5 the mean shadow is 0.5 times
 
 # %%
 models, looks = families.four(3), []
-for k, losses in enumerate(families.train_together(models, 2400, seed=5), start=1):
+for k, _ in enumerate(families.train_together(models, 2400, seed=5), start=1):
     if k % 120 == 0:
         looks.append({name: families.draw(m, noise) for name, m in models.items()})
 
@@ -506,6 +505,8 @@ counted = {name: families.coverage(cloud) for name, cloud in samples.items()}
 strays, poorest = ({name: pair[k] for name, pair in counted.items()} for k in (0, 1))
 
 # %%
+from minidiff import vlb
+
 x = truth.sample(4000, seeded(11))
 with torch.no_grad():
     log_p = {"VAE": models["VAE"].elbo(x, seeded(12))}
@@ -662,6 +663,9 @@ def out_again(x, ts):  # ddim, upwards
 
 
 # %%
+from minidiff import ddpm, transition
+
+
 def out_by_noise(x, ts, generator):
     path = [x]
     for s, t in zip(ts, ts[1:], strict=False):

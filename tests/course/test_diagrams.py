@@ -27,6 +27,9 @@ FIGURES = {
     ),
     "bells": lambda: diagrams.bells([(0.3, BELL), (BELL, BELL)], ("one", "two"), ("a", "b"), "two panels"),
     "telescope": diagrams.telescope,
+    "split bars": lambda: diagrams.split_bars(
+        {"one": (torch.tensor(1.0), torch.tensor(3.0))}, ("a", "b"), "bits", "one bar of two parts"
+    ),
     "guess and mix": lambda: diagrams.guess_and_mix(
         GREY, [State(torch.tensor(0.0), GREY, GREY)], ["a mean"], "one step"
     ),
@@ -177,7 +180,12 @@ def test_bells_are_the_densities_and_numbers_are_lines():
 def test_a_telescope_leaves_only_its_far_end():
     picture = diagrams.telescope()
     terms = [text for text in texts(picture) if "log q" in text]
-    assert len(terms) == 5 and sum("x_1" in term for term in terms) == 1 and len(picture.axes[0].lines) == 4
+    assert len(terms) == 5 and sum("x_1" in term for term in terms) == 1 and texts(picture).count("0") == 2
+
+
+def test_split_bars_write_the_part_and_what_is_left():
+    picture = FIGURES["split bars"]()
+    assert "1.00 + 2.00" in " ".join(texts(picture)) and len(picture.axes[0].patches) == 2
 
 
 def test_guesses_stand_below_their_states():
@@ -285,7 +293,7 @@ def test_clouds_stand_in_rows_of_equal_panels():
 
 def test_four_walks_show_every_end():
     paths = torch.stack([torch.zeros(7, 2), torch.ones(7, 2)])  # (2, 7, 2)
-    panels, behind = {name: paths for name in "abcd"}, [torch.zeros(3, 2)] * 4
+    panels, behind = dict.fromkeys("abcd", paths), [torch.zeros(3, 2)] * 4
     picture = diagrams.four_walks(panels, behind, "walks")
     assert [ax.get_title() for ax in picture.axes] == list("abcd") and picture.alt == "walks"
     for ax in picture.axes:

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections import Counter
 
 import links
 import places
@@ -50,10 +51,15 @@ def test_a_link_leads_to_a_page_that_lasts(key):
         assert -1 <= year - 2000 - int(posted) <= 2
 
 
-def test_no_two_entries_look_the_same_in_a_text():
-    assert len({named(paper) for paper in PAPERS.values()}) == len(PAPERS)
-    assert len({paper["url"] for paper in PAPERS.values()}) == len(PAPERS)
+def test_entries_are_in_order_and_none_is_there_twice():
     assert list(PAPERS) == sorted(PAPERS)
+    assert len({paper["url"] for paper in PAPERS.values()}) == len(PAPERS)
+
+
+def test_papers_of_the_same_authors_and_year_are_cited_by_key():
+    names = Counter(map(named, PAPERS.values()))
+    cited = {found for path in TEXTS for found in CITED.findall(plain(path.read_text(encoding="utf-8")))}
+    assert not [name for name in cited if names[name] > 1]
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.relative_to(places.ROOT).as_posix())
