@@ -6,6 +6,7 @@ narrow: a phone shows 700 pixels at half size.
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from matplotlib.axes import Axes
@@ -70,7 +71,7 @@ def round_cloud(a: float, b: float, n: int = 4000, seed: int = 0) -> Picture:
     slanted = torch.tensor([a, b]) / (a**2 + b**2) ** 0.5
     picture = Picture(alt, 7.0, 3.1)
     left, right = picture.subplots(1, 2, width_ratios=[1, 1.25])
-    left.scatter(*z.T.numpy(), s=2, color="0.65", linewidths=0)
+    left.scatter(z[:, 0], z[:, 1], s=2, color="0.65", linewidths=0)
     bars, ground = torch.linspace(-3.6, 3.6, 37), {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1}
     for axis, colour, name, where in (
         (torch.tensor([1.0, 0.0]), COLOURS[3], "along $z_1$", (2.2, -0.85)),
@@ -301,13 +302,13 @@ def score_arrows(
         arrows = schedule(t)[1] * mixture.score(places, t, schedule)  # (169, 2)
         length = arrows.norm(dim=1, keepdim=True).clamp(min=1e-9)
         arrows = 0.38 * (length / 2).tanh() / length * arrows
-        ax.scatter(*points.T.numpy(), s=5, color=COLOURS[0], linewidths=0, alpha=0.8)
+        ax.scatter(points[:, 0], points[:, 1], s=5, color=COLOURS[0], linewidths=0, alpha=0.8)
         ax.quiver(
             *places.T.numpy(), *arrows.T.numpy(), color=BACKWARD, angles="xy", scale_units="xy", scale=1, width=0.008
         )
         if crosses is not None:
             marks = schedule(t)[0] * crosses  # (K, 2)
-            ax.scatter(*marks.T.numpy(), s=60, color=BLACK, marker="x", linewidths=1.6, zorder=3)
+            ax.scatter(marks[:, 0], marks[:, 1], s=60, color=BLACK, marker="x", linewidths=1.6, zorder=3)
         ax.set(xlim=(-2.4, 2.4), ylim=(-2.4, 2.4), xticks=[], yticks=[], aspect="equal")
         ax.grid(False)
         ax.set_title(f"$t = {float(t):.2g}$", fontsize=WORDS)
@@ -369,7 +370,7 @@ def families(noise: Tensor, stages: Sequence[Tensor]) -> Picture:
 
     def cloud(x: Tensor, place: float, y: float, scale: float = 0.36) -> None:
         at = x.clamp(-2.6, 2.6) * scale + torch.tensor([place, y])
-        ax.scatter(*at.T.numpy(), s=1.5, linewidths=0, color=FORWARD, alpha=0.6)
+        ax.scatter(at[:, 0], at[:, 1], s=1.5, linewidths=0, color=FORWARD, alpha=0.6)
 
     def arrow(start: float, end: float, y: float, style: str = "-|>", colour: str = BLACK, line: str = "-") -> None:
         drawn = {"arrowstyle": style, "color": colour, "lw": 1.8, "linestyle": line, "shrinkA": 0, "shrinkB": 0}
@@ -412,7 +413,7 @@ def clouds(
     picture = Picture(alt, 7.0, 7.0 / columns * rows * 1.1 + 0.3 * bool(title))
     for k, (name, x) in enumerate(panels.items(), 1):
         ax = picture.add_subplot(rows, columns, k)
-        ax.scatter(*x.T.numpy(), s=3, linewidths=0, c=colours)
+        ax.scatter(x[:, 0], x[:, 1], s=3, linewidths=0, c=colours)
         ax.set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5), xticks=[], yticks=[], aspect="equal")
         ax.spines[["left", "bottom"]].set_visible(False)
         ax.set_title(name, fontsize=WORDS)
@@ -431,8 +432,8 @@ def four_walks(panels: Mapping[str, Tensor], behind: Sequence[Tensor], alt: str)
     picture = Picture(alt, 7.0, 7.9)
     for k, ((name, paths), cloud) in enumerate(zip(panels.items(), behind, strict=True), 1):
         ax = picture.add_subplot(2, 2, k)
-        ax.scatter(*cloud.T.numpy(), s=3, linewidths=0, color="0.85")
-        ax.scatter(*paths[-1].T.numpy(), s=8, linewidths=0, color=FORWARD)
+        ax.scatter(cloud[:, 0], cloud[:, 1], s=3, linewidths=0, color="0.85")
+        ax.scatter(paths[-1][:, 0], paths[-1][:, 1], s=8, linewidths=0, color=FORWARD)
         for n in range(min(2, paths.shape[1])):
             colour = (BACKWARD, COLOURS[2])[n]
             ax.plot(*paths[:, n].T.numpy(), color=colour, lw=1.3)
@@ -454,7 +455,7 @@ def guess_the_noise(x0: Tensor, eps: Tensor, x_t: Tensor, guess: Tensor) -> Pict
         "noise. An arrow compares noise and guess; their difference shows faint outlines of the clean picture."
     )
     picture, ax = _canvas(alt, width=7.0, height=3.3, right=8.6, top=3.35, bottom=-0.7)
-    size = {"ha": "center", "va": "top", "fontsize": WORDS}
+    size: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": WORDS}
     for x, corner, words in (
         (x0, (0, 0), r"clean $x_0$"),
         (eps, (0, 1.75), ""),
@@ -554,7 +555,7 @@ def predictions(panels: Sequence[tuple[str, Tensor, str]], columns: int, rows: S
     picture = Picture(alt, 7.0, (7.2 / columns + 0.4) * len(rows))
     for k, (title, x, note) in enumerate(panels):
         ax = picture.add_subplot(len(rows), columns, k + 1)
-        ax.scatter(*x.T.numpy(), s=4, linewidths=0, color=FORWARD)
+        ax.scatter(x[:, 0], x[:, 1], s=4, linewidths=0, color=FORWARD)
         ax.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), xticks=[], yticks=[], aspect="equal")
         ax.set_title(title, fontsize=WORDS)
         ax.set_xlabel(note, fontsize=WORDS)
@@ -633,7 +634,7 @@ def kernels(mixture: Mixture, schedule: Schedule, t: float, lengths: Sequence[fl
     The nearest is the one of the same mean and variance. All panels show the same values, so that one sees the kernel
     narrow.
     """
-    alt = "Panels for shorter and shorter strides: two humps, far from the dashed bell, then narrow bells that cover it."
+    alt = "Panels for shorter and shorter strides: two humps, far from the dashed bell, then narrow bells over it."
     picture = Picture(alt, 7.0, 2.9)
     x = torch.linspace(-3, 3, 2401, dtype=torch.float64)
     for ax, length in zip(picture.subplots(1, len(lengths)), lengths, strict=True):
@@ -709,7 +710,12 @@ def shares(bars: Mapping[str, float], alt: str) -> Picture:
 
 
 def named_points(
-    curve: tuple[Tensor, Tensor], points: Mapping[str, tuple[float, float]], level: float, alt: str, xlabel: str, ylabel: str
+    curve: tuple[Tensor, Tensor],
+    points: Mapping[str, tuple[float, float]],
+    level: float,
+    alt: str,
+    xlabel: str,
+    ylabel: str,
 ) -> Picture:
     """Draw a curve, points (x, y) on it, each under its name, and a dotted level: the data's."""
     picture = Picture(alt, 7.0, 3.4)
@@ -741,7 +747,7 @@ def labelled(
 
 
 def against(x: Tensor, panels: Mapping[str, tuple[Tensor, Tensor]], names: tuple[str, str], alt: str) -> Picture:
-    """Draw panels of two densities over x (N,), the first shaded, the second dashed, on one scale; `names` are theirs."""
+    """Draw panels of two densities over x (N,) on one scale, one shaded, one dashed; `names` are theirs."""
     picture = Picture(alt, 7.0, 3.0)
     top = 1.3 * max(float(density.max()) for pair in panels.values() for density in pair)  # room for the legend
     for k, (title, (shaded, dashed)) in enumerate(panels.items(), 1):

@@ -333,7 +333,8 @@ print(f"-log p(0.8) = {exact:.3f} nats")
 
 # %% tags=["check"]
 # @title ✓ The same number, one line at a time
-def pushed(ts, x0, x=torch.linspace(-6, 6, 601)):
+def pushed(ts, x0):
+    x = torch.linspace(-6, 6, 601)
     density = normal.log_prob(x[:, None]).exp()  # of x_1
     for t, s in pairwise(ts):
         step, to = step_back(x[:, None], s, t), x if s > 0 else torch.tensor([x0])
