@@ -544,6 +544,7 @@ def rows_and_weights(schedule: Schedule, t: float) -> Picture:
         right.text(*place, label, color=colours.get(name, BLACK), fontsize=WORDS)
     right.set(yscale="log", ylim=(5e-3, 3e4), xlim=(0, 1))
     right.set_xlabel("time $t$", fontsize=WORDS)
+    left.set_title(f"targets at $t = {t:.2g}$", fontsize=WORDS)
     right.set_title(r"weight of $|x_0 - \hat x_0|^2$", fontsize=WORDS)
     return picture
 

@@ -538,8 +538,8 @@ bits = {name: code_length(each) for name, each in nets.items()}
 right = {name: label_accuracy(classifier(x), asked) for name, x in drawn.items()}
 
 # %%
-plot.strips({name: x[:10] for name, x in drawn.items()},
-            "Digits 0 to 9 in three rows; those of the row named weights are ragged.")
+diagrams.pictures({name: x[:10] for name, x in drawn.items()},
+                  "Digits 0 to 9 in three rows; those of the weights are ragged.")
 
 # %%
 alt = "Bars: chances has the shortest code, simple the most digits read right."
@@ -700,7 +700,7 @@ def anatomy(t):
     above = ["$x_t$", "$v$", "$x_0$ solved", r"$\epsilon$ solved", "true $x_0$"]
     alt = f"At t = {t:.2f}: a noisy shirt, v, shirt and noise solved, the true shirt."
     row = {f"t = {t:.2f}": torch.cat([x_t, v, x0, eps, photo])}
-    return plot.strips(row, alt, above=above)
+    return diagrams.pictures(row, alt, above=above)
 
 
 # %%
@@ -839,10 +839,11 @@ alt = "Left, the loss of eps stops at 0.75. Right, x0's samples form a rough rin
 picture, (left, other) = plot.figure(alt, 2, width=6.8, height=3.2)
 left.plot(curve, color=plot.COLOURS[0])
 left.axhline(1 - 128 / 512, linestyle="--", color="0.3")
-left.text(100, 0.77, "floor (5.20)", fontsize=12, color="0.3")
+left.text(100, 0.72, "floor (5.20)", fontsize=12, color="0.3")
 left.set(xlabel="training step", title="loss of eps", ylim=(0.7, 1.05))
 other.scatter(*(live @ plane).T, s=4, linewidths=0, color=plot.COLOURS[2])
-other.set(aspect="equal", xticks=[], yticks=[], title="samples of x0 so far")
+other.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal", xticks=[], yticks=[],
+          title="samples of x0 so far")
 picture
 
 # %%
