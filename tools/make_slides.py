@@ -86,6 +86,8 @@ def deck(page):
         useless.decompose()
     for link in article.select("a[href*='/']:not([href*='://'])"):
         link.unwrap()  # to a page that is not a chapter
+    for link in article.select("a[href*='.html#']:not([href*='://'], [href*='#eq-'])"):
+        link["href"] = link["href"].partition("#")[0]  # a deck has anchors for equations only
     chapter, title = article.section, article.h1.get_text()
     parts = [(title, "".join(blocks(chapter)))]
     parts += [(section.h2.get_text(), "".join(blocks(section))) for section in chapter.select(":scope > section")]
