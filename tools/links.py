@@ -97,7 +97,7 @@ def reference(key):
 
 def listed(keys):
     """A list of papers by author and year."""
-    papers = sorted(map(reference, set(keys)), key=lambda paper: (paper["authors"], paper["year"]))
+    papers = sorted(map(reference, set(keys)), key=lambda paper: (paper["authors"], paper["year"], paper["title"]))
     return "\n".join("- {authors} {year}. [{title}]({url}). {venue}.".format(**paper) for paper in papers)
 
 
