@@ -1,5 +1,6 @@
 """The web book and the slides as readers see them: no request off the machine, formulas set, no page too wide."""
 
+import re
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -136,7 +137,8 @@ def test_search_finds_a_chapter(visit):
     page.keyboard.type("ELBO")
     page.keyboard.press("Enter")
     page.wait_for_selector("#search-results li a")
-    assert "Generative models" in page.locator("#search-results li a").first.inner_text()
+    found = page.locator("#search-results li a").all_inner_texts()
+    assert any("Generative models" in text for text in found) and any("variational bound" in text for text in found)
 
 
 @pytest.mark.parametrize("size", [SCREEN, PHONE], ids=["screen", "phone"])
@@ -170,7 +172,7 @@ def test_a_film_plays(visit):
 
 def test_live_figures_show_their_first_picture(visit):
     page = visit("book/notebooks/00_start_here.html")
-    picture = page.locator(".cell:has-text('explore(draw') .cell_output img")
+    picture = page.locator(".cell:has-text('widgets.explore(') .cell_output img").first
     assert picture.evaluate("img => img.decode().then(() => img.naturalWidth)") > 300
 
 
@@ -180,7 +182,7 @@ def test_a_deck_follows_the_keys(visit):
     title = page.locator(LAID_OUT + " :is(h1, h2)")
     assert title.inner_text() == "03 · Reverse diffusion"
     page.keyboard.press("ArrowRight")
-    assert title.inner_text() == "What chapter 02 left us"
+    assert title.inner_text() == re.search(r"(?m)^# ## (.+)$", (SOURCES / f"{CHAPTER}.py").read_text("utf-8"))[1]
     page.keyboard.press("ArrowDown")
     assert page.evaluate("Reveal.getIndices()") | {"f": None} == {"h": 1, "v": 1, "f": None}
     assert page.locator(LAID_OUT).locator("mjx-container").first.is_visible()

@@ -131,7 +131,7 @@ def emptied(path: Path, end: int | None = None, *further: str) -> nbformat.Noteb
 @pytest.fixture(scope="module")
 def start(run_all):
     """Chapter 00 as participants get it, after Run All; two more cells draw what the live figure is to show later."""
-    later = "draw(8, 2.5)", "draw(9, 2.5)"
+    later = "show(7, 2.5)", "show(8, 2.5)"
     return run_all("start", emptied(NOTEBOOKS / "student/00_start_here.ipynb", None, *later))
 
 
@@ -141,10 +141,10 @@ def test_runs_to_its_end_unsolved(start):
 
 
 def test_a_slider_and_a_list_are_moved_by_keyboard(start):
-    bag, boot = (bytes_of(image) for image in start.locator(STILL).all()[-2:])
-    assert press(start, SLIDER, "ArrowRight") == bag
+    stronger, next_class = (bytes_of(image) for image in start.locator(STILL).all()[-2:])
+    assert press(start, SLIDER, "ArrowRight") == stronger
     # arrows alone would move JupyterLab from cell to cell: a list is opened first
-    assert press(start, ".widget-dropdown select", "Alt+ArrowDown", "ArrowDown", "Enter") == boot
+    assert press(start, ".widget-dropdown select", "Alt+ArrowDown", "ArrowDown", "Enter") == next_class
 
 
 def test_a_film_plays(start):
@@ -158,10 +158,10 @@ def test_a_film_plays(start):
 
 
 def test_a_figure_follows_while_a_slider_moves(run_all):
-    path = NOTEBOOKS / "04_variational_bound.ipynb"
+    path = NOTEBOOKS / "03_reverse_diffusion.ipynb"
     cells = nbformat.read(path, as_version=4).cells
-    first = next(k for k, cell in enumerate(cells) if "_ = explore(" in cell.source)
-    page = run_all("bells", emptied(path, first + 1, "two_bells(0.65, 0.4)"))
+    first = next(k for k, cell in enumerate(cells) if "_ = widgets.explore(" in cell.source)
+    page = run_all("bells", emptied(path, first + 1, "testimony(0.15, -0.8, 0.8)"))
     assert press(page, SLIDER, "ArrowRight") != press(page, SLIDER, "ArrowRight")
     assert press(page, SLIDER, "ArrowRight") == bytes_of(page.locator(STILL).last)
 
