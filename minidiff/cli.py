@@ -42,7 +42,7 @@ RECIPE = "net", "schedule", "prediction"
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command line and return its exit code."""
-    args = parser().parse_args(arguments)
+    args = parse(sys.argv[1:] if arguments is None else arguments)
     with warnings.catch_warnings(), first_signal_only():
         warnings.showwarning = lambda message, *_, **__: print(f"minidiff {args.name}: {message}", file=sys.stderr)
         try:
@@ -60,6 +60,15 @@ def main(arguments: list[str] | None = None) -> int:
         except SystemExit as stop:  # SIGTERM or SIGHUP
             report_error(args.name, "stopped")
             return stop.code if isinstance(stop.code, int) else 1
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read a command line; end with code 2 and one line if it is none."""
+    commands = parser()
+    for flag, equals, value in (argument.partition("=") for argument in arguments):
+        if flag.startswith("--") and equals and value == "--":
+            commands.error(f"argument {flag}: expected a value, got '--'")  # argparse would hand on an empty list
+    return commands.parse_args(arguments)
 
 
 def report_error(command: str, message: str) -> int:

@@ -146,8 +146,15 @@ def draw(run, out, *more):
 
 @pytest.mark.parametrize(
     "flags",
-    [["--sampler", "ddpm"], ["--steps", "4"], ["--guidance", "0.3"], ["--shift", "3"], ["--seed", "5"]],
-    ids=lambda flags: flags[0],
+    [
+        ["--sampler", "ddpm"],
+        ["--steps", "4"],
+        ["--guidance", "0.3"],
+        ["--guidance", "0"],
+        ["--shift", "3"],
+        ["--seed", "5"],
+    ],
+    ids="=".join,
 )
 def test_flags_of_sample_act(run, tmp_path, flags):
     usual, other = draw(run, tmp_path / "a.npz"), draw(run, tmp_path / "b.npz", *flags)
@@ -338,7 +345,14 @@ def test_labels_and_endings_that_do_not_exist(run, capsys):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["sample", "r", "--n", "0"], ["train", "--data", "digits", "--out", "x", "--seconds", "-3"], [], ["sing"]],
+    [
+        ["sample", "r", "--n", "0"],
+        ["train", "--data", "digits", "--out", "x", "--seconds", "-3"],
+        ["train", "--data", "digits", "--out", "x", "--steps=--"],
+        ["sample", "r", "--plugin=--"],
+        [],
+        ["sing"],
+    ],
 )
 def test_argparse_refuses(arguments, capsys):
     with pytest.raises(SystemExit) as caught:

@@ -93,7 +93,9 @@ def test_conditions_are_labels_or_captions_with_known_words():
     model = Model(Denoiser(net, Cosine()), (), (3, 32, 32), None, vocabulary)
     known = known_captions(model, emoji)
     assert 20 < len(known) < len(emoji) and set(known) < set(emoji.captions)
-    assert eval_conditions(model, "emoji", 3).shape == (3, vocabulary.length)
+    n = len(known)
+    assert torch.equal(eval_conditions(model, "emoji", n + 1), model.prompts([*known, known[0]]))  # held-out ones
+    assert not torch.equal(model.prompts(known), model.prompts(load("emoji").captions[:n]))
 
 
 def test_bits_of_a_denoiser_that_says_black_are_worse_than_bits_of_one_that_knows():

@@ -414,6 +414,17 @@ def test_the_log_tells_of_every_second_and_of_the_last_step(tmp_path):
     assert again.history == run.history
 
 
+def test_what_the_log_tells_of_steps_that_were_lost_is_forgotten(tmp_path):
+    """The log is newer than the checkpoint where a run ended between writing the two."""
+    run = start(tmp_path / "run")
+    steps(run, 2)
+    kept = list(run.history)
+    path = tmp_path / "run/log.json"
+    log = json.loads(path.read_text())
+    path.write_text(json.dumps(log | {"history": [*log["history"], log["history"][-1] | {"step": 3}]}))
+    assert Run.resume(tmp_path / "run", IMAGES, CPU).history == kept
+
+
 @pytest.mark.parametrize("content", ["{", "{}", '{"history": 3}', '{"history": [{}]}'])
 def test_a_broken_log_does_not_stop_a_run(tmp_path, content):
     steps(start(tmp_path / "run"), 2)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from minidiff.data.scene_parser import (
     MIN_AREA,
     MIN_IOU,
+    Detection,
     attribute_accuracy,
     connected_components,
     grade,
@@ -181,6 +182,12 @@ def test_noise_and_nothing_get_no_marks():
         assert grade(WANTED, found)["pair"] == (0, 2)
     assert parse(torch.ones(1, 3, 64, 64)) == [[]]
     assert grade(WANTED, [])["number"] == (0, 1)
+
+
+def test_an_item_of_no_known_shape_is_an_item_too():
+    first, second = (Detection(item, 1.0) for item in WANTED.items)
+    blob = Detection(RED, 0.0)
+    assert grade(WANTED, [first, second])["number"] == (1, 1) != grade(WANTED, [first, second, blob])["number"]
 
 
 @pytest.mark.parametrize("colour", ["black", "red"])  # of no item, and of one

@@ -63,6 +63,10 @@ def test_each_epoch_shows_each_image_once(n, batch_size):
     assert not torch.equal(seen[:n], seen[n : 2 * n]) and not torch.equal(seen[:n], torch.arange(n))
 
 
+def test_each_seed_has_its_own_order():
+    assert not torch.equal(batch_indices(0, 50, 50, seed=3), batch_indices(0, 50, 50, seed=4))
+
+
 def test_ema_equals_torchs_averaged_model():
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3))

@@ -200,6 +200,7 @@ ERRORS: dict[str, list[tuple[str, str, str, str]]] = {
         ("words for a network that cannot read", 'if spec.text is not None and "text" not in fields:', "if False:", "test_registry.py"),
     ],
     "training/loop.py": [
+        ("every seed has the same order", "torch.Generator().manual_seed(seed * 1_000_003 + epoch)", "torch.Generator().manual_seed(epoch)", "test_training.py -k own_order"),
         ("warm-up off by one", "(training.step + 1) / max(", "training.step / max(", STEPS),
         ("cooldown ignored", "(1 - fraction) / config.cooldown", "1", STEPS),
         ("cooldown for shift warm-up", "1 - fraction / config.shift_warmup) if config.shift_warmup", "1 - fraction / config.cooldown) if config.cooldown", STEPS),
@@ -353,6 +354,7 @@ ERRORS: dict[str, list[tuple[str, str, str, str]]] = {
         ("codes not clipped as pictures", "for z in codes]).clamp(-1, 1).cpu()", "for z in codes]).cpu()", "test_generate.py"),
     ],
     "app/evaluate.py": [
+        ("captions of the training pictures are asked for", 'known_captions(model, load_for(model, name, "test"))', 'known_captions(model, load_for(model, name, "train"))', "test_evaluate.py -k conditions"),
         ("training set judged as held-out", 'load_for(model, name, "train"), load_for(model, name, "test")', 'load_for(model, name, "train"), load_for(model, name, "train")', "test_scores.py"),
         ("sampling ignored", "x = model.sample(cond, sampling, seed)", "x = model.sample(cond, None, seed)", "test_scores.py"),
         ("seed ignored", "x = model.sample(cond, sampling, seed)", "x = model.sample(cond, sampling)", "test_scores.py"),
@@ -380,6 +382,7 @@ ERRORS: dict[str, list[tuple[str, str, str, str]]] = {
         ("maxima for means", "F.adaptive_avg_pool2d(x, 8)", "F.adaptive_max_pool2d(x, 8)", "test_metrics.py -k averages"),
     ],
     "app/runs.py": [
+        ("the log keeps what came after the checkpoint", ' if entry["step"] <= run.step]', "]", "test_runs.py -k forgotten"),
         ("raw weights for the average", "copy.deepcopy(self.training.ema.module)", "copy.deepcopy(self.training.model)", "test_runs.py -k average"),
         ("the average itself, no copy", "copy.deepcopy(self.training.ema.module)", "self.training.ema.module", "test_runs.py -k average"),
         ("max for min in the first stage's time", "min(AE_FRACTION * seconds, AE_MAX_SECONDS)", "max(AE_FRACTION * seconds, AE_MAX_SECONDS)", "test_models.py"),
@@ -411,6 +414,8 @@ ERRORS: dict[str, list[tuple[str, str, str, str]]] = {
         ("labels' sampling for words", "asdict(TEXT_SAMPLING if task.text else Sampling())", "asdict(Sampling())", "test_models.py"),
     ],
     "cli.py": [
+        ("a flag whose value is -- goes on to the command", 'if flag.startswith("--") and equals and value == "--":', "if False:", "test_cli.py -k argparse"),
+        ("guidance 0 is taken for none given", "for key, value in given.items() if value is not None}", "for key, value in given.items() if value}", "test_cli.py -k flags_of_sample"),
         ("--seed dropped", 'SETTINGS = "seed", "precision"', 'SETTINGS = "precision"', "test_cli.py -k 'flags_of_train_act or seed'"),
         ("--precision dropped", '"seed", "precision", "lr"', '"seed", "lr"', FLAGS),
         ("--lr dropped", '"precision", "lr", "batch_size"', '"precision", "batch_size"', FLAGS),
@@ -480,6 +485,7 @@ ERRORS: dict[str, list[tuple[str, str, str, str]]] = {
         ("pixels cut off, not rounded", "((batch + 1) * 127.5).round().byte()", "((batch + 1) * 127.5).byte()", "test_scenes.py"),
     ],
     "data/scene_parser.py": [
+        ("an item of no known shape is not counted", '"number": (int(len(seen) == n), 1)', '"number": (int(len(shaped) == n), 1)', "test_scene_parser.py -k known_shape"),
         ("least overlap loosened", "MIN_IOU = 0.7", "MIN_IOU = 0.5", "test_scene_parser.py"),
         ("least area loosened", "MIN_AREA = 0.3", "MIN_AREA = 0.1", "test_scene_parser.py"),
         ("least cover loosened", "torch.where(cover > 0.5, index, -1)", "torch.where(cover > 0.1, index, -1)", "test_scene_parser.py"),
