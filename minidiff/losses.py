@@ -100,9 +100,9 @@ def vlb(
 def discretized_log_likelihood(decoder: Gaussian, x0: Tensor, bins: int) -> Tensor:
     """Return log of the mass in x0's bin, outer bins reaching to infinity: (B,) (Ho et al. 2020, eq. 13; eq. 4.12)."""
     half = 1 / (bins - 1)
-    upper = torch.where(x0 > 1 - half, math.inf, x0 + half)
-    lower = torch.where(x0 < half - 1, -math.inf, x0 - half)
-    a, b = ((edge - decoder.mean) / decoder.std for edge in (lower, upper))
+    a, b = ((edge - decoder.mean) / decoder.std for edge in (x0 - half, x0 + half))
+    a = torch.where(x0 < half - 1, -math.inf, a)  # after the division: an infinite edge would have nan as its gradient
+    b = torch.where(x0 > 1 - half, math.inf, b)
     flip = a > 0  # far in the right tail both cumulatives round to 1: use the left tail's mirror image
     a, b = torch.where(flip, -b, a), torch.where(flip, -a, b)
     log_a, log_b = torch.special.log_ndtr(a), torch.special.log_ndtr(b)

@@ -186,6 +186,22 @@ def test_bins_far_in_either_tail_stay_finite():
     assert math.isfinite(left) and left == pytest.approx(right, rel=1e-9) and left < -3000
 
 
+@pytest.mark.parametrize("mean, std", [(0.3, 0.5), (-0.999, 0.3), (0.0, 0.02)])
+def test_the_gradient_of_the_bins_is_the_slope(mean, std):
+    """Of all 256, the two that reach to infinity included."""
+    levels = torch.linspace(-1, 1, 256, dtype=torch.float64)[:, None]
+    where = torch.tensor([mean, std], **f64)
+    where.requires_grad_()
+
+    def logs(m, s):
+        return discretized_log_likelihood(Gaussian(m.expand_as(levels), s), levels, 256)
+
+    slopes = torch.autograd.functional.jacobian(lambda at: logs(*at), where)
+    for k, step in enumerate(torch.eye(2, **f64) * 1e-6):
+        differences = (logs(*(where + step)) - logs(*(where - step))) / 2e-6
+        torch.testing.assert_close(slopes[:, k], differences.detach(), rtol=1e-5, atol=1e-4)
+
+
 def test_bits_per_dim():
     """256 equally likely levels cost 8 bits each."""
     assert bits_per_dim(torch.tensor(10 * math.log(256)), 10).item() == pytest.approx(8)
