@@ -26,6 +26,8 @@ def test_match_dims_aligns_times_with_the_batch():
     assert match_dims(torch.tensor(2.0, dtype=torch.float64), x).dtype == torch.float32
     with pytest.raises(ValueError, match=r"expected times \(\) or \(3,\).*got \(4,\)"):
         match_dims(torch.arange(4.0), x)
+    with pytest.raises(ValueError, match="expected times"):
+        match_dims(torch.ones(1), x)  # of one sample, or of all? () is of all
     with pytest.raises(ValueError, match=r"got \(3, 1\)"):
         match_dims(torch.zeros(3, 1), x)
 

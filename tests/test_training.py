@@ -18,6 +18,7 @@ from minidiff.oracle import Mixture
 from minidiff.process import noise_like, target
 from minidiff.schedule import Cosine
 from minidiff.training import Ema, TrainConfig, TrainState, autocast_dtype, batch_indices, progress_bar, train
+from minidiff.training.objectives import denoising
 
 IMAGES = TensorDataset(
     torch.rand(50, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1, torch.arange(50) % 10
@@ -145,6 +146,19 @@ def test_a_step_draws_times_noise_and_labels_for_each_image(monkeypatch):
     assert 0.2 < (labels == training.model.null).double().mean() < 0.8
     v = target("v", x0[0], eps[0], t[0], Cosine())
     assert losses[0] == pytest.approx(v.square().mean().item(), rel=1e-4)  # a new network answers v = 0
+
+
+def test_prompts_become_the_padding_token_which_is_0(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "minidiff.training.objectives.denoising_loss", lambda *args: asked.append(args[-1]) or torch.zeros(64)
+    )
+    denoiser, prompts = tiny().model, torch.arange(1, 4).expand(64, 3)
+    denoiser.null = 0
+    generator = torch.Generator().manual_seed(0)
+    denoising(denoiser, (torch.zeros(64, 1, 8, 8), prompts), TrainConfig(label_dropout=0.5), generator)
+    dropped = (asked[0] == 0).all(1)
+    assert 16 < dropped.sum() < 48 and torch.equal(asked[0][~dropped], prompts[~dropped])
 
 
 def test_gradients_are_clipped(monkeypatch):

@@ -32,6 +32,7 @@ ERRORS: dict[str, list[tuple[str, str, str, str]]] = {
         ("a registered name is taken over", "if (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):", "if False:", "test_schedule.py"),
     ],
     "process.py": [
+        ("one time for any batch", "c.shape[0] != x.shape[0]", "c.shape[0] not in (1, x.shape[0])", "test_process.py -k match_dims"),
         ("sign of v", "(-sigma, alpha)", "(sigma, -alpha)", "test_process.py"),
         ("velocity towards the data", "rates: rates(),", "rates: tuple(-r for r in rates()),", "test_process.py"),
         ("velocity clamped near the data", "rates: rates(),", "rates: tuple(r.clamp(max=10) for r in rates()),", "test_process.py"),
@@ -269,6 +270,7 @@ ERRORS: dict[str, list[tuple[str, str, str, str]]] = {
         ("impatient signals break in", "if stopped:", "if False:", "test_signals.py"),
     ],
     "training/objectives.py": [
+        ("a null of 0 is none", "if cond and denoiser.null is not None:", "if cond and denoiser.null:", "test_training.py -k padding_token"),
         ("loss without its weight", "(weight(config.weighting, t, denoiser.schedule) * losses).mean()", "losses.mean()", STEPS),
         ("one time for the batch", "sample_times(len(x0), generator, shift=shift)", "sample_times(1, generator, shift=shift).expand(len(x0))", STEPS),
         ("labels never dropped", "config.label_dropout, generator)]", "0.0, generator)]", STEPS),
