@@ -139,6 +139,27 @@ def test_changed_flags_at_resume_are_refused(run, capsys):
         assert re.search(f"expected {flag} {both}", error) and error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "flags, budget",
+    [
+        ([], (None, 180.0)),
+        (["--seconds", "7"], (None, 7.0)),
+        (["--steps", "9"], (9, None)),
+        (["--steps", "9", "--seconds", "7"], (9, 7.0)),
+    ],
+)
+def test_a_training_ends_where_it_was_told_to(tmp_path, monkeypatch, flags, budget):
+    budgets = []
+
+    def stop_at_once(run, images, *given):
+        budgets.append(given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("minidiff.cli.Run.train", stop_at_once)
+    main(["train", "--data", "digits", "--batch-size", "2", "--device", "cpu", "--out", str(tmp_path / "run"), *flags])
+    assert budgets == [budget]
+
+
 def draw(run, out, *more):
     assert main(["sample", str(run), "--n", "6", "--out", str(out), *more]) == 0
     return np.load(out)["x"]
