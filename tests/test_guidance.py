@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from minidiff.guidance import cfg, classifier_guidance, drop_labels
+from minidiff.guidance import cfg, check_labels, classifier_guidance, drop_labels
 from minidiff.oracle import Mixture
 from minidiff.samplers import ddim, final, times
 from minidiff.schedule import Cosine, LinearBeta
@@ -91,6 +91,13 @@ def test_labels_are_dropped_per_sample():
     assert share == pytest.approx(0.1, abs=0.01)
     assert torch.equal(dropped[dropped != 10], cond[dropped != 10])
     assert torch.equal(drop_labels(cond, 10, 0.0), cond) and (drop_labels(cond, 10, 1.0) == 10).all()
+
+
+def test_the_null_label_may_be_asked_for_and_nothing_beyond_it():
+    check_labels(torch.tensor([0, 10]), 10)
+    for wrong in (11, -1):
+        with pytest.raises(ValueError, match="expected labels 0..9, or 10 for none"):
+            check_labels(torch.tensor([0, wrong]), 10)
 
 
 def test_dropping_a_sequence_drops_it_whole():

@@ -102,6 +102,7 @@ ERRORS: dict[str, list[tuple[str, str, str, str]]] = {
         ("shift of the grid dropped", "dtype=torch.float64), shift)", "dtype=torch.float64), 1.0)", "test_samplers.py"),
     ],
     "guidance.py": [
+        ("the null label is refused", "if low < 0 or high > null:", "if low < 0 or high >= null:", "test_guidance.py -k null_label"),
         ("away from the condition", "x0_uncond + w * (x0_cond", "x0_uncond - w * (x0_cond", "test_guidance.py"),
         ("w + 1 for w", "x0_uncond + w * (x0_cond", "x0_cond + w * (x0_cond", "test_guidance.py"),
         ("the two halves swapped", "x0_uncond, x0_cond = denoise(", "x0_cond, x0_uncond = denoise(", "test_guidance.py"),
