@@ -108,7 +108,7 @@ history = torch.tensor(losses).reshape(20, 60, 4).mean(1)  # (20, 4)
 distance = torch.tensor(looks)  # (20, 4)
 
 # %%
-alt = "Distance against loss: both fall together for the VAE, less clearly for the others."
+alt = "Distance against loss: both fall together for the VAE, less so for the others."
 picture, axes = plot.figure(alt, 4, width=7.0, height=2.8)
 for k, (ax, name) in enumerate(zip(axes, models, strict=True)):
     ax.scatter(history[3:, k], distance[3:, k], c=range(17), cmap="viridis_r", s=22)
