@@ -2,10 +2,11 @@
 
 Each has `sample(z, generator)`, which turns noise (N, 2) into points, and `learn(x, generator)`, which takes one step
 on a batch (B, 2) and returns its loss. `train_together` runs several side by side; `coverage` counts what a cloud
-misses of the eight clusters of `toy.mixture`.
+misses of the eight clusters of `toy.mixture`; `walk_out` undoes diffusion's sampling and so knows its likelihood.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +15,9 @@ from torch import Generator, Tensor, nn
 from minidiff.data import toy
 from minidiff.denoiser import Denoiser
 from minidiff.oracle import Mixture
-from minidiff.process import Gaussian, add_noise, target
+from minidiff.process import Gaussian, add_noise, target, transition
 from minidiff.samplers import ddim, final, times
-from minidiff.schedule import Cosine
+from minidiff.schedule import Cosine, Schedule
 
 
 def mlp(inputs: int, width: int, outputs: int, hidden: int = 3) -> nn.Sequential:
@@ -198,6 +199,46 @@ def train_together(models: Mapping[str, Model], n: int, seed: int, make=toy.mixt
         yield [model.learn(x, randomness) for model in models.values()]
         for cooler in coolers:
             cooler.step()
+
+
+@torch.no_grad()
+def walk_out(guess: Callable[[Tensor, Tensor], Tensor], x: Tensor, n: int = 50) -> tuple[Tensor, Tensor]:
+    """Carry data (N, 2) out to noise by n steps of the cosine schedule, and return log-determinants (N,) as well.
+
+    No new noise comes in: `guess(x, t)` is v, and a step is a turn by an angle. This is sampling by `ddim` undone, up
+    to the error of the steps, so that (1.4) gives the likelihood of a diffusion model (Song et al. 2021).
+    """
+    turn, log_det = torch.tensor(torch.pi / 2 / n), torch.zeros(len(x))
+    for k in range(n):
+        t = torch.tensor([k / n])
+
+        def step(point: Tensor, t: Tensor = t) -> tuple[Tensor, Tensor]:
+            ahead = turn.cos() * point + turn.sin() * guess(point[None], t)[0]
+            return ahead, ahead  # one to differentiate, one to keep
+
+        jacobian, x = torch.func.vmap(torch.func.jacrev(step, has_aux=True))(x)
+        log_det = log_det + torch.linalg.slogdet(jacobian).logabsdet
+    return x, log_det
+
+
+def path_back(denoise: Callable, x: Tensor, ts: Tensor, schedule: Schedule) -> Tensor:
+    """Return the path (S, N, 2) of data (N, 2) out to noise by `ddim`'s steps taken upwards, without new noise."""
+    path = [x]
+    for s, t in pairwise(ts):
+        x0 = denoise(path[-1], s) if s > 0 else path[-1]
+        (alpha_s, sigma_s), (alpha_t, sigma_t) = schedule(s), schedule(t)
+        eps = (path[-1] - alpha_s * x0) / sigma_s if s > 0 else torch.zeros_like(x)
+        path.append((alpha_t * x0 + sigma_t * eps).to(x.dtype))
+    return torch.stack(path)
+
+
+def path_of_noise(x: Tensor, ts: Tensor, schedule: Schedule, generator: Generator | None = None) -> Tensor:
+    """Return the path (S, N, 2) of data (N, 2) out to noise, with fresh noise in each step."""
+    path = [x]
+    for s, t in pairwise(ts):
+        alpha_ts, sigma_ts = (c.to(x.dtype) for c in transition(s, t, schedule))
+        path.append(Gaussian(alpha_ts * path[-1], sigma_ts).sample(generator))
+    return torch.stack(path)
 
 
 @torch.no_grad()

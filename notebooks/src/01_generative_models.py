@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 01 · Generative models
 #
-# **You have a heap of examples. How does one make more that could have been among them?** Four families of models
-# have an answer. All four turn noise into samples. They differ in how the network learns what to make of which noise.
+# **You have a heap of examples. How does one make more that could have been among them?** Here are four families
+# of models with an answer. All four turn noise into samples. They differ in how the network learns what to make of which noise.
 
 # %%
 import torch
@@ -175,7 +175,7 @@ assert torch.isclose(value.detach(), 2 * js - log_4, atol=1e-3)
 print(f"✓ D agrees with (1.2) to 0.001; its V is {value:.2f}")
 
 # %% [markdown]
-# With $D^*$ in (1.1), what the generator makes small is a distance of the two densities, the *Jensen-Shannon divergence*,
+# With $D^*$ in (1.1), what the generator makes small is the *Jensen-Shannon divergence* of the two densities,
 # which is zero only for $p_\theta = p$ ([deeper](deeper/01_generative_models.ipynb)).
 #
 # In practice both networks move. For a plain fake, $D$ near 0, the slope of $\log(1 - D)$ in the logit is $-D$: almost
@@ -206,12 +206,12 @@ plot.show_source(families.GAN)
 # \underbrace{\mathrm{KL}\big(q(z \mid x) \,\|\, p(z)\big)}_{\text{is the code like noise?}} .
 # \end{aligned} \tag{1.3} $$
 #
-# The right side is the *evidence lower bound*, [ELBO](../docs/glossary.md#elbo) ([@kingma2014]). Its second term is the [Kullback-Leibler divergence](../docs/glossary.md#kl-divergence), the distance of two densities that
-# this whole course uses:
+# The right side is the *evidence lower bound*, [ELBO](../docs/glossary.md#elbo) ([@kingma2014]). Its second term is the [Kullback-Leibler divergence](../docs/glossary.md#kl-divergence), by which this whole
+# course compares densities:
 #
 # $$ \mathrm{KL}(q \,\|\, p) = E_{z \sim q}\big[ \log q(z) - \log p(z) \big] , $$
 #
-# in *nats*, as the logarithm is the natural one. It is 0 for equal densities and else positive: as
+# in *nats*, as the logarithm is the natural one. It is 0 for equal densities and else positive, but no distance: $q$ and $p$ may not be swapped. As
 # $\log u \le u - 1$, minus KL is $E_q[\log (p/q)] \le E_q[p/q - 1] \le 0$.
 #
 # How does a gradient get *through* a random $z$? Write it as mean plus standard deviation times outside noise. This
@@ -338,7 +338,8 @@ diagrams.clouds(noisy, "Eight clusters swell and merge into one round cloud.")
 #
 # $$ v = \alpha_t\, \epsilon - \sigma_t\, x_0 $$
 #
-# from $x_t$ and $t$. Why $v$? Because $x_t$ and $v$ together are as good as $x_0$ and $\epsilon$. With
+# from $x_t$ and $t$. Why $v$? A guess of $\epsilon$ gives $x_0$ by a division by $\alpha_t$, which is 0 at $t = 1$; a guess of
+# $x_0$ gives $\epsilon$ by one by $\sigma_t$, which is 0 at $t = 0$. With $v$ nothing is divided at either end. With
 # $\alpha_t^2 + \sigma_t^2 = 1$ the two equations give
 #
 # $$ x_0 = \alpha_t\, x_t - \sigma_t\, v, \qquad \epsilon = \sigma_t\, x_t + \alpha_t\, v . $$
@@ -471,13 +472,19 @@ picture
 weights = [sum(w.numel() for w in model.parameters()) for model in models.values()]
 ends = {name: gap[-1] for name, gap in gaps.items()}
 expect(max(weights) < 1.03 * min(weights), "the four have equally many weights, to 3 %")
-expect(ends["diffusion"] == min(ends.values()), "diffusion ends closest to the data")
-expect(min(ends.values()) > max(floor) / 2, "no model is closer than the truth")
+fresh = truth.sample(10_000, seeded(100))
+z = torch.randn(10_000, 2, generator=seeded(9))
+far = {name: sliced_wasserstein(families.draw(m, z), fresh)
+       for name, m in models.items()}
+print("10,000 points:", ", ".join(f"{name} {d:.3f}" for name, d in far.items()))
+expect(far["diffusion"] < 0.8 * min(far[name] for name in ("GAN", "VAE", "flow")),
+       "at 10,000 points diffusion is the closest by more than a fifth")
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# In the stored run diffusion, and by eye only diffusion. In the distance the GAN is a close second.
+# In the stored run diffusion ends closest. The order of the others must not be read off the figure: 2,000 points are too
+# few, as the width of the grey band shows, and at 10,000 GAN and flow are as good as equal.
 #
 # </details>
 #
@@ -490,8 +497,9 @@ expect(min(ends.values()) > max(floor) / 2, "no model is closer than the truth")
 #
 # Ten thousand new points from each model, and four numbers. *Strays* is the share of points near no cluster. The *poorest
 # cluster* is the smallest share that a cluster gets, relative to its due: 1 is fair, 0 a lost mode. *Nats lost* is
-# $\mathrm{KL}(p \,\|\, p_\theta)$ on fresh points: exact for the flow (1.4), an upper bound for the VAE (1.3) and for
-# diffusion (`vlb`, chapter 04), so that they are no ranking. *Seconds* are those of drawing.
+# $\mathrm{KL}(p \,\|\, p_\theta)$ on fresh points: exact for the flow (1.4), an upper bound for the VAE (1.3). For
+# diffusion, walk the data out to noise by `ddim`'s steps upwards: that map can be undone, so (1.4) holds for it, exactly up
+# to the error of the steps ([@song2021]). *Seconds* are those of drawing.
 
 # %%
 import time
@@ -505,14 +513,12 @@ counted = {name: families.coverage(cloud) for name, cloud in samples.items()}
 strays, poorest = ({name: pair[k] for name, pair in counted.items()} for k in (0, 1))
 
 # %%
-from minidiff import vlb
-
 x = truth.sample(4000, seeded(11))
 with torch.no_grad():
     log_p = {"VAE": models["VAE"].elbo(x, seeded(12))}
     log_p["flow"] = models["flow"].log_prob(x)
-    denoiser = models["diffusion"].denoiser()
-    log_p["diffusion"] = -vlb(denoiser, x, times(50), schedule, seeded(13))
+    end, log_det = families.walk_out(models["diffusion"], x)
+    log_p["diffusion"] = families.standard(end).log_prob(end) + log_det
 exact, nats = truth.log_prob(x, 0.0, schedule), {"GAN": 0.0}  # t = 0: the data
 for name, value in log_p.items():
     nats[name] = float((exact - value).mean())
@@ -526,6 +532,7 @@ diagrams.bars({"strays": strays, "poorest\ncluster": poorest, "nats lost": nats,
 exact_strays = families.coverage(truth.sample(10_000, seeded(3)))[0]
 expect(strays["diffusion"] == min(strays.values()), "diffusion has the fewest strays")
 expect(poorest["diffusion"] == max(poorest.values()), "its clusters are the fairest")
+print(f"strays of the data {exact_strays:.3f}, of diffusion {strays['diffusion']:.3f}")
 expect(min(strays.values()) > 4 * exact_strays, "all leave many more than the data")
 expect(seconds["diffusion"] > 5 * max(seconds["GAN"], seconds["VAE"], seconds["flow"]),
        "diffusion takes over five times as long as any other")
@@ -535,11 +542,11 @@ expect(max(nats.values()) < 0.8, "where it is known, less than 0.8 nats are lost
 # | | GAN | VAE | flow | diffusion |
 # |---|---|---|---|---|
 # | calls for a sample | 1 | 1 | 1 | 50 here, chosen after training |
-# | likelihood | none | a bound | exact | a bound |
+# | likelihood | none | a bound | exact | exact up to the error of the steps |
 # | networks | any | any | invertible only | any |
-# | size of the noise | free | free | that of the data | that of the data |
+# | dimension of the noise | free | free | that of the data | that of the data |
 # | training | a game | regression, and a learned code | maximum likelihood | regression |
-# | does the loss say how good it is? | no | yes | yes | yes, but it hardly moves |
+# | does the loss say how good it is? | no | as a bound | in nats | roughly, as it hardly moves |
 #
 # So: a GAN where one call must do, a VAE where a short code is wanted, a flow where the likelihood must be exact, diffusion
 # where samples and coverage count. (It pays with many calls; chapter 17 teaches it to do with one.) Be fair: toys flatter
@@ -580,8 +587,7 @@ expect(min(ended["GAN"]) > max(ended["diffusion"]), "every GAN ends farther")
 
 # %% [markdown]
 # The level differs, and so does the *spread*: the GAN's result varies more with the seed, though not wildly. (The race is
-# one draw too, a lucky one for both: trained in full from six seeds, GANs ended between 0.041 and 0.086 from the truth,
-# diffusion between 0.025 and 0.032.)
+# one draw too.)
 #
 # ## 7. Where does each noise point go?
 #
@@ -601,40 +607,49 @@ diagrams.clouds(few, alt, colours=colours)
 # <details><summary>Answer</summary>
 #
 # All of them (the VAE's up to its decoder's noise): networks are *continuous* maps, and these cannot tear the noise, which
-# is in one piece. Hence the threads between clusters. A steep map makes them thin; none can cut them.
+# is in one piece. Hence the threads between clusters. A steep map makes them thin, and the
+# exact walk is so steep that hardly a point is left on them; no continuous map cuts them.
 #
 # </details>
 #
 # Is the flow's ring open because its map can be undone? No: the exact walk of diffusion can be undone too, as we shall
-# see, and goes all the way round. What is limited is the capacity of eight small coupling steps.
+# see, and goes all the way round. What is limited is how far a
+# trained map stretches the noise, and where.
 #
 # ### Ask twice
 #
-# Is *this* map the answer, or one of many? Train all again, a quarter as long, from other random weights and on other
-# batches, and send the same noise through.
+# Is *this* map the answer, or one of many? Train all again three times, a quarter as long, from other random weights and on
+# other batches, and send the same noise through.
 #
-# *Predict: for which models does a noise point end in the same cluster both times?*
+# *Predict: for which models does a noise point end in the same cluster every time?*
 
 # %%
-again = families.four(14)
-for _ in families.train_together(again, 600, seed=15):
-    pass
 homes = {name: families.near(cloud)[1] for name, cloud in samples.items()}
-same = {name: (families.near(families.draw(model, z))[1] == homes[name]).double().mean()
-        for name, model in again.items()}
+same = {name: [] for name in models}
+for seed in (14, 24, 34):
+    again = families.four(seed)
+    for _ in families.train_together(again, 600, seed=seed + 1):
+        pass
+    for name, model in again.items():
+        found = families.near(families.draw(model, z))[1] == homes[name]
+        same[name].append(found.double().mean())
 
 # %% tags=["nbval-ignore-output"]
 by_walk = families.near(final(ddim(best_denoiser, z, times(50), schedule)))[1]
 as_exact = (by_walk == homes["diffusion"]).double().mean()
-print("same cluster:", ", ".join(f"{name} {share:.0%}" for name, share in same.items()))
-expect(same["diffusion"] > 0.85, "diffusion sends most noise to the same cluster")
+for name, shares in same.items():
+    print(f"{name:10}", ", ".join(f"{share:.0%}" for share in shares))
+print(f"by chance  {truth.weights.square().sum():.0%}")
+expect(min(same["diffusion"]) > 0.85, "diffusion sends most noise to the same cluster")
 expect(as_exact > 0.85, "and to that of the exact walk, without any network")
-expect(max(same["GAN"], same["VAE"], same["flow"]) < 0.6, "the others do not")
+expect(max(min(same[name]) for name in ("GAN", "VAE", "flow")) < 0.4,
+       "each other model, in some run, sends most of it elsewhere")
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# For diffusion only. The others found *a* map, diffusion found *the* map.
+# Reliably for diffusion only. The others found *a* map, and may by accident find one again, or, turned, one that agrees
+# less than by chance. Diffusion found *the* map.
 #
 # </details>
 #
@@ -652,37 +667,17 @@ expect(max(same["GAN"], same["VAE"], same["flow"]) < 0.6, "the others do not")
 # *Predict: which of the four walks forgets where it began?*
 
 # %%
-def out_again(x, ts):  # ddim, upwards
-    path = [x]
-    for s, t in zip(ts, ts[1:], strict=False):
-        x0 = best_denoiser(path[-1], s) if s > 0 else path[-1]
-        (alpha_s, sigma_s), (alpha_t, sigma_t) = schedule(s), schedule(t)
-        eps = (path[-1] - alpha_s * x0) / sigma_s if s > 0 else torch.zeros_like(x)
-        path.append((alpha_t * x0 + sigma_t * eps).to(x.dtype))
-    return torch.stack(path)  # (S, N, 2)
+from minidiff import ddpm
 
-
-# %%
-from minidiff import ddpm, transition
-
-
-def out_by_noise(x, ts, generator):
-    path = [x]
-    for s, t in zip(ts, ts[1:], strict=False):
-        alpha_ts, sigma_ts = (c.to(x.dtype) for c in transition(s, t, schedule))
-        path.append(Gaussian(alpha_ts * path[-1], sigma_ts).sample(generator))
-    return torch.stack(path)  # (S, N, 2)
-
-
-# %%
 start = torch.tensor([[-0.45, 0.25]])
 crowd, up = start.repeat(400, 1), torch.linspace(0, 1, 201).double()
 by_ddim = [state.x for state in ddim(best_denoiser, start, times(200), schedule)]
 by_ddpm = [state.x for state in ddpm(best_denoiser, crowd, times(50), schedule,
                                      seeded(5))]
 by_ddim, by_ddpm = torch.stack([start, *by_ddim]), torch.stack([crowd, *by_ddpm])
-back_out = out_again(by_ddim[-1], up)
-noised_out = out_by_noise(by_ddim[-1].repeat(400, 1), up[::4], seeded(7))
+back_out = families.path_back(best_denoiser, by_ddim[-1], up, schedule)
+out = by_ddim[-1].repeat(400, 1)
+noised_out = families.path_of_noise(out, up[::4], schedule, seeded(7))
 
 # %%
 panels = {"noise to data, ddim:\none start, one end": by_ddim,
@@ -703,28 +698,19 @@ diagrams.four_walks(panels, [data, data, noise, noise], alt)
 # On the left each start has one end, and the walk can be undone: a noise point *has* a data point. On the right one start
 # has many ends. 400 walks of `ddpm` from *one* noise point reach all clusters, in their shares; 400 walks out from *one*
 # data point are plain noise. What both kinds share is not where a point goes but where *all* points are: from many
-# starts, `ddim` and `ddpm` make the same clouds at every time. A network is trained on the lower right walk and
-# sampled by either upper one (chapters 08, 14).
+# starts, with the exact denoiser and short steps, `ddim` and `ddpm` make the same clouds at every time. Training needs no
+# walk, as one jump leads to each $x_t$; sampling takes either upper one (chapter 08).
 
 # %% tags=["check"]
 # @title ✓ Two walks remember, two forget
 assert (back_out[-1] - start).norm() < 0.01
-ends = out_by_noise(by_ddim[-1].repeat(4000, 1), up[::100], seeded(6))[-1]
+ends = families.path_of_noise(out.repeat(10, 1), up, schedule, seeded(6))[-1]
 off = max(ends.mean(0).abs().max(), (ends.std(0) - 1).abs().max())
 assert off < 4 / 4000**0.5
-share = torch.bincount(families.near(by_ddpm[-1])[1], minlength=8) / 400
-assert (share - truth.weights).abs().max() < 0.06 and share.min() > 0
+found, due = torch.bincount(families.near(by_ddpm[-1])[1]), 400 * truth.weights
+assert ((found - due).square() / due).sum() < 24.3  # chi-square, 1 in 1,000
 print("✓ ddim backwards returns to 0.01; one start of ddpm reaches all clusters in",
       "their shares; one data point, noised, has mean 0 and variance 1")
-
-# %% tags=["check"]
-# @title ✓ ddim and ddpm make one cloud at every time
-walks = [ddim(best_denoiser, z[:4000], times(100), schedule),
-         ddpm(best_denoiser, z[4000:8000], times(100), schedule, seeded(8))]
-apart = {f"{float(a.t):.1f}": sliced_wasserstein(a.x, b.x)
-         for a, b in zip(*walks, strict=True)}
-assert max(apart[t] for t in ("0.8", "0.5", "0.2", "0.0")) < 0.06
-print("✓ distances of the two clouds at t = 0.8, 0.5, 0.2, 0.0 are all below 0.06")
 
 # %% [markdown]
 # ## What to keep
@@ -732,8 +718,9 @@ print("✓ distances of the two clouds at t = 0.8, 0.5, 0.2, 0.0 are all below 0
 # - A generative model maps noise to data. Nobody says which noise belongs to which point.
 # - GAN: a discriminator that estimates $p / (p + p_\theta)$ (1.2). VAE: a learned code and a bound on the likelihood
 #   (1.3). Flow: an invertible map and its exact likelihood (1.4).
-# - Diffusion: a fixed way to noise and one regression (1.5). It finds the same map each time, and pays with many calls.
-# - `ddim` gives each noise point its data point, `ddpm` does not. Both make the same clouds.
+# - Diffusion: a fixed way to noise and one regression (1.5). It finds nearly the same map each time, and pays with many calls.
+# - `ddim` gives each noise point its data point, `ddpm` does not. With the exact denoiser and short
+#   steps both make the same clouds.
 # - Measure against a floor, the truth against itself (1.6), and from more than one seed.
 #
 # ## Exercises
@@ -797,7 +784,7 @@ check(by_rank, by_counting, cases,
 # **3. Open.** `families.VAE(latent=1)` has a single number as its code. What can its decoder draw? Predict on which data
 # it will be as good as two numbers: `toy.mixture`, `moons`, `rings`, `checkerboard`, `swiss_roll`. Then let `duel` say
 # (800 batches take seconds). A difference counts if another seed repeats it and if it is large beside the last number.
-# After that, do the flow's threads get thinner with more layers, `families.RealNVP(42, 16)`?
+# After that, do the flow's threads get thinner with more layers, `families.RealNVP(42, 16)`, if you lower its rate too?
 
 # %%
 def duel(make, n=800, seed=40):

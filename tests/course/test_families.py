@@ -104,3 +104,31 @@ def test_the_exact_walk_covers_every_cluster():
     x = final(ddim(lambda x, t: TRUTH.denoise(x, t, Cosine()), noise, times(100), Cosine()))
     strays, poorest = families.coverage(x)
     assert strays < 0.03 and poorest > 0.8
+
+
+def test_the_walk_out_knows_the_density_of_the_exact_denoiser():
+    """Against the mixture's own density: v of the best guess, whose walk leads to the data and to nothing else."""
+
+    def best_v(x, t):
+        alpha, sigma = (float(c) for c in Cosine()(float(t)))
+        return (alpha * x - TRUTH.denoise(x, t, Cosine())) / sigma if t > 0 else torch.zeros_like(x)
+
+    x = TRUTH.sample(300, seeded(11))
+    z, log_det = families.walk_out(best_v, x, n=200)
+    off = families.standard(z).log_prob(z) + log_det - TRUTH.log_prob(x, 0.0, Cosine())
+    assert off.abs().mean() < 0.1 and off.mean().abs() < 0.02
+
+
+def test_a_path_back_returns_and_a_path_of_noise_forgets():
+    def best(x, t):
+        return TRUTH.denoise(x, t, Cosine())
+
+    start, up = torch.randn(5, 2, generator=seeded(1)), torch.linspace(0, 1, 201).double()
+    x = final(ddim(best, start, times(200), Cosine()))
+    back = families.path_back(best, x, up, Cosine())
+    assert back.shape == (201, 5, 2) and (back[-1] - start).norm(dim=1).max() < 0.05
+    half = up[:101]  # to t = 1/2, where a trace is left
+    ends = families.path_of_noise(x[:1].repeat(20_000, 1), half, Cosine(), seeded(2))[-1]
+    alpha, sigma = (float(c) for c in Cosine()(0.5))
+    assert torch.allclose(ends.mean(0), alpha * x[0], atol=0.02)
+    assert torch.allclose(ends.std(0), torch.full((2,), sigma), atol=0.02)
