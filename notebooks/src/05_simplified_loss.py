@@ -217,12 +217,12 @@ def by_mse_loss(net, x0, eps, t):
 
 pairs = torch.randn(2, 3, 2, generator=seeded(1), dtype=torch.float64)
 u = torch.tensor([0.1, 0.5, 1.0]).double()
-noise_error = yours(
+error_of = yours(
     noise_error, by_mse_loss, [(shrink, *pairs, u)],
     hint="make x_t with add_noise, ask net(x_t, t), average squares over dimension 1")
 
 # %% [markdown]
-# Right? Then *your* function trains all networks of sections 3 to 5. The rest is bookkeeping: the optimiser Adam, a learning rate that warms up and falls to zero. Section 5 needs two
+# Right? Then `error_of` is *your* function, and trains all networks of sections 3 to 5. The rest is bookkeeping: the optimiser Adam, a learning rate that warms up and falls to zero. Section 5 needs two
 # options, how often each step is drawn (`chance`) and what its error weighs (`weigh`).
 
 # %%
@@ -237,7 +237,7 @@ def algorithm_1(net, draw, steps, chance=same, weigh=same):
         x0, label = draw(generator)
         k = torch.multinomial(chance, len(x0), True, generator=generator) + 1  # 1..T
         eps = torch.randn(x0.shape, generator=generator)
-        error = noise_error(partial(net, cond=label), x0, eps, k / T)  # (B,)
+        error = error_of(partial(net, cond=label), x0, eps, k / T)  # (B,)
         yield descend((weigh[k - 1] * error).mean(), adam, rate)
 
 
