@@ -500,7 +500,7 @@ def rows_and_weights(schedule: Schedule, t: float) -> Picture:
     alt = (
         "Left, arrows in the plane of x0 and eps: x_t on a quarter circle, v at a right angle to it, velocity longer "
         "the same way, x0 along one axis, eps along the other, the score down. Right, the weights over time: score and "
-        "bound fall most steeply, then v and eps, min-SNR is capped, x0 is flat."
+        "bound fall most steeply, then v and eps; x0 is flat."
     )
     picture = Picture(alt, 7.0, 3.9)
     left, right = picture.subplots(1, 2, width_ratios=[1, 1.15])
@@ -529,7 +529,7 @@ def rows_and_weights(schedule: Schedule, t: float) -> Picture:
     left.set_xlabel("$a$: how much $x_0$", fontsize=WORDS)
     left.set_ylabel(r"$b$: how much $\epsilon$", fontsize=WORDS)
     u = torch.linspace(0.02, 0.98, 193, dtype=torch.float64)
-    lines = {"score": "-", "v": "-", "eps": "-", "x0": "-", "min_snr": ":", "vlb": "--"}
+    lines = {"score": "-", "v": "-", "eps": "-", "x0": "-", "vlb": "--"}
     for name, style in lines.items():
         right.plot(u, weight(name, u, schedule), style, color=colours.get(name, BLACK), lw=2)
     for name, place in {
@@ -537,10 +537,9 @@ def rows_and_weights(schedule: Schedule, t: float) -> Picture:
         "vlb": (0.62, 4.5),
         "v": (0.86, 1.9),
         "x0": (0.02, 0.42),
-        "min_snr": (0.02, 1.9),
         "eps": (0.83, 0.12),
     }.items():
-        label = names.get(name, {"min_snr": "min-SNR", "vlb": "bound"}.get(name))
+        label = names.get(name, "bound")
         right.text(*place, label, color=colours.get(name, BLACK), fontsize=WORDS)
     right.set(yscale="log", ylim=(5e-3, 3e4), xlim=(0, 1))
     right.set_xlabel("time $t$", fontsize=WORDS)

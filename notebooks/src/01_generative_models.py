@@ -470,7 +470,6 @@ picture
 
 # %% tags=["nbval-ignore-output"]
 weights = [sum(w.numel() for w in model.parameters()) for model in models.values()]
-ends = {name: gap[-1] for name, gap in gaps.items()}
 expect(max(weights) < 1.03 * min(weights), "the four have equally many weights, to 3 %")
 fresh = truth.sample(10_000, seeded(100))
 z = torch.randn(10_000, 2, generator=seeded(9))
@@ -504,7 +503,7 @@ expect(far["diffusion"] < 0.8 * min(far[name] for name in ("GAN", "VAE", "flow")
 # %%
 import time
 
-z, samples, seconds = torch.randn(10_000, 2, generator=seeded(9)), {}, {}
+samples, seconds = {}, {}  # of the same noise z
 for name, model in models.items():
     began = time.perf_counter()
     samples[name] = families.draw(model, z)
