@@ -9,6 +9,7 @@ from PIL import Image
 
 from minidiff import Cosine, Flow, Gaussian, Mixture
 from minidiff.course import diagrams
+from minidiff.course.diagrams import base, states
 from minidiff.samplers import State
 
 GREY = torch.zeros(1, 1, 8, 8)
@@ -66,7 +67,7 @@ def texts(picture):
 
 def test_words_are_large_enough_for_a_phone():
     for make in FIGURES.values():
-        assert all(text.get_fontsize() >= diagrams.WORDS for ax in make().axes for text in ax.texts if text.get_text())
+        assert all(text.get_fontsize() >= base.WORDS for ax in make().axes for text in ax.texts if text.get_text())
 
 
 def test_a_chain_names_its_states_and_arrows():
@@ -81,12 +82,12 @@ def test_a_chain_names_its_states_and_arrows():
 def test_a_chain_is_one_walk_from_the_image_to_noise():
     """The first picture is x0; each has the variance of its time; neighbours are nearer than strangers."""
     x0 = torch.full((1, 1, 64, 64), 0.5)
-    states = diagrams._walk(x0, (0, 0.3, 0.4, 1), Cosine())
-    assert torch.equal(states[0], x0)
-    for t, x in zip((0.3, 0.4, 1), states[1:], strict=True):
+    walk = states._walk(x0, (0, 0.3, 0.4, 1), Cosine())
+    assert torch.equal(walk[0], x0)
+    for t, x in zip((0.3, 0.4, 1), walk[1:], strict=True):
         alpha, sigma = Cosine()(t)
         assert abs(x.mean() - 0.5 * alpha) < 0.05 and abs(x.std() - sigma) < 0.05
-    assert (states[2] - states[1]).std() < 0.6 * (states[3] - states[1]).std()
+    assert (walk[2] - walk[1]).std() < 0.6 * (walk[3] - walk[1]).std()
     drawn = np.asarray(diagrams.chain(x0, Cosine(), (0, 0.3, 0.4, 1), NAMES, "a", "b").axes[0].images[0].get_array())
     assert np.allclose(drawn, 0.75)  # 0.5 on [-1, 1] is 0.75 on [0, 1]
 

@@ -1,0 +1,42 @@
+"""Annotated pictures of ideas, drawn from real data, for more than one chapter.
+
+Words stand in them, so fonts are larger than in `plot` and figures are narrow: a phone shows 700 pixels at half size.
+"""
+
+from minidiff.course.diagrams.charts import bars, labelled, named_points, shares, split_bars
+from minidiff.course.diagrams.density import against, bells, kernels, ribbon, round_cloud, two_bells, under_bells
+from minidiff.course.diagrams.images import contest, dissolve, pictures
+from minidiff.course.diagrams.plane import clouds, four_walks, predictions, score_arrows
+from minidiff.course.diagrams.schedules import log_snr_curves, rows_and_weights, schedule_paths
+from minidiff.course.diagrams.states import chain, guess_and_mix, telescope
+from minidiff.course.diagrams.training import families, guess_the_noise
+
+__all__ = [
+    "against",
+    "bars",
+    "bells",
+    "chain",
+    "clouds",
+    "contest",
+    "dissolve",
+    "families",
+    "four_walks",
+    "guess_and_mix",
+    "guess_the_noise",
+    "kernels",
+    "labelled",
+    "log_snr_curves",
+    "named_points",
+    "pictures",
+    "predictions",
+    "ribbon",
+    "round_cloud",
+    "rows_and_weights",
+    "schedule_paths",
+    "score_arrows",
+    "shares",
+    "split_bars",
+    "telescope",
+    "two_bells",
+    "under_bells",
+]

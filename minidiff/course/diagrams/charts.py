@@ -1,0 +1,94 @@
+"""Lines and bars that carry their names."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from minidiff.course.diagrams.base import BACKWARD, BLACK, FORWARD, WORDS
+from minidiff.course.plot import COLOURS, Picture
+
+
+def labelled(
+    x: Tensor, lines: Mapping[str, tuple[Tensor, tuple[float, float]]], alt: str, xlabel: str, ylabel: str
+) -> Picture:
+    """Draw lines over x (N,), each a pair of its values and of the place of its name, which has its colour."""
+    picture = Picture(alt, 6.4, 3.2)
+    ax = picture.add_subplot(1, 1, 1)
+    for (name, (y, place)), colour in zip(lines.items(), [COLOURS[k] for k in (0, 3, 2, 4, 1, 5)], strict=False):
+        ax.plot(x, y, color=colour)
+        ax.text(*place, name, color=colour, fontsize=WORDS, ha="center")
+    ax.set_xlabel(xlabel, fontsize=12)
+    ax.set_ylabel(ylabel, fontsize=12)
+    return picture
+
+
+def named_points(
+    curve: tuple[Tensor, Tensor],
+    points: Mapping[str, tuple[float, float]],
+    level: float,
+    alt: str,
+    xlabel: str,
+    ylabel: str,
+) -> Picture:
+    """Draw a curve, points (x, y) on it, each under its name, and a dotted level: the data's."""
+    picture = Picture(alt, 7.0, 3.4)
+    ax = picture.add_subplot(1, 1, 1)
+    ax.plot(*curve, color=BACKWARD, lw=2)
+    ax.axhline(level, color=BLACK, linestyle=":")
+    for name, (x, y) in points.items():
+        ax.plot([x], [y], "o", color=BACKWARD, markersize=9)
+        ax.annotate(name, (x, y), (10, -6), textcoords="offset points", fontsize=WORDS, va="top")
+    right, low, high = float(curve[0].max()), float(curve[1].min()), float(curve[1].max())
+    ax.text(1.25 * right, level, "data", ha="right", va="bottom", fontsize=WORDS)
+    ax.set(xlabel=xlabel, ylabel=ylabel, xlim=(-0.02, 1.27 * right))
+    ax.set(ylim=(low - 0.16 * (high - low), high + 0.1 * (high - low)))
+    return picture
+
+
+def shares(bars: Mapping[str, float], alt: str) -> Picture:
+    """Draw parts of a whole as bars, each with its per cent; the first, the truth, is grey."""
+    picture = Picture(alt, 7.0, 0.5 * len(bars) + 0.4)
+    ax = picture.add_subplot(1, 1, 1)
+    drawn = ax.barh(list(bars), list(bars.values()), color=["0.6"] + [FORWARD] * (len(bars) - 1))
+    ax.bar_label(drawn, [f"{bar:.0%}" for bar in bars.values()], padding=4, fontsize=WORDS)
+    ax.set(xticks=[], xlim=(0, 1.15 * max(bars.values())))
+    ax.tick_params(axis="y", labelsize=WORDS, length=0)
+    ax.spines["bottom"].set_visible(False)
+    ax.invert_yaxis()
+    ax.grid(False)
+    return picture
+
+
+def bars(panels: Mapping[str, Mapping[str, float]], alt: str, unknown: float | None = None) -> Picture:
+    """Draw panels side by side, a bar for each name, the same in all; a value equal to `unknown` is no bar."""
+    picture = Picture(alt, 7.0, 1.3 + 0.4 * max(map(len, panels.values())))
+    for ax, (title, values) in zip(picture.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        drawn = ax.barh(list(values), list(values.values()), color=COLOURS[: len(values)])
+        words = ["unknown" if value == unknown else f"{value:.2g}" for value in values.values()]
+        ax.bar_label(drawn, words, padding=3, fontsize=12)
+        ax.set(xticks=[], xlim=(0, 1.7 * max(values.values())))
+        ax.set_title(title, fontsize=WORDS)
+        ax.tick_params(labelleft=ax is picture.axes[0], left=False, labelsize=WORDS)
+        ax.spines["bottom"].set_visible(False)
+        ax.grid(False)
+        ax.invert_yaxis()
+    return picture
+
+
+def split_bars(
+    parts: Mapping[str, tuple[Tensor, Tensor]], names: Sequence[str], label: str, alt: str, height: float = 3.3
+) -> Picture:
+    """Draw one bar for each name: (part, whole) as the part and what is left, with both lengths written in it."""
+    picture = Picture(alt, 7.0, height)
+    ax = picture.add_subplot(1, 1, 1)
+    for row, (part, whole) in enumerate((float(part), float(whole)) for part, whole in parts.values()):
+        ax.barh(row, part, 0.6, color="0.6", label=names[0] if row == 0 else None)
+        ax.barh(row, whole - part, 0.6, left=part, color=BACKWARD, label=names[1] if row == 0 else None)
+        ax.text(whole, row, f"  {part:.2f} + {whole - part:.2f}", va="center", fontsize=WORDS)
+    longest = max(float(whole) for _, whole in parts.values())
+    ax.set(xlim=(0, 1.35 * longest), xlabel=label)
+    ax.set_yticks(range(len(parts)), list(parts), fontsize=WORDS)
+    ax.invert_yaxis()
+    ax.legend(loc="lower right", fontsize=12)
+    ax.grid(False)
+    return picture

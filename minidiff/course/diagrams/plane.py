@@ -1,0 +1,107 @@
+"""Points in the plane: clouds, walks and scores."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from minidiff.course.diagrams.base import BACKWARD, BLACK, FORWARD, WORDS
+from minidiff.course.plot import COLOURS, Picture
+from minidiff.oracle import Mixture
+from minidiff.schedule import Schedule
+
+
+def clouds(
+    panels: Mapping[str, Tensor], alt: str, colours: Sequence[str] | str = FORWARD, columns: int = 3, title: str = ""
+) -> Picture:
+    """Draw point clouds (N, 2) in rows of equal panels; `colours` is one for all, or one for each of N points."""
+    rows = -(-len(panels) // columns)
+    picture = Picture(alt, 7.0, 7.0 / columns * rows * 1.1 + 0.3 * bool(title))
+    for k, (name, x) in enumerate(panels.items(), 1):
+        ax = picture.add_subplot(rows, columns, k)
+        ax.scatter(x[:, 0], x[:, 1], s=3, linewidths=0, c=colours)
+        ax.set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5), xticks=[], yticks=[], aspect="equal")
+        ax.spines[["left", "bottom"]].set_visible(False)
+        ax.set_title(name, fontsize=WORDS)
+    if title:
+        picture.suptitle(title, fontsize=WORDS)
+    return picture
+
+
+def predictions(panels: Sequence[tuple[str, Tensor, str]], columns: int, rows: Sequence[str], alt: str) -> Picture:
+    """Draw point clouds (N, 2) in rows of panels on one scale; each has a title and a note below; rows have names."""
+    if len(panels) != columns * len(rows):
+        raise ValueError(f"expected {columns} panels for each of {len(rows)} rows, got {len(panels)}")
+    picture = Picture(alt, 7.0, (7.2 / columns + 0.4) * len(rows))
+    for k, (title, x, note) in enumerate(panels):
+        ax = picture.add_subplot(len(rows), columns, k + 1)
+        ax.scatter(x[:, 0], x[:, 1], s=4, linewidths=0, color=FORWARD)
+        ax.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), xticks=[], yticks=[], aspect="equal")
+        ax.set_title(title, fontsize=WORDS)
+        ax.set_xlabel(note, fontsize=WORDS)
+        if k % columns == 0:
+            ax.set_ylabel(rows[k // columns], fontsize=WORDS)
+    return picture
+
+
+def four_walks(panels: Mapping[str, Tensor], behind: Sequence[Tensor], alt: str) -> Picture:
+    """Draw four sets of paths (S, N, 2) in the plane, each over a pale cloud: all ends, and two of the ways there.
+
+    The starts are black. Titles may have two lines.
+    """
+    if not len(panels) == len(behind) == 4:
+        raise ValueError(f"expected four panels and clouds, got {len(panels)} and {len(behind)}")
+    picture = Picture(alt, 7.0, 7.9)
+    for k, ((name, paths), cloud) in enumerate(zip(panels.items(), behind, strict=True), 1):
+        ax = picture.add_subplot(2, 2, k)
+        ax.scatter(cloud[:, 0], cloud[:, 1], s=3, linewidths=0, color="0.85")
+        ax.scatter(paths[-1][:, 0], paths[-1][:, 1], s=8, linewidths=0, color=FORWARD)
+        for n in range(min(2, paths.shape[1])):
+            colour = (BACKWARD, COLOURS[2])[n]
+            ax.plot(*paths[:, n].T.numpy(), color=colour, lw=1.3)
+            ax.plot(*paths[-1, n].numpy(), "o", color=colour, markersize=10, markeredgecolor="white", zorder=4)
+        ax.plot(*paths[0, 0].numpy(), "o", color=BLACK, markersize=10, markeredgecolor="white", zorder=5)
+        ax.set(xlim=(-2.7, 2.7), ylim=(-2.7, 2.7), xticks=[], yticks=[], aspect="equal")
+        ax.spines[["left", "bottom"]].set_visible(False)
+        ax.set_title(name, fontsize=WORDS)
+    return picture
+
+
+def score_arrows(
+    panels: Sequence[tuple[Mixture, float, Tensor, str]], schedule: Schedule, alt: str, crosses: Tensor | None = None
+) -> Picture:
+    """Draw the score of a mixture in the plane as arrows over its density, with points (N, 2) on them.
+
+    Each panel is a mixture, a time, the points and a line of words below. Arrows are as long as the score times sigma,
+    where that is short; longer ones are compressed. `crosses` are points (K, 2) of the data to mark, shrunk as at t.
+    """
+    for mixture, _, points, _ in panels:
+        if mixture.means.shape[1] != 2 or points.shape[1:] != (2,):
+            raise ValueError(
+                "expected mixtures and points (N, 2) in the plane, "
+                f"got {mixture.means.shape[1]} dimensions and points {tuple(points.shape)}"
+            )
+    fine, coarse = (torch.linspace(-2.4, 2.4, n, dtype=torch.float64) for n in (97, 13))
+    plane, places = torch.cartesian_prod(fine, fine), torch.cartesian_prod(coarse, coarse)  # (9409, 2), (169, 2)
+    picture = Picture(alt, 7.0, 7.0 / len(panels) + 0.6)
+    for k, (mixture, t, points, words) in enumerate(panels, 1):
+        ax = picture.add_subplot(1, len(panels), k)
+        density = mixture.log_prob(plane, t, schedule).exp().reshape(97, 97).T
+        ax.imshow(
+            (density / density.max()).sqrt().numpy(), cmap="Greys", vmax=1.8, origin="lower", extent=(-2.4, 2.4) * 2
+        )
+        arrows = schedule(t)[1] * mixture.score(places, t, schedule)  # (169, 2)
+        length = arrows.norm(dim=1, keepdim=True).clamp(min=1e-9)
+        arrows = 0.38 * (length / 2).tanh() / length * arrows
+        ax.scatter(points[:, 0], points[:, 1], s=5, color=COLOURS[0], linewidths=0, alpha=0.8)
+        ax.quiver(
+            *places.T.numpy(), *arrows.T.numpy(), color=BACKWARD, angles="xy", scale_units="xy", scale=1, width=0.008
+        )
+        if crosses is not None:
+            marks = schedule(t)[0] * crosses  # (K, 2)
+            ax.scatter(marks[:, 0], marks[:, 1], s=60, color=BLACK, marker="x", linewidths=1.6, zorder=3)
+        ax.set(xlim=(-2.4, 2.4), ylim=(-2.4, 2.4), xticks=[], yticks=[], aspect="equal")
+        ax.grid(False)
+        ax.set_title(f"$t = {float(t):.2g}$", fontsize=WORDS)
+        ax.set_xlabel(words, fontsize=WORDS)
+    return picture

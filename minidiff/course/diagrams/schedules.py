@@ -1,0 +1,105 @@
+"""Curves that schedules and their weights draw."""
+
+from collections.abc import Mapping
+
+import torch
+
+from minidiff.course.diagrams.base import BLACK, WORDS
+from minidiff.course.plot import COLOURS, Picture
+from minidiff.losses import weight
+from minidiff.process import target_coefficients
+from minidiff.schedule import Schedule
+
+
+def schedule_paths(schedules: Mapping[str, Schedule], alt: str) -> Picture:
+    """Draw alpha (solid) and sigma (dashed) of schedules against time, and their paths in the plane of the two.
+
+    A dot stands at each tenth of the time.
+    """
+    picture = Picture(alt, 7.0, 3.5)
+    left, right = picture.subplots(1, 2, width_ratios=[1.15, 1])
+    t = torch.linspace(0, 1, 201, dtype=torch.float64)
+    for k, (name, each) in enumerate(schedules.items()):
+        (alpha, sigma), colour = each(t), COLOURS[(0, 3, 2, 4)[k % 4]]
+        left.plot(t, alpha, color=colour, lw=2, label=name)
+        left.plot(t, sigma, color=colour, lw=1.6, linestyle=(0, (3, 2)))
+        right.plot(alpha, sigma, color=colour, lw=2)
+        right.plot(alpha[::20], sigma[::20], "o", color=colour, markersize=9 - 3 * k, label=name)
+    left.text(0.02, 0.7, r"$\alpha_t$", fontsize=WORDS + 2)
+    left.text(0.17, 0.03, r"$\sigma_t$", fontsize=WORDS + 2)
+    left.set(xlabel="time t", ylim=(0, 1.05))
+    right.legend(loc="lower left", fontsize=11, handlelength=1.2)
+    right.text(1.07, -0.02, "data", fontsize=WORDS)
+    right.text(0.1, 1.06, "noise", fontsize=WORDS)
+    right.set(xlim=(-0.05, 1.32), ylim=(-0.07, 1.2), aspect="equal")
+    right.set_xlabel(r"signal $\alpha_t$", fontsize=12)
+    right.set_ylabel(r"noise $\sigma_t$", fontsize=12)
+    return picture
+
+
+def log_snr_curves(schedules: Mapping[str, Schedule], alt: str) -> Picture:
+    """Draw log SNR of schedules against time; where there is more signal than noise the ground is grey."""
+    picture = Picture(alt, 7.0, 3.4)
+    ax = picture.add_subplot(1, 1, 1)
+    t = torch.linspace(0.001, 0.999, 999, dtype=torch.float64)
+    for k, (name, each) in enumerate(schedules.items()):
+        ax.plot(t, each.log_snr(t), label=name, color=COLOURS[(0, 3, 2, 4)[k % 4]], lw=2)
+    ax.axhspan(0, 10, color="0.94")
+    ax.text(0.98, 8, "more signal than noise", ha="right", fontsize=WORDS)
+    ax.text(0.98, -12.5, "more noise than signal", ha="right", fontsize=WORDS)
+    ax.set(xlabel="time t", ylabel="log SNR", xlim=(0, 1), ylim=(-14, 10), yticks=range(-10, 11, 5))
+    ax.legend(loc="lower left", fontsize=12)
+    return picture
+
+
+def rows_and_weights(schedule: Schedule, t: float) -> Picture:
+    """Draw what a network may predict: as arrows y = a x0 + b eps beside x_t at a time, and as weights over time."""
+    alt = (
+        "Left, arrows in the plane of x0 and eps: x_t on a quarter circle, v at a right angle to it, velocity longer "
+        "the same way, x0 along one axis, eps along the other, the score down. Right, the weights over time: score and "
+        "bound fall most steeply, then v and eps; x0 is flat."
+    )
+    picture = Picture(alt, 7.0, 3.9)
+    left, right = picture.subplots(1, 2, width_ratios=[1, 1.15])
+    colours = {"x0": COLOURS[2], "eps": COLOURS[0], "v": COLOURS[3], "velocity": COLOURS[1], "score": COLOURS[4]}
+    quarter = torch.linspace(0, torch.pi / 2, 91)
+    left.plot(quarter.cos(), quarter.sin(), color="0.8", lw=1.5)
+    alpha, sigma = (float(c) for c in schedule(t))
+    arrow = {"arrowstyle": "-|>,head_width=0.3,head_length=0.5", "lw": 2.2, "shrinkA": 0, "shrinkB": 0}
+    left.annotate("", (alpha, sigma), (0, 0), arrowprops=arrow | {"color": BLACK})
+    left.text(alpha + 0.06, sigma + 0.02, "$x_t$", fontsize=WORDS)
+    words = {
+        "x0": (1.05, -0.2),
+        "eps": (0.08, 1.08),
+        "v": (-0.36, 0.98),
+        "velocity": (-1.2, 1.52),
+        "score": (0.1, -1.2),
+    }
+    names = {"x0": "$x_0$", "eps": r"$\epsilon$", "v": "$v$", "velocity": "velocity", "score": "score"}
+    for name in ("velocity", "v", "x0", "eps", "score"):
+        a, b = (float(c) for c in target_coefficients(name, t, schedule))
+        left.annotate("", (a, b), (0, 0), arrowprops=arrow | {"color": colours[name]})
+        left.text(*words[name], names[name], color=colours[name], fontsize=WORDS)
+    corner = 0.13 * torch.tensor([[alpha, sigma], [alpha - sigma, sigma + alpha], [-sigma, alpha]])
+    left.plot(*corner.T.numpy(), color="0.3", lw=1)
+    left.set(xlim=(-1.3, 1.45), ylim=(-2.4, 1.8), aspect="equal", xticks=[-1, 0, 1], yticks=[-2, -1, 0, 1])
+    left.set_xlabel("$a$: how much $x_0$", fontsize=WORDS)
+    left.set_ylabel(r"$b$: how much $\epsilon$", fontsize=WORDS)
+    u = torch.linspace(0.02, 0.98, 193, dtype=torch.float64)
+    lines = {"score": "-", "v": "-", "eps": "-", "x0": "-", "vlb": "--"}
+    for name, style in lines.items():
+        right.plot(u, weight(name, u, schedule), style, color=colours.get(name, BLACK), lw=2)
+    for name, place in {
+        "score": (0.1, 6e3),
+        "vlb": (0.62, 4.5),
+        "v": (0.86, 1.9),
+        "x0": (0.02, 0.42),
+        "eps": (0.83, 0.12),
+    }.items():
+        label = names.get(name, "bound")
+        right.text(*place, label, color=colours.get(name, BLACK), fontsize=WORDS)
+    right.set(yscale="log", ylim=(5e-3, 3e4), xlim=(0, 1))
+    right.set_xlabel("time $t$", fontsize=WORDS)
+    left.set_title(f"targets at $t = {t:.2g}$", fontsize=WORDS)
+    right.set_title(r"weight of $|x_0 - \hat x_0|^2$", fontsize=WORDS)
+    return picture
