@@ -41,7 +41,6 @@ FIGURES = {
     "kernels": lambda: diagrams.kernels(HUMPS, Cosine(), 0.5, (0.4, 0.01), torch.zeros(1)),
     "schedule paths": lambda: diagrams.schedule_paths({"cosine": Cosine(), "flow": Flow()}, "two schedules"),
     "log SNR": lambda: diagrams.log_snr_curves({"cosine": Cosine(), "flow": Flow()}, "two schedules"),
-    "shares": lambda: diagrams.shares({"data": 0.3, "samples": 0.02}, "two bars"),
     "named points": lambda: diagrams.named_points((TS, TS**2), {"a": (0.5, 0.25)}, 0.0, "a curve", "x", "y"),
     "under bells": lambda: diagrams.under_bells({"a": (TS, 0.5, 0.3), "b": (TS, 0.5, 0.3)}, "two panels"),
     "guess the noise": lambda: diagrams.guess_the_noise(GREY, GREY + 1, GREY + 0.5, GREY + 0.9),

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from minidiff.course.diagrams.base import BACKWARD, BLACK, FORWARD, WORDS
+from minidiff.course.diagrams.base import BACKWARD, BLACK, WORDS
 from minidiff.course.plot import COLOURS, Picture
 
 
@@ -42,20 +42,6 @@ def named_points(
     ax.text(1.25 * right, level, "data", ha="right", va="bottom", fontsize=WORDS)
     ax.set(xlabel=xlabel, ylabel=ylabel, xlim=(-0.02, 1.27 * right))
     ax.set(ylim=(low - 0.16 * (high - low), high + 0.1 * (high - low)))
-    return picture
-
-
-def shares(bars: Mapping[str, float], alt: str) -> Picture:
-    """Draw parts of a whole as bars, each with its per cent; the first, the truth, is grey."""
-    picture = Picture(alt, 7.0, 0.5 * len(bars) + 0.4)
-    ax = picture.add_subplot(1, 1, 1)
-    drawn = ax.barh(list(bars), list(bars.values()), color=["0.6"] + [FORWARD] * (len(bars) - 1))
-    ax.bar_label(drawn, [f"{bar:.0%}" for bar in bars.values()], padding=4, fontsize=WORDS)
-    ax.set(xticks=[], xlim=(0, 1.15 * max(bars.values())))
-    ax.tick_params(axis="y", labelsize=WORDS, length=0)
-    ax.spines["bottom"].set_visible(False)
-    ax.invert_yaxis()
-    ax.grid(False)
     return picture
 
 

@@ -13,31 +13,36 @@ from minidiff.schedule import Schedule
 
 
 def round_cloud(a: float, b: float, n: int = 4000, seed: int = 0) -> Picture:
-    """Draw n points (z1, z2) of the standard normal in the plane, and their shadows along axis 1 and along (a, b)."""
+    """Draw n points (z1, z2) of the standard normal in the plane, and their shadows on the lines of two arrows.
+
+    The arrows are (1, 0) and (a, b), drawn to scale.
+    """
     alt = (
-        "Left, a round cloud of points with two arrows, one along an axis and one slanted. Right, the points' "
-        "histograms along the two arrows, both under the same bell curve."
+        "Left, a round cloud of points with two short arrows, one along an axis and one slanted, each on a dashed "
+        "line. Right, histograms of the points' shadows on the two lines, both under the same bell curve."
     )
     z = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))  # (n, 2)
     slanted = torch.tensor([a, b]) / (a**2 + b**2) ** 0.5
     picture = Picture(alt, 7.0, 3.1)
     left, right = picture.subplots(1, 2, width_ratios=[1, 1.25])
     left.scatter(z[:, 0], z[:, 1], s=2, color="0.65", linewidths=0)
-    bars, ground = torch.linspace(-3.6, 3.6, 37), {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1}
-    for axis, colour, name, where in (
-        (torch.tensor([1.0, 0.0]), COLOURS[3], "along $z_1$", (2.2, -0.85)),
-        (slanted, COLOURS[0], r"along $(a, b)$", (1.1, 2.5)),
+    bars, ground = torch.linspace(-3.6, 3.6, 37), {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1}
+    arrow = {"arrowstyle": "-|>,head_width=0.3,head_length=0.5", "lw": 3, "shrinkA": 0, "shrinkB": 0}
+    for axis, length, colour, name, where in (
+        (torch.tensor([1.0, 0.0]), 1.0, COLOURS[3], "$(1, 0)$", (1.5, -0.75)),
+        (slanted, (a**2 + b**2) ** 0.5, COLOURS[0], rf"$({a:g}, {b:g})$", (0.5, 1.25)),
     ):
-        left.annotate("", (3.2 * axis).tolist(), (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 2.5})
-        left.text(*where, name, color=colour, fontsize=WORDS, ha="center", weight="bold", bbox=ground)
-        label = f"{name}: std {(z @ axis).std():.2f}"
+        left.plot(*(torch.tensor([[-4.5], [4.5]]) * axis).T.numpy(), "--", color=colour, lw=1.3)
+        left.annotate("", (length * axis).tolist(), (0, 0), arrowprops=arrow | {"color": colour})
+        left.text(*where, name, color=colour, fontsize=WORDS, ha="center", va="center", bbox=ground)
+        label = f"on the line of {name}: std {(z @ axis).std():.2f}"
         right.hist(
             (z @ axis).numpy(), bins=bars.tolist(), density=True, histtype="step", lw=1.8, color=colour, label=label
         )
     bell = torch.distributions.Normal(0.0, 1.0).log_prob(bars).exp()
     right.plot(bars, bell, color="black", lw=1.5, label=r"$\mathcal{N}(0, 1)$")
-    left.set(xlim=(-3.6, 3.6), ylim=(-3.6, 3.6), aspect="equal", xlabel="$z_1$", ylabel="$z_2$")
-    right.set(xlabel="position along the arrow", ylabel="density", ylim=(0, 0.68))
+    left.set(xlim=(-3.2, 3.2), ylim=(-3.2, 3.2), aspect="equal", xlabel="$z_1$", ylabel="$z_2$")
+    right.set(xlabel="position of the shadow on the line", ylabel="density", ylim=(0, 0.72))
     right.legend(loc="upper center", fontsize=11)
     return picture
 
@@ -145,23 +150,27 @@ def two_bells(
 def kernels(mixture: Mixture, schedule: Schedule, t: float, lengths: Sequence[float], x_t: Tensor) -> Picture:
     """Draw where x_t (1,) came from, q(x_s | x_t), for strides t - s of some lengths, each over its nearest Gaussian.
 
-    The nearest is the one of the same mean and variance. All panels show the same values, so that one sees the kernel
-    narrow.
+    The nearest is the one of the same mean and variance. A kernel too narrow to be seen on the scale of the others is
+    enlarged, and the scale says so.
     """
-    alt = "Panels for shorter and shorter strides: two humps, far from the dashed bell, then narrow bells over it."
-    picture = Picture(alt, 7.0, 2.9)
-    x = torch.linspace(-3, 3, 2401, dtype=torch.float64)
+    alt = (
+        "Panels for shorter and shorter strides: two humps, far from the dashed bell, then narrower bells over it; "
+        "the narrowest is enlarged."
+    )
+    picture = Picture(alt, 7.0, 3.0)
     for ax, length in zip(picture.subplots(1, len(lengths)), lengths, strict=True):
         kernel = mixture.reverse(x_t, t - length, t, schedule)
         mean = (kernel.weights * kernel.means[:, 0]).sum()
         second = (kernel.weights * (kernel.stds[:, 0] ** 2 + kernel.means[:, 0] ** 2)).sum()
         bell = torch.distributions.Normal(mean, (second - mean**2).sqrt())
+        zoom = 10 if bell.stddev < 0.15 else 1
+        x = torch.linspace(-3, 3, 2401, dtype=torch.float64) / zoom
         true = kernel.log_prob(x[:, None], 0.0, schedule).exp()
         ax.fill_between(x, true, color=FORWARD, alpha=0.35, linewidth=0, label="true")
         ax.plot(x, bell.log_prob(x).exp(), color=BACKWARD, lw=2, linestyle=(0, (4, 2)), label="Gaussian")
         ax.set_title(f"$t - s = {length:g}$", fontsize=WORDS)
-        ax.set_xlabel("$x_s$", fontsize=WORDS)
-        ax.set(yticks=[], xlim=(-3, 3))
+        ax.set_xlabel(f"$x_s$, {zoom} times larger" if zoom > 1 else "$x_s$", fontsize=WORDS)
+        ax.set(yticks=[], xlim=(-3 / zoom, 3 / zoom), xticks=[-2 / zoom, 0, 2 / zoom])
         ax.set_ylim(0, 1.1 * max(float(true.max()), float(bell.log_prob(mean).exp())))
         ax.grid(False)
     picture.axes[0].legend(loc="upper left", fontsize=11, handlelength=1.2, borderaxespad=0)

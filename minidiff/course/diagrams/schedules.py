@@ -14,7 +14,7 @@ from minidiff.schedule import Schedule
 def schedule_paths(schedules: Mapping[str, Schedule], alt: str) -> Picture:
     """Draw alpha (solid) and sigma (dashed) of schedules against time, and their paths in the plane of the two.
 
-    A dot stands at each tenth of the time.
+    A mark stands at each tenth of the time; those of the first schedule stand outside of its path.
     """
     picture = Picture(alt, 7.0, 3.5)
     left, right = picture.subplots(1, 2, width_ratios=[1.15, 1])
@@ -24,14 +24,16 @@ def schedule_paths(schedules: Mapping[str, Schedule], alt: str) -> Picture:
         left.plot(t, alpha, color=colour, lw=2, label=name)
         left.plot(t, sigma, color=colour, lw=1.6, linestyle=(0, (3, 2)))
         right.plot(alpha, sigma, color=colour, lw=2)
-        right.plot(alpha[::20], sigma[::20], "o", color=colour, markersize=9 - 3 * k, label=name)
-    left.text(0.02, 0.7, r"$\alpha_t$", fontsize=WORDS + 2)
-    left.text(0.17, 0.03, r"$\sigma_t$", fontsize=WORDS + 2)
-    left.set(xlabel="time t", ylim=(0, 1.05))
-    right.legend(loc="lower left", fontsize=11, handlelength=1.2)
-    right.text(1.07, -0.02, "data", fontsize=WORDS)
-    right.text(0.1, 1.06, "noise", fontsize=WORDS)
-    right.set(xlim=(-0.05, 1.32), ylim=(-0.07, 1.2), aspect="equal")
+        out = 1.07 if k == 0 else 1.0
+        right.plot(out * alpha[::20], out * sigma[::20], "s" if k == 0 else "o", color=colour, markersize=5, label=name)
+    left.legend(loc="center left", fontsize=12, handlelength=1.2, borderaxespad=0)
+    left.text(0.87, 0.33, r"$\alpha_t$", fontsize=WORDS + 2)
+    left.text(0.87, 0.72, r"$\sigma_t$", fontsize=WORDS + 2)
+    left.set(ylim=(0, 1.05))
+    left.set_xlabel("time $t$", fontsize=12)
+    right.text(1.13, -0.04, "data", fontsize=WORDS)
+    right.text(0.13, 1.1, "noise", fontsize=WORDS)
+    right.set(xlim=(-0.06, 1.4), ylim=(-0.08, 1.24), aspect="equal")
     right.set_xlabel(r"signal $\alpha_t$", fontsize=12)
     right.set_ylabel(r"noise $\sigma_t$", fontsize=12)
     return picture
