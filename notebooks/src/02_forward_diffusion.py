@@ -383,7 +383,7 @@ def training_pairs(x0, schedule, generator):
 
 
 five = boot.expand(5, -1, -1, -1)
-x_t, t, eps = training_pairs(five, schedule, torch.Generator().manual_seed(488))
+x_t, t, eps = training_pairs(five, schedule, torch.Generator().manual_seed(88773))
 alt = "Above one boot in five amounts of noise, below the five noises."
 diagrams.pictures({"sees": x_t, "must find": eps}, alt,
                   above=[f"t = {each:.2f}" for each in t])
@@ -472,7 +472,7 @@ def forward_paths(x, ts, schedule, generator):
 
 
 starts = torch.tensor([-1.2, -1.2, -1.2, 0.8, 0.8, 0.8]).double()
-ts, generator = torch.linspace(0, 1, 101).double(), torch.Generator().manual_seed(4)
+ts, generator = torch.linspace(0, 1, 101).double(), torch.Generator().manual_seed(42)
 
 # %%
 paths = forward_paths(starts, ts, schedule, generator)  # (101, 6)
@@ -554,8 +554,9 @@ assert more == {"linear": 259, "cosine": 499, "flow": 499}
 work = [(each.log_snr(grid).abs() < 4).double().mean() for each in schedules.values()]
 assert (torch.stack(work) - torch.tensor([0.59, 0.83, 0.76])).abs().max() < 0.005
 assert torch.allclose(schedule.log_snr(grid), (alpha**2 / sigma**2).log())  # (2.6)
-print("✓ more signal than noise in", ", ".join(f"{n} steps ({k})" for k, n in more.items()),
-      "; log SNR within 4 of 0:", ", ".join(f"{share:.0%}" for share in work))
+print("✓ linear, cosine, flow: steps with more signal than noise",
+      ", ".join(map(str, more.values())) + "; log SNR between -4 and 4 in",
+      ", ".join(f"{share:.0%}" for share in work))
 
 # %% [markdown]
 # Now one boot and one noise $\epsilon$. On linear, at $t = 0.25$, log SNR is 0.1. `when` looks up the time at which another
@@ -661,7 +662,8 @@ wrong = when(FromBetas(tables["200 steps"]).log_snr(1.0), Cosine())
 white = torch.randn(1000, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 drawn = {}
 for name, start in {"right start": 1.0, "200 steps": wrong}.items():
-    back = ddpm(network, white[:100], times(25, start), Cosine(), generator)
+    seeded = torch.Generator().manual_seed(1)
+    back = ddpm(network, white[:100], times(25, start), Cosine(), seeded)
     drawn[name] = final(back)
 
 # %%
@@ -680,7 +682,7 @@ print("shoes in 100 samples, by a classifier:", counts)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The shoes: nearly all of them.
+# Most of the shoes.
 #
 # </details>
 #
@@ -728,13 +730,13 @@ diagrams.named_points((some, curve), points, float(shoe.mean()),
 
 # %% tags=["check"]
 # @title ✓ Too few shoes, too bright, and right from the true end
-e, table = torch.randn(bank.shape, generator=generator), FromBetas(tables["200 steps"])
+e = torch.randn(bank.shape, generator=torch.Generator().manual_seed(2))
+table = FromBetas(tables["200 steps"])
 x_1, a = add_noise(bank, e, 1.0, table), float(ends["200 steps"][0])  # true ends
 from_noise, from_end = (probabilities(x, a) for x in (white, x_1[:1000]))
 other = Empirical(bank).denoise(white[:20], 1.0, table).flatten(1)  # the package's mean
 assert torch.allclose(from_noise[:20] @ bank.flatten(1), other, atol=1e-3)
 assert abs(from_end.mean(0) @ shoe - shoe[:1000].mean()) < 0.02 < 0.03 > curve[-5]
-assert counts["right start"] > 25 and counts["200 steps"] < 15  # the network's
 size, light = bank.square().flatten(1).mean(1), bank.flatten(1).mean(1)
 assert size[shoe == 1].mean() > size[shoe == 0].mean() + 0.05
 assert abs(light.mean() + 0.56) < 0.005 and abs(chosen["200 steps"] @ light + 0.39) < 0.01
@@ -782,6 +784,7 @@ print(f"Stable Diffusion 1, on latents: {nats(*ends['Stable Diffusion 1'], laten
 
 # %% tags=["check"]
 # @title ✓ The ends, by a sum of logarithms; the nats, by drawing
+assert counts["right start"] > 25 and counts["200 steps"] < 15  # the network's shoes
 for name, table in tables.items():
     assert abs(ends[name][0] - ((1 - table).log().sum() / 2).exp()) < 1e-6
 assert abs(ends["Stable Diffusion 1"][0] - 0.068265) < 1e-6  # in Lin et al. 2023

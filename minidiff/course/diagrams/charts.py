@@ -30,18 +30,23 @@ def named_points(
     xlabel: str,
     ylabel: str,
 ) -> Picture:
-    """Draw a curve, points (x, y) on it, each under its name, and a dotted level: the data's."""
+    """Draw a falling curve, points (x, y) on it, each beside its name, and a dotted level: the data's.
+
+    The name of a point on the level stands above it.
+    """
     picture = Picture(alt, 7.0, 3.4)
     ax = picture.add_subplot(1, 1, 1)
     ax.plot(*curve, color=BACKWARD, lw=2)
     ax.axhline(level, color=BLACK, linestyle=":")
     for name, (x, y) in points.items():
         ax.plot([x], [y], "o", color=BACKWARD, markersize=9)
-        ax.annotate(name, (x, y), (10, -6), textcoords="offset points", fontsize=WORDS, va="top")
+        up = 16 if abs(y - level) < 0.02 * float(curve[1].max() - curve[1].min()) else 3
+        ax.annotate(name, (x, y), (12, up), textcoords="offset points", fontsize=WORDS, va="center")
     right, low, high = float(curve[0].max()), float(curve[1].min()), float(curve[1].max())
     ax.text(1.25 * right, level, "data", ha="right", va="bottom", fontsize=WORDS)
-    ax.set(xlabel=xlabel, ylabel=ylabel, xlim=(-0.02, 1.27 * right))
-    ax.set(ylim=(low - 0.16 * (high - low), high + 0.1 * (high - low)))
+    ax.set_xlabel(xlabel, fontsize=12)
+    ax.set_ylabel(ylabel, fontsize=12)
+    ax.set(xlim=(-0.02, 1.27 * right), ylim=(low - 0.06 * (high - low), high + 0.14 * (high - low)))
     return picture
 
 

@@ -26,7 +26,7 @@ def schedule_paths(schedules: Mapping[str, Schedule], alt: str) -> Picture:
         right.plot(alpha, sigma, color=colour, lw=2)
         out = 1.07 if k == 0 else 1.0
         right.plot(out * alpha[::20], out * sigma[::20], "s" if k == 0 else "o", color=colour, markersize=5, label=name)
-    left.legend(loc="center left", fontsize=12, handlelength=1.2, borderaxespad=0)
+    picture.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=3, fontsize=WORDS, frameon=False)
     left.text(0.87, 0.33, r"$\alpha_t$", fontsize=WORDS + 2)
     left.text(0.87, 0.72, r"$\sigma_t$", fontsize=WORDS + 2)
     left.set(ylim=(0, 1.05))

@@ -3,7 +3,7 @@
 #
 # What the main line of [chapter 02](../02_forward_diffusion.ipynb) states and leaves: the proofs, other noise, more
 # tables, the limit of many steps, the kind that explodes, steps as Langevin dynamics, high resolutions, more ends and
-# more bugs. After the first cell each section runs alone. The letters are those of the main line: times $s < t$,
+# more bugs. After the first two cells each section runs alone. The letters are those of the main line: times $s < t$,
 # $x_t = \alpha_t x_0 + \sigma_t \epsilon$ (2.4); step $k = 1, \dots, T$ leads from $s = (k-1)/T$ to $t = k/T$,
 # $x_t = \sqrt{1-\beta_k}\, x_s + \sqrt{\beta_k}\, z_k$ (2.1). $\beta$ and $z$ are numbered by steps, $x$, $\alpha$ and
 # $\sigma$ by times.
@@ -28,6 +28,14 @@ t = torch.arange(1, 1001).double() / 1000  # where its steps end
 # %%
 def seeded(seed):
     return torch.Generator().manual_seed(seed)
+
+
+def walk(step, x, betas, generator):
+    """Return all states of a chain of steps, x first: (T + 1, ...)."""
+    states = [x]
+    for beta in betas:
+        states.append(step(states[-1], beta, generator))
+    return torch.stack(states)
 
 
 # %% [markdown]
@@ -96,13 +104,6 @@ print("✓ distance from the bell of the same variance, for one, two, three boxe
 # walkers chance exceeds 0.0163 once in a hundred times.
 
 # %%
-def walk(step, x, betas, generator):
-    states = [x]
-    for beta in betas:
-        states.append(step(states[-1], beta, generator))
-    return torch.stack(states)  # (T + 1, ...)
-
-
 def box_step(x, beta, generator):
     noise = torch.rand(x.shape, generator=generator) - 0.5  # variance 1/12
     return (1 - beta).sqrt() * x + (12 * beta).sqrt() * noise
@@ -245,7 +246,7 @@ picture
 # </details>
 
 # %%
-six = torch.tensor([0.1, 0.25, 0.4, 0.55, 0.7, 0.85])
+six = torch.tensor([0.05, 0.1, 0.2, 0.3, 0.4, 0.5])
 boots = pictures[:1].expand(6, -1, -1, -1)
 one_eps = torch.randn(1, 1, 32, 32, generator=seeded(1)).expand(6, -1, -1, -1)
 rows = {name: add_noise(boots, one_eps, six, each) for name, each in schedules.items()}
@@ -276,7 +277,9 @@ assert turns == [260, 355, 440, 497]
 assert abs(schedules["scaled linear"].log_snr(1.0) + 5.4) < 0.05
 assert schedules["cosine"].log_snr(1.0) < -19 and schedules["linear"](0.6)[0] < 0.17
 assert 0.5 < cosine_betas(1000)[0].sqrt() * 127.5 < 1  # the first step, in grey levels
-print("✓ more noise than signal from steps", ", ".join(map(str, turns)), "on")
+print("✓ more noise than signal from steps", ", ".join(map(str, turns)), "on; cosine leads",
+      f"for {int((top == 3).int().argmin())} steps; scaled linear ends at",
+      f"{schedules['scaled linear'].log_snr(1.0):.1f}")
 
 # %% [markdown]
 # Not only single pictures dissolve: so does the whole distribution. Each point below is a "picture" of two pixels, and
@@ -332,9 +335,14 @@ fine = torch.linspace(0, 1, 10_001, dtype=torch.float64)
 # </details>
 #
 # At $T = 1000$ they differ by a thousandth in $\alpha$, which is next to nothing in the middle of the walk. At its ends it
-# is more: $\sigma_t^2$ after the first step is 10 % smaller in the table than by the formula, and $\alpha_1^2$ is 7 %
-# smaller. Whoever mixes the two feels it there. The limit itself is a stochastic differential equation, the
-# *Ornstein-Uhlenbeck process* $dx = -\tfrac12 \beta(t)\, x\, dt + \sqrt{\beta(t)}\; dw$ (chapter 14).
+# is more: $\sigma_t^2$ after the first step is 9 % smaller in the table than by the formula, and $\alpha_1^2$ is 7 %
+# smaller. Whoever mixes the two feels it there.
+#
+# The limit itself is a stochastic differential equation, the *Ornstein-Uhlenbeck process*
+#
+# $$ dx = -\tfrac12 \beta(t)\, x\, dt + \sqrt{\beta(t)}\; dw . $$
+#
+# The first term, the *drift*, is what a short time $dt$ does to the mean; $dw$ is noise of variance $dt$ (chapter 14).
 
 # %% tags=["check"]
 # @title ✓ (2.11) and (2.12), by the trapezoid rule and half a step later
@@ -347,7 +355,9 @@ assert abs(alpha[-1] ** 2 / exact_alpha[-1] ** 2 - 0.93) < 0.006
 ten = FromBetas(linear_betas(10, 0.05, 0.3))
 before, between, after = (ten(u)[0] ** 2 for u in (0.3, 0.35, 0.4))
 assert torch.isclose(between, (before * after).sqrt())
-print(f"✓ halfway between {before:.3f} and {after:.3f} there is {between:.3f}")
+early, last = 1 - (sigma[0] / exact_sigma[0]) ** 2, 1 - (alpha[-1] / exact_alpha[-1]) ** 2
+print(f"✓ halfway between {before:.3f} and {after:.3f} there is {between:.3f};",
+      f"smaller in the table: first sigma^2 {early:.0%}, last alpha^2 {last:.0%}")
 
 # %% [markdown]
 # No table is needed at all; any falling curve makes a schedule. The four of the package:
@@ -400,7 +410,8 @@ diagrams.pictures({name: F.avg_pool2d(x, 4) for name, x in ends.items()},
 # \tag{2.14} $$
 #
 # $\alpha_t^2 + \sigma_t^2 = 1$, and the SNR is the same. A variance-exploding process *is* a variance-preserving one,
-# seen from ever farther away ([@song2021], [@karras2022]). What counts is log SNR.
+# seen from ever farther away ([@song2021]). [@karras2022] zoom in this way before the network sees $x_t$, with the
+# data's own variance in place of the 1. What counts is log SNR.
 
 # %% tags=["check"]
 # @title ✓ Correlations, and how many shrunk steps a thousand others are worth
@@ -414,7 +425,7 @@ assert kept > 5 / 32 > lost.abs().max()
 same = int((schedule.log_snr(t) > -betas.sum().log()).sum()) + 1
 assert abs((1 - betas).sqrt().prod() / torch.exp(-betas.sum() / 2) - 1) < 0.05
 print(f"✓ correlation {kept:.1f} without shrinking, {abs(lost.mean()):.1f} with it;",
-      f"1000 steps without are worth {same} with")
+      f"1,000 steps without leave the SNR of {same} steps with")
 
 # %% tags=["check"]
 # @title ✓ Exploding and preserving: the same pictures (2.14)
@@ -486,7 +497,7 @@ for each in (schedule, Cosine(), Flow()):
     pairs = zip(between(early, late, each), transition(early, late, each), strict=True)
     assert all(torch.allclose(ours, package, rtol=1e-5) for ours, package in pairs)
 assert digits == 2 and wrong < 1e-10
-print("✓ on three schedules; 1,000 pairs of times agree to 1e-5 in 64 bits")
+print("✓ on three schedules 200,000 pixels have the mean and spread of one jump")
 
 # %% [markdown]
 # ## 7. Why the steps are small
@@ -533,13 +544,24 @@ print(f"✓ variance of 50,000 walkers: {langevin.var():.2f} by Langevin with de
 #
 # Where the main line shows three reverse *kernels*, densities $q(x_s \mid x_t)$ of the state before, here is the general
 # statement: **as the step becomes small the reverse becomes Gaussian**, whatever the data. [@feller1949] is the source
-# that [@sohldickstein2015] build on (their section 2.2), and DDPM's choice of a Gaussian $p$ rests on it. In the limit
-# [@anderson1982] gives the whole reversed process: noise of the same strength $\beta(t)$, and a drift that differs from
-# the forward one by $\beta(t)\, \nabla \log q(x_t)$. That gradient, the *score*, is all that must be learned. It also
-# gives the mean of a step back of any length, for $x_t$ is $\alpha_{ts} x_s$ plus Gaussian noise (Tweedie's formula,
-# chapter 03):
+# that [@sohldickstein2015] build on (their section 2.2), and DDPM's choice of a Gaussian $p$ rests on it.
+#
+# In the limit [@anderson1982] gives the whole reversed process. A short time $\delta$ before, with $z$ standard normal,
+#
+# $$ x_{t-\delta} = x_t + \left(\tfrac12 \beta(t)\, x_t + \beta(t)\, \nabla \log q(x_t)\right) \delta
+# + \sqrt{\beta(t)\, \delta}\; z . $$
+#
+# The noise is as strong as on the way there. The forward drift $-\tfrac12 \beta x$ (section 4) is turned round, and
+# $\beta$ times the gradient of the log density is added: the *score*, all that must be learned.
+#
+# For a stride of any length the score still gives the mean. $x_t$ is $\alpha_{ts} x_s$ plus noise of variance
+# $\sigma_{ts}^2$, and the mean of what noise was added to is the noisy value plus the variance times the score
+# (Tweedie's formula, chapter 03):
 #
 # $$ E[x_s \mid x_t] = \frac{x_t + \sigma_{ts}^2\, \nabla \log q(x_t)}{\alpha_{ts}} . $$
+#
+# With $\alpha_{ts} \approx 1 - \tfrac12 \beta \delta$ and $\sigma_{ts}^2 \approx \beta \delta$ it is the mean of the
+# equation above.
 #
 # For two humps both sides are known: `reverse` is the true kernel at one point, again a mixture, and `score` the
 # gradient. We stand between the humps at $t = 0.5$.
@@ -590,7 +612,8 @@ for d in (0.4, 0.2, 0.1, 0.05, 0.01):
     apart.append(float((cdf - bell.cdf(v)).abs().max()))
 assert apart == sorted(apart, reverse=True) and apart[0] > 0.1 and apart[-1] < 0.003
 assert abs(mean / by_score - 1) < 1e-6 and abs(std / sigma_ts - 1) < 0.02
-print("✓ distance of the distributions:", ", ".join(f"{a:.2g}" for a in apart))
+print("✓ distance from a bell for strides 0.4, 0.2, 0.1, 0.05, 0.01:",
+      ", ".join(f"{a:.2g}" for a in apart))
 
 # %% [markdown]
 # ## 8. High resolution
