@@ -53,11 +53,11 @@ diagrams.chain(boot, few, (0, 0.3, 0.4, 1), names,
 # $C = \beta_k I$: every pixel gets its own noise, of *variance* $\beta_k$. The second line is the same as a recipe, a
 # fixed function of picture and standard noise (*reparameterisation*).
 #
-# A step looks at the state before it and at nothing else: a *Markov chain*. The idea, with this Gaussian step, is from
-# [@sohldickstein2015]; the numbers below are those of *denoising diffusion probabilistic models*, DDPM ([@ho2020]).
+# A step looks at the state before it and at nothing else: a *Markov chain*. The idea is from [@sohldickstein2015], the
+# numbers below are those of DDPM, *denoising diffusion probabilistic models* ([@ho2020]).
 #
-# **Your turn.** Write the recipe. The cell below compares it with the package's `add_noise`, which section 4 explains.
-# If yours is right, it is `step`, which takes all steps below; if not, `step` is the package's.
+# **Your turn.** Write the recipe. The cell below compares it with the package's `add_noise` (section 4). If yours is
+# right, it becomes `step` and takes all steps below; else the package's does.
 
 # %%
 def forward_step(x, beta, z):
@@ -118,7 +118,7 @@ print("✓ correlation with the boot:",
       ", ".join(f"{found[k]:.2f} at step {k}" for k in found), "(chance: about 0.03)")
 
 # %% [markdown]
-# As a film, with the histogram of the boot's pixels. (The heights are roots, so that low bars show beside the high one.)
+# As a film, with the histogram of its pixels:
 
 # %%
 alt = "The boot turns into noise, its pixels' histogram into the bell curve."
@@ -126,7 +126,7 @@ widgets.film([diagrams.dissolve(states[k, 0], f"step {k}", alt)
               for k in range(0, 1001, 50)], ms=250)
 
 # %% [markdown]
-# The bars settle under the standard normal. The black ground, one high bar, has become noise too.
+# The bars settle under the standard normal, even the one high bar of the black ground.
 #
 # ## 2. Why the picture is shrunk
 #
@@ -155,8 +155,8 @@ diagrams.pictures(both, alt, above=[f"step {k}" for k in shown])
 # </details>
 #
 # Variances of independent things add. So without shrinking each step adds $\beta_k$ to the variance of the pixels.
-# With it a variance $V$ becomes $(1-\beta_k)\,V + \beta_k$: its distance from one is multiplied by $1-\beta_k$ at each
-# step, and dies out.
+# With it a variance $V$ becomes $(1-\beta_k)\,V + \beta_k$: its distance from one is multiplied by $1-\beta_k$, and dies
+# out.
 
 # %%
 kept, grown = states.flatten(1).var(1), unshrunk.flatten(1).var(1)  # (1001,)
@@ -176,8 +176,8 @@ assert (grown / summed - 1).abs().max() < 0.15
 beyond = (unshrunk[-1].abs() > 1).double().mean()  # black and white on a screen
 ghost = torch.corrcoef(torch.stack([clean, unshrunk[-1].flatten()]))[0, 1]
 assert abs(beyond - 0.76) < 0.01 and abs(ghost - 0.25) < 0.02
-print(f"✓ variance in the end {kept[-1]:.2f} shrunk, {grown[-1]:.1f} not; of the latter",
-      f"{beyond:.0%} of the pixels beyond -1 and 1, correlation {ghost:.2f} with the boot")
+print(f"✓ variance in the end {kept[-1]:.2f} shrunk, {grown[-1]:.1f} not; not shrunk:",
+      f"{beyond:.0%} beyond -1 and 1, correlation with the boot {ghost:.2f}")
 
 # %% [markdown]
 # One shrinks for convenience: inputs of one size for the network, one noise at the end. That is *variance
@@ -263,19 +263,26 @@ cases = [(x, torch.tensor([0.5, 0.25]), torch.tensor([0.19, 0.36, 0.51]), k)
          for k in (1, 2, 3)]
 at_once = yours(
     jump, lambda x0, z, betas, k: add_noise(x0, z, k / len(betas), FromBetas(betas)),
-    cases, hint="multiply the first k factors; the noise's variance is one minus a square")
+    cases,
+    hint="multiply the first k factors; the noise's variance is one minus a square")
 
 # %% [markdown]
-# Is it true? Let 10,000 "pictures" of one pixel start at 2 and take every step. Your jump, `at_once`, tells where they
-# should be: without noise the mean, from $x_0 = 0$ with $\epsilon = 1$ the standard deviation.
+# Is it true? Let 10,000 "pictures" of one pixel start at 2 and take every step. Your jump, now `at_once`, draws the
+# curve: its mean without noise, its standard deviation from $x_0 = 0$ and $\epsilon = 1$.
 #
 # *Predict: the cloud is a bell at each step. Where does its middle go?*
 
 # %%
+alpha = (1 - betas).sqrt().cumprod(0)  # (1000,): alpha[k - 1] is that after step k
+sigma = (1 - alpha**2).sqrt()
 cloud = walk(torch.full((10_000,), 2.0), betas)  # (1001, 10000)
+
+# %%
 nil, one, two = torch.tensor([0.0, 1.0, 2.0])
-panels = {f"step {k}": (cloud[k], at_once(two, nil, betas, k), at_once(nil, one, betas, k))
-          for k in (50, 250, 1000)}
+panels = {}
+for k in (50, 250, 1000):
+    mean, std = at_once(two, nil, betas, k), at_once(nil, one, betas, k)
+    panels[f"step {k}"] = cloud[k], mean, std
 diagrams.under_bells(panels, "Histograms of the walk under bell curves from (2.3).")
 
 # %% [markdown]
@@ -285,14 +292,12 @@ diagrams.under_bells(panels, "Histograms of the walk under bell curves from (2.3
 #
 # </details>
 #
-# The bars took a thousand steps, the curves one line.
+# The bars took every step, the curves one line.
 
 # %% tags=["check"]
 # @title ✓ The jump equals the walk
-alpha = (1 - betas).sqrt().cumprod(0)  # (1000,): alpha[k - 1] is that after step k
-sigma = (1 - alpha**2).sqrt()
+ranks = (torch.arange(10_000) + 0.5) / 10_000
 for k in (50, 250, 1000):
-    ranks = (torch.arange(10_000) + 0.5) / 10_000
     one_jump = torch.distributions.Normal(2 * alpha[k - 1], sigma[k - 1])
     gap = (one_jump.cdf(cloud[k].double().sort().values) - ranks).abs().max()
     assert gap < 0.0163  # Kolmogorov-Smirnov: exceeded by chance once in a hundred
@@ -313,10 +318,10 @@ print("✓ variances to 1e-12 at all 1,000 steps; the cloud passes a test for (2
 # For the way *back*. The density of the state before, $q(x_s \mid x_t)$, depends on the data and can have any shape;
 # a network needs a simple one.
 #
-# Let the data be single numbers, near -1.2 or near 0.8: a `Mixture` of two bells, given by their weights, means and
-# standard deviations. For it chapter 03 finds the density exactly, and the check below counts it in a crowd. We
-# stand between the humps, at $x_t = 0$ and $t = 0.25$. Where were we 200 steps ago, 50 steps ago, one step ago? Each
-# dashed bell is the Gaussian of the same mean and variance.
+# Let the data be single numbers, near -1.2 or near 0.8: a `Mixture` of two bells, by weights, means and standard
+# deviations. For it chapter 03 finds the density exactly; the check below counts it in a crowd. We stand between the
+# humps, at $x_t = 0$ and $t = 0.25$. Where were we 200, 50 steps, one step ago? Each dashed bell is the Gaussian of the
+# same mean and variance.
 #
 # *Predict: which answer has more than one hump?*
 
@@ -338,27 +343,25 @@ diagrams.kernels(humps, schedule, 0.25, (0.2, 0.05, 0.001), torch.zeros(1))
 # a bell times the exponential of a line is a bell: of the same width, moved. So only the mean must be learned
 # ([@sohldickstein2015]).
 #
-# "Tiny" means: against the noise that is there already. In DDPM's table that fails for the first few steps, since step
-# 1 adds *all* the noise there is, and step 10 still 15 % of its variance.
+# "Tiny" means: against the noise that is there already. That fails for the first few steps: step 1 adds *all* the noise
+# there is, step 10 still 15 % of its variance.
 #
-# So training jumps, and random sampling takes small steps. (The long strides of chapter 01 add no noise. They follow
-# another way back, with other errors: chapter 08.)
+# So training jumps, and random sampling takes small steps. (The long strides of chapter 01 add no noise: chapter 08.)
 
 # %% tags=["check"]
 # @title ✓ The first panel against a crowd; the width of the last
 seeded, r = torch.Generator().manual_seed(0), alpha[249] / alpha[49]
-x_s = humps.sample(400_000, seeded)
-x_s = add_noise(x_s, torch.randn(x_s.shape, generator=seeded), 0.05, schedule)
+x_s = Gaussian(alpha[49] * humps.sample(400_000, seeded), sigma[49]).sample(seeded)
 rest = (sigma[249] ** 2 - r**2 * sigma[49] ** 2).sqrt()  # noise of steps 51 to 250
-crowd = x_s[Gaussian(r * x_s, rest).sample(seeded).abs() < 0.02].sort().values  # x_t = 0
+crowd = x_s[Gaussian(r * x_s, rest).sample(seeded).abs() < 0.02].sort().values
 long, short = (humps.reverse(torch.zeros(1), s, 0.25, schedule) for s in (0.05, 0.249))
-parts = torch.distributions.Normal(long.means[:, 0], long.stds[:, 0])
-gap = (parts.cdf(crowd[:, None]) @ long.weights - torch.linspace(0, 1, len(crowd))).abs()
-width, there = short.sample(100_000, seeded).std(), betas[[0, 9]] / sigma[[0, 9]] ** 2
-assert gap.max() < 1.63 / len(crowd) ** 0.5 and abs(width / betas[249].sqrt() - 1) < 0.01
-assert abs(there[0] - 1) < 1e-9 and abs(there[1] - 0.15) < 0.005
-print(f"✓ {len(crowd)} of 400,000 came near 0, from where the panel says; std of one step:",
-      f"back {width:.3f}, forward {betas[249].sqrt():.3f}; step 10 adds {there[1]:.0%}")
+cdf = torch.distributions.Normal(long.means[:, 0], long.stds[:, 0]).cdf(crowd[:, None])
+std, there = short.sample(100_000, seeded).std(), betas[[0, 9]] / sigma[[0, 9]] ** 2
+assert (cdf @ long.weights - torch.linspace(0, 1, len(crowd))).abs().max() < 0.022
+assert torch.allclose(there, torch.tensor([1, 0.15]).double(), atol=0.005)
+assert abs(std / betas[249].sqrt() - 1) < 0.01
+print(f"✓ {len(crowd)} of 400,000 came near 0, from where the panel says; a step: std",
+      f"{std:.3f} back, {betas[249].sqrt():.3f} there; step 10 adds {there[1]:.0%}")
 
 # %% [markdown]
 # ## 4. From betas to a schedule
@@ -371,8 +374,8 @@ print(f"✓ {len(crowd)} of 400,000 came near 0, from where the panel says; std 
 # `FromBetas` makes one from a table; between two entries it draws a straight line in $\log \alpha_t$. `add_noise` is
 # (2.4), with one time for all pictures or a time for each.
 #
-# That makes all that a network will be trained on, as many examples of each picture as one likes. (DDPM draws a $k$
-# from 1 to $T$, and $t = k/T$; here $t$ is any time.)
+# That makes what a network is trained on, as many examples of each picture as one likes. (DDPM's times are the $k/T$;
+# here $t$ is any time.)
 
 # %%
 def training_pairs(x0, schedule, generator):
@@ -389,7 +392,7 @@ diagrams.pictures({"sees": x_t, "must find": eps}, alt,
                   above=[f"t = {each:.2f}" for each in t])
 
 # %% [markdown]
-# Five examples from one boot, each with its right answer, and nobody had to label anything.
+# Five examples from one boot, each with its right answer. Nobody had to label anything.
 
 # %% tags=["check"]
 # @title ✓ FromBetas and add_noise are (2.3)
@@ -456,9 +459,9 @@ assert abs(factor - 0.8) < 1e-9 and abs(noise**2 - 0.36) < 1e-9
 print("✓ from t - 1/T to t, (2.5) gives back the betas, at all 1,000 steps")
 
 # %% [markdown]
-# With your `stride` (the package has it as `transition`) anything can walk, on any schedule. `Gaussian(mean, std)` draws
-# as in (2.1), but takes a *standard deviation*. The ribbon is the exact density of the single numbers from above. Three
-# of them start at one point of the lower hump, three at one of the upper.
+# With your `stride` (in the package: `transition`) anything can walk, on any schedule. `Gaussian` draws as in (2.1), but
+# takes a *standard deviation*. The ribbon is the exact density of the single numbers from above. Three start at one
+# point of the lower hump, three at one of the upper.
 #
 # *Predict: what does a number at* $t = 1$ *tell about where it came from?*
 
@@ -483,7 +486,7 @@ diagrams.ribbon(humps, schedule, ts, paths, alt, arrow="forward: noise comes in"
 # <details><summary>Answer</summary>
 #
 # Next to nothing. One start has many ends, and each end could have come from either hump. At $t = 1$ one bell is left,
-# for all data very nearly the same. How nearly is the question of section 6.
+# for all data nearly the same. How nearly is the question of section 6.
 #
 # </details>
 
@@ -506,8 +509,8 @@ print("✓ 20,000 numbers that stop at four times pass a test for the ribbon at 
 #
 # $$ \log \mathrm{SNR}(t) = \log \frac{\alpha_t^2}{\sigma_t^2} \tag{2.6} $$
 #
-# Zero means as much signal as noise; +2.3 ten times as much. (The data count as having mean square one. For our clothes
-# it is 0.76, which would lower log SNR by 0.3 at all times.) Three ways down:
+# Zero means as much signal as noise; +2.3 ten times as much. (The data count as having mean square one. For clothes it
+# is 0.76, which would lower log SNR by 0.3.) Three ways down:
 #
 # **Linear** ([@ho2020]), the table from above, with $\beta_1 = 10^{-4}$ and $\beta_T = 0.02$:
 #
@@ -516,8 +519,8 @@ print("✓ 20,000 numbers that stop at four times pass a test for the ribbon at 
 # **Cosine** ([@nichol2021]), $\alpha_t = \cos\frac{\pi t}{2}$, $\sigma_t = \sin\frac{\pi t}{2}$. With its two ends trimmed
 # it is a table too, `cosine_betas` (*deeper*, with (2.8) to (2.12)).
 #
-# **Flow** ([@liu2023], [@lipman2023]), $\alpha_t = 1 - t$, $\sigma_t = t$. It is not variance preserving. In those papers
-# time runs the other way, from noise to data.
+# **Flow** ([@liu2023], [@lipman2023]), $\alpha_t = 1 - t$, $\sigma_t = t$. It is not variance preserving. Those papers
+# count time from noise to data.
 
 # %%
 schedules = {"linear": schedule, "cosine": Cosine(), "flow": Flow()}
@@ -525,9 +528,8 @@ diagrams.schedule_paths(schedules, "Left, alpha falls and sigma rises. Right, li
                         "and cosine run on a quarter circle, flow on its chord.")
 
 # %% [markdown]
-# Left, $\sigma$ is dashed. Right, the plane of signal and noise, with a mark at each tenth of the time. Variance-preserving
-# schedules run on the quarter circle, $\alpha_t^2 + \sigma_t^2 = 1$: cosine evenly, linear (its marks stand outside) fast
-# and then hardly at all. Flow takes the chord.
+# Right, a mark stands at each tenth of the time. Variance-preserving schedules run on the quarter circle,
+# $\alpha_t^2 + \sigma_t^2 = 1$: cosine evenly, linear (marks outside) fast and then hardly at all. Flow takes the chord.
 #
 # *Predict: how many of DDPM's 1,000 linear steps end with more signal than noise?*
 
@@ -546,9 +548,7 @@ diagrams.log_snr_curves(schedules, "Log SNR against time: linear crosses zero at
 # @title ✓ The three schedules against formulas and other code
 by_formula = 1e-4 + 0.0199 / 999 * torch.arange(1000).double()
 assert torch.allclose(betas, by_formula)  # (2.7)
-half = float(alpha[499] ** 2), float(Cosine()(0.5)[0] ** 2)
-assert abs(half[0] - 0.0786) < 6e-5  # computed with diffusers 0.42
-assert abs(half[1] - 0.5) < 1e-12
+assert abs(alpha[499] ** 2 - 0.0786) < 6e-5  # computed with diffusers 0.42
 more = {name: int((schedules[name].log_snr(grid) > 1e-9).sum()) for name in schedules}
 assert more == {"linear": 259, "cosine": 499, "flow": 499}
 work = [(each.log_snr(grid).abs() < 4).double().mean() for each in schedules.values()]
@@ -559,10 +559,9 @@ print("✓ linear, cosine, flow: steps with more signal than noise",
       ", ".join(f"{share:.0%}" for share in work))
 
 # %% [markdown]
-# Now one boot and one noise $\epsilon$. On linear, at $t = 0.25$, log SNR is 0.1. `when` looks up the time at which another
-# schedule has it.
+# One boot, one noise $\epsilon$. On linear, at $t = 0.25$, log SNR is 0.1. `when` looks up the time on other schedules.
 #
-# *Predict: which times will it find for cosine and flow, and how will the three pictures differ?*
+# *Predict: when will it be for cosine and flow, and how will the three pictures differ?*
 
 # %%
 fine = torch.linspace(0.001, 0.999, 99_801, dtype=torch.float64)
@@ -612,7 +611,7 @@ print("✓ one picture to 1e-3, at the times that solve (2.6): cosine",
 # |---|---|
 # | linear | for checkpoints from DDPM's time, with its table of 1,000 entries |
 # | cosine | for small pictures, as in most of this course |
-# | flow | to follow today's large models ([@esser2024]), its times shifted for large pictures (*deeper*) |
+# | flow | to follow today's large models ([@esser2024]) |
 
 # %% [markdown]
 # ## 6. Is the end really noise?
@@ -646,11 +645,11 @@ print({name: f"{alpha_1:.3f}" for name, (alpha_1, _) in ends.items()})
 #
 # </details>
 #
-# What does that cost? Ask chapter 00's trained network, which has learned all levels of noise. On `Cosine` it meets the
-# log SNR of the 200th step at $t = 0.76$. We let it walk back from pure noise twice: from $t = 1$, the right start, and
-# from $t = 0.76$, where it expects to find a third of a picture.
+# What does that cost? Ask chapter 00's network, which was trained on `Cosine`. There $t = 0.76$ has the log SNR of the
+# 200th step, so by section 5 a walk with 200 steps starts there. We let the network walk back from pure noise twice: from
+# $t = 1$, the right start, and from $t = 0.76$.
 #
-# *Predict: three in ten of the clothes are shoes. What will be missing in the second row?*
+# *Predict: which clothes will be missing among the second ten?*
 
 # %%
 from minidiff import ddpm, final, times
@@ -662,13 +661,15 @@ wrong = when(FromBetas(tables["200 steps"]).log_snr(1.0), Cosine())
 white = torch.randn(1000, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 drawn = {}
 for name, start in {"right start": 1.0, "200 steps": wrong}.items():
-    seeded = torch.Generator().manual_seed(1)
-    back = ddpm(network, white[:100], times(25, start), Cosine(), seeded)
+    seeded = torch.Generator().manual_seed(2)
+    back = ddpm(network, white[:100], times(40, start), Cosine(), seeded)
     drawn[name] = final(back)
 
 # %%
-diagrams.pictures({name: x[:8] for name, x in drawn.items()},
-                  "Above clothes and shoes, below tops and no shoe.")
+right, late = drawn.values()
+rows = {"right start": right[:5], "": right[5:10]}
+rows |= {"200 steps": late[:5], " ": late[5:10]}
+diagrams.pictures(rows, "Above clothes and shoes, below grey tops and no shoe.")
 
 # %%
 from minidiff.app.metrics import load_classifier
@@ -682,15 +683,14 @@ print("shoes in 100 samples, by a classifier:", counts)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Most of the shoes.
+# Shoes. Three in ten of the clothes are shoes, but few of these.
 #
 # </details>
 #
 # ### Where do the shoes go?
 #
-# Is it the network? Let the walk be perfect. A *random* one, each step drawn from the true $q(x_s \mid x_t)$, ends in a
-# draw from $q(x_0 \mid x_1)$. For a set of equally likely pictures $d_i$, here 4,000, Bayes' rule gives it, up to a
-# sum that normalises:
+# Is it the network? Let the walk be perfect: each step drawn from the true $q(x_s \mid x_t)$. It ends in a draw from
+# $q(x_0 \mid x_1)$. For 4,000 equally likely pictures $d_i$ Bayes' rule gives that, up to a sum that normalises:
 #
 # $$ q(x_0 = d_i \mid x_1) \ \propto\ q(x_1 \mid x_0 = d_i)
 # \ \propto\ \exp\!\left(-\frac{|x_1 - \alpha_1 d_i|^2}{2\,\sigma_1^2}\right) . $$
@@ -721,12 +721,12 @@ diagrams.named_points((some, curve), points, float(shoe.mean()),
                       "alpha at t = 1: the signal left at the end", "share of shoes")
 
 # %% [markdown]
-# Even the perfect walk loses them: *the start is wrong*, and no better network mends that. Multiply the exponent out. A
-# picture $d$ gains $\alpha_1\, x_1 \cdot d$ and loses $\tfrac12 \alpha_1^2 |d|^2$, both over $\sigma_1^2$, where $|d|^2$ is
-# the sum of its squared pixels. A true end $x_1$ contains its $\alpha_1 d$, and the gain more than makes up for the loss.
+# Even the perfect walk loses them: *the start is wrong*. Multiply the exponent out. A picture $d$ gains
+# $\alpha_1\, x_1 \cdot d$ and loses $\tfrac12 \alpha_1^2 |d|^2$, both over $\sigma_1^2$; $|d|^2$ is the sum of its squared
+# pixels. A true end contains its $\alpha_1 d$, and the gain more than makes up for the loss.
 #
-# Pure noise contains no $d$, so the loss decides. Pictures with small $|d|^2$ win: the grey ones. A black ground with a
-# thin sandal has a large one. And the samples are too bright, -0.39 on average instead of -0.56.
+# Pure noise contains no $d$, so the loss decides: grey pictures win, with their small $|d|^2$. A thin sandal on black
+# has a large one. And the samples are too bright, -0.39 on average instead of -0.56.
 
 # %% tags=["check"]
 # @title ✓ Too few shoes, too bright, and right from the true end
@@ -736,10 +736,10 @@ x_1, a = add_noise(bank, e, 1.0, table), float(ends["200 steps"][0])  # true end
 from_noise, from_end = (probabilities(x, a) for x in (white, x_1[:1000]))
 other = Empirical(bank).denoise(white[:20], 1.0, table).flatten(1)  # the package's mean
 assert torch.allclose(from_noise[:20] @ bank.flatten(1), other, atol=1e-3)
-assert abs(from_end.mean(0) @ shoe - shoe[:1000].mean()) < 0.02 < 0.03 > curve[-5]
+assert abs(from_end.mean(0) @ shoe - shoe[:1000].mean()) < 0.02
 size, light = bank.square().flatten(1).mean(1), bank.flatten(1).mean(1)
 assert size[shoe == 1].mean() > size[shoe == 0].mean() + 0.05
-assert abs(light.mean() + 0.56) < 0.005 and abs(chosen["200 steps"] @ light + 0.39) < 0.01
+assert abs(light.mean() + 0.56) < 0.005 and chosen["200 steps"] @ light > -0.4
 print(f"✓ |d|^2 / D: shoes {size[shoe == 1].mean():.2f}, others",
       f"{size[shoe == 0].mean():.2f}; brightness {chosen['200 steps'] @ light:.2f}")
 
@@ -761,8 +761,8 @@ print(f"✓ |d|^2 / D: shoes {size[shoe == 1].mean():.2f}, others",
 #
 # $$ \mathrm{SNR}(1) = \alpha_1^2 / \sigma_1^2 \tag{2.13} $$
 #
-# The ends of *all* pictures mix, and each hides among the others. So together they are at most as far from noise as they
-# are one by one on average (the divergence is *convex*).
+# The ends of *all* pictures hide one another. So together they are at most as far from noise as one by one on average
+# (the divergence is *convex*).
 
 # %%
 def nats(alpha_1, sigma_1, x_0=bank):
@@ -773,14 +773,15 @@ def nats(alpha_1, sigma_1, x_0=bank):
 for name, end in ends.items():
     print(f"{name:18} at most {nats(*end):5.2g} nats")
 latents = torch.ones(1, 4, 64, 64)  # as many numbers, and as large, as its latents
-print(f"Stable Diffusion 1, on latents: {nats(*ends['Stable Diffusion 1'], latents):.0f}")
+own = nats(*ends["Stable Diffusion 1"], latents)
+print(f"Stable Diffusion 1, on latents: at most {own:.0f} nats")
 
 # %% [markdown]
-# Nats are evidence. Each end that you see multiplies the odds that it is an end and not pure noise, typically by
-# $e^{\mathrm{nats}}$. For DDPM that is at most 1.02: nobody can tell. For 200 steps one look is enough.
+# Nats are evidence. To see an end multiplies the odds that it is no pure noise, typically by $e^{\mathrm{nats}}$. For
+# DDPM that is at most 1.02: nobody can tell. For 200 steps one look is enough.
 #
-# Stable Diffusion's table was made for latents of 16,384 numbers (chapter 11), where it is far from noise too. Its
-# pictures, never very dark nor very bright, were the first symptom ([@guttenberg2023], [@lin2023]).
+# Stable Diffusion's table was made for latents (chapter 11), where the bound is 38. Its pictures, never very dark nor
+# very bright, were the first symptom ([@guttenberg2023], [@lin2023]).
 
 # %% tags=["check"]
 # @title ✓ The ends, by a sum of logarithms; the nats, by drawing
@@ -818,8 +819,9 @@ def mended(T):
 
 
 # %%
-remedy = yours(mended, lambda T: linear_betas(T) * 1000 / T, [(200,), (500,)],
-               hint="a fifth of the steps, five times the betas: linear_betas(T, first, last)")
+remedy = yours(
+    mended, lambda T: linear_betas(T) * 1000 / T, [(200,), (500,)],
+    hint="a fifth of the steps, five times the betas: linear_betas(T, first, last)")
 
 # %%
 new_betas = remedy(200)
@@ -830,7 +832,7 @@ print(f"mended: at most {nats(*new_end):.2g} nats, {new_shoes:.0%} shoes")
 # %% tags=["check"]
 # @title ✓ The mended table
 assert abs(new_betas.sum() - 1000 * (0.0001 + 0.02) / 2) < 1e-9 and new_betas.max() < 1
-assert abs(new_shoes - shoe.mean()) < 0.01  # as in the data
+assert abs(new_shoes - shoe.mean()) < 0.01 and chosen["200 steps"] @ shoe < 0.03
 more = (new_betas.square().sum() - betas.square().sum()) / 2  # the second sum
 change = 2 * (new_end[0] / ends["DDPM"][0]).log()
 assert abs(change + more) < 0.03 and change < 0
@@ -838,8 +840,7 @@ print(f"✓ the sum of betas is DDPM's 10.05; log alpha^2 falls by {-change:.2f}
       f"by the second sum {more:.2f}")
 
 # %% [markdown]
-# Not all data are harmed: single numbers have a small $|x_0|^2$. *Deeper* judges four more tables, one of them on such
-# data.
+# Not all data are harmed: single numbers have a small $|x_0|^2$. *Deeper* judges four more tables.
 
 # %% [markdown]
 # ## 7. Find the bug
