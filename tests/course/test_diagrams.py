@@ -261,11 +261,23 @@ def test_schedules_are_drawn_as_they_are():
     assert np.allclose(y, 2 * np.log((1 - t) / t))
 
 
-def test_shares_and_named_points_say_what_they_show():
-    (ax,) = FIGURES["shares"]().axes
-    assert [text.get_text() for text in ax.texts] == ["30%", "2%"]
+def test_named_points_say_what_they_show():
     (ax,) = FIGURES["named points"]().axes
     assert [text.get_text() for text in ax.texts] == ["a", "data"] and ax.get_ylabel() == "y"
+    (ax,) = diagrams.named_points((TS, 1 - TS), {"on": (0.0, 1.0), "off": (0.5, 0.5)}, 1.0, "a line", "x", "y").axes
+    assert [text.xyann[1] for text in ax.texts[:2]] == [16, 3]  # on the level a name stands above its point
+
+
+def test_arrows_of_the_round_cloud_are_to_scale():
+    left, _ = diagrams.round_cloud(0.8, 0.5, n=200).axes
+    ends = [text.xy for text in left.texts if not text.get_text()]
+    assert np.allclose(ends, [(1, 0), (0.8, 0.5)])
+
+
+def test_a_narrow_kernel_is_enlarged():
+    wide, narrow = diagrams.kernels(HUMPS, Cosine(), 0.5, (0.4, 0.001), torch.zeros(1)).axes
+    assert wide.get_xlim() == (-3, 3) and narrow.get_xlim() == pytest.approx((-0.3, 0.3))
+    assert narrow.get_xlabel().endswith("10 times larger")
 
 
 def test_histograms_stand_under_their_bells():
