@@ -528,7 +528,8 @@ diagrams.schedule_paths(schedules, "Left, alpha falls and sigma rises. Right, li
                         "and cosine run on a quarter circle, flow on its chord.")
 
 # %% [markdown]
-# Right, a mark stands at each tenth of the time. Variance-preserving schedules run on the quarter circle,
+# Left, $\sigma_t$ is dashed. Right, a mark stands at each tenth of the time. Variance-preserving schedules run on the
+# quarter circle,
 # $\alpha_t^2 + \sigma_t^2 = 1$: cosine evenly, linear (marks outside) fast and then hardly at all. Flow takes the chord.
 #
 # *Predict: how many of DDPM's 1,000 linear steps end with more signal than noise?*
