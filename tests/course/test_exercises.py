@@ -15,7 +15,7 @@ import numpy as np
 import places
 import pytest
 import torch
-from slices import names_read, needed_for
+from slices import names_read, names_written, needed_for
 
 from minidiff import Cosine, FromBetas, linear_betas
 from minidiff.course import check, expect, yours
@@ -326,4 +326,5 @@ def test_the_check_is_the_last_to_use_an_answer(path):
     cells = [cell.source for cell in course.from_source(path).cells if cell.cell_type == "code"]
     for name, (source, _, check_cell) in exercises(path).items():
         users = [cell for cell in cells[cells.index(source) + 1 :] if name in names_read(cell)]
-        assert users == [check_cell]
+        # `name = yours(name, ...)` goes on with an answer that is known to be right
+        assert users[0] == check_cell and (users == [check_cell] or name in names_written(check_cell))

@@ -3,7 +3,7 @@
 #
 # What the main line of [chapter 03](../03_reverse_diffusion.ipynb) states and leaves: why blind subtraction doubles the
 # noise, the posterior in the papers' letters, what part of the noise the last step made, the proof of the variance
-# bounds, how fast steps become Gaussian, when a walk is decided, three more bugs, and a memory that draws new points.
+# bounds, how fast steps become Gaussian, when a walk is decided, two more bugs, and a memory that draws new points.
 # The sections can be read one by one; numbers like (3.4) lead to the main line. The letters are the same:
 # $x_t = \alpha_t x_0 + \sigma_t \epsilon$, times $s < t$, a step forward $x_t = \alpha_{ts} x_s + \sigma_{ts} \epsilon'$.
 
@@ -95,8 +95,7 @@ for k in (1, 2, 300, 999, 1000):
     mu = alpha.sqrt() * (1 - bar[k - 1]) * noisy + bar[k - 1].sqrt() * beta * clean
     by_noise = (noisy - beta / (1 - bar[k]).sqrt() * eps) / alpha.sqrt()
     step = posterior(noisy, clean, (k - 1) / 1000, k / 1000, schedule)
-    for mean in (by_noise, mu / (1 - bar[k])):
-        assert torch.allclose(step.mean, mean, atol=1e-8)
+    assert (torch.stack([by_noise, mu / (1 - bar[k])]) - step.mean).abs().max() < 1e-8
     assert abs(step.std.squeeze() ** 2 - (1 - bar[k - 1]) / (1 - bar[k]) * beta) < 1e-12
 print("✓ to 1e-8, at the first steps, in the middle and at the last")
 
@@ -167,7 +166,7 @@ picture
 # <details><summary>Answer</summary>
 #
 # Near the upper, at every step. The lower bound is for directions in which data vary less than the noise of the first
-# step, of standard deviation 0.01. Pictures have those too: a border that is always black.
+# step, whose standard deviation is $\sqrt{\beta_1} = 0.01$. Pictures have those too: a border that is always black.
 #
 # </details>
 #
@@ -261,16 +260,6 @@ picture
 #
 # **A whole walk.** The number of steps grows with the first power of one over the step. So down to any *fixed* time
 # $s > 0$ both errors die out: a walk of many short Gaussian steps follows any data, one of a few long ones cannot.
-#
-# **But not next to the data**, for the variance of (3.4). From step $k$ to $k - 1$ the truth is near $\sigma_{ts}^2$ (if
-# the data vary more than the noise there), the sampler's is $(k-1)/k$ of it (exercise 1c), and no table changes
-# that. The steps $k = 2, 3, \dots$ cost
-#
-# $$ \sum_{k \ge 2} \frac12 \left( \frac{k}{k-1} - 1 - \log \frac{k}{k-1} \right) = \frac\gamma2 \approx 0.29 $$
-#
-# nats per dimension, with Euler's constant $\gamma$, however many steps there are. The last step, of variance 0, costs
-# infinitely much. In a picture this is too little of the finest grain, which nobody sees; in a likelihood (chapter 04)
-# it counts.
 
 # %% tags=["check"]
 # @title ✓ The two powers
@@ -286,46 +275,58 @@ skewness = ((x - mean) ** 3 * true).sum() * dx / variance**1.5
 assert abs(divergences(0.01)[0] / (skewness**2 / 12) - 1) < 0.1
 print("✓ powers for short steps:", ", ".join(f"{slope[0]:.1f}" for slope in slopes))
 
+# %% [markdown]
+# ### Next to the data
+#
+# There it is different, for the variance of (3.4). Let the data vary more than the noise there. From step $k$ to $k - 1$
+# the truth is near $\sigma_{ts}^2$, and of *equal* steps the sampler's variance is $(k-1)/k$ of it (exercise 1c),
+# however small they are. The steps $k = 2, 3, \dots$ cost
+#
+# $$ \sum_{k \ge 2} \frac12 \left( \frac{k}{k-1} - 1 - \log \frac{k}{k-1} \right) = \frac\gamma2 \approx 0.29 $$
+#
+# nats per dimension, with Euler's constant $\gamma$, however many steps there are. (The sum of the first two terms is a
+# harmonic one, the logarithms telescope.) A table whose $\sigma$ grows by equal *factors* does better: its cost goes to 0
+# with the number of steps, but for the first one, of variance 0, which costs infinitely much. In a picture this is too
+# little of the finest grain, which nobody sees; in a likelihood (chapter 04) it counts.
+
+# %%
+def cost(alphas, sigmas, c=0.2):
+    """Nats from the second step on, for Gaussian data of width c, by (3.4): ()."""
+    (alpha_s, alpha_t), (sigma_s, sigma_t) = (
+        (v[:-1], v[1:]) for v in (alphas, sigmas))
+    a = alpha_t / alpha_s
+    b2 = sigma_t**2 - a**2 * sigma_s**2  # sigma_ts squared, (2.5)
+    V = alpha_s**2 * c**2 + sigma_s**2
+    ratio = V / (a**2 * V + b2) * sigma_t**2 / sigma_s**2  # the truth over (3.4)
+    return (ratio - 1 - ratio.log()).sum() / 2
+
+
+# %%
+def tables(n):
+    """DDPM's table of n steps; and one whose sigma grows by equal factors."""
+    sigmas = torch.logspace(-4, -1e-5, n)
+    return FromBetas(linear_betas(n))(torch.arange(1, n + 1) / n), (
+        (1 - sigmas**2).sqrt(), sigmas)
+
+
+# %%
+costs = {n: [cost(*table) for table in tables(n)] for n in (1000, 4000, 16_000)}
+for n, (equal, factors) in costs.items():
+    print(f"{n:6} steps: {equal:.2f} nats with DDPM's table,",
+          f"{factors:.3f} with equal factors")
+
 # %% tags=["check"]
-# @title ✓ A whole walk with the variance of (3.4), for Gaussian data of width 0.2
-costs = {}
-for n in (1000, 16_000):
-    table, k_n = FromBetas(linear_betas(n)), torch.arange(2, n + 1)
-    (alpha_k, sigma_k), (a, b) = table((k_n - 1) / n), transition(
-        (k_n - 1) / n, k_n / n, table)
-    V = alpha_k**2 * 0.2**2 + sigma_k**2
-    # the truth over (3.4)
-    ratio = V / (a**2 * V + b**2) * table(k_n / n)[1] ** 2 / sigma_k**2
-    costs[n] = (ratio - 1 - ratio.log()).sum() / 2
-assert abs(costs[1000] - 0.43) < 0.005 and 0.577 / 2 < costs[16_000] < 0.30
-print("✓ nats from step 2 on:",
-      ", ".join(f"{c:.2f} with {n}" for n, c in costs.items()))
+# @title ✓ Half of Euler's constant; and no cost in the limit for equal factors
+far = torch.tensor(5e6)  # terms of the sum
+euler = (1 / torch.arange(1, far)).sum() - far.log()
+ddpms, factors = zip(*costs.values(), strict=True)
+assert abs(ddpms[0] - 0.43) < 0.005 and euler / 2 < ddpms[2] < 0.30
+assert all(3.5 < a / b < 4.5 for a, b in zip(factors, factors[1:], strict=False))
+print(f"✓ towards {euler / 2:.3f}, half of Euler's constant; and, with equal factors,",
+      "four times the steps for a quarter of the cost")
 
 # %% [markdown]
-# Slide to the step at which the second hump disappears. (Where this page is only being read, the first position is
-# shown.)
-
-# %%
-def show_step(step):
-    true = way_back(0.0, 0.4 - step, 0.4)
-    mean, variance = moments(true)
-    alt = f"The true step back of length {step:.2f}, and the best Gaussian."
-    picture, (ax,) = plot.figure(alt, width=6.4, height=2.9)
-    ax.fill_between(x, true, color=plot.COLOURS[3], alpha=0.4, label="true")
-    bell = torch.distributions.Normal(mean, variance.sqrt())
-    ax.plot(x, bell.log_prob(x).exp(), "k--", label="best Gaussian")
-    ax.set(xlim=(-2, 2), xlabel="$x_s$", ylabel="density")
-    ax.legend(fontsize=11)
-    return picture
-
-
-# %%
-import ipywidgets
-
-from minidiff.course import widgets
-
-slider = ipywidgets.FloatSlider(0.25, min=0.01, max=0.39, step=0.01, description="step")
-_ = widgets.explore(show_step, step=slider)
+# In the main line's example two humps become one where the step is a little above a fifth.
 
 # %% tags=["check"]
 # @title ✓ When the humps merge, on the way back and on the way forth
@@ -341,7 +342,7 @@ print("✓ a step back of 0.2 has one hump, of 0.22 two; x_t has one from t = 0.
 # %% [markdown]
 # ## 5. When is a walk decided?
 #
-# Six hundred points walk to eight clusters. At each time one cluster is the likeliest to have made the point, by its
+# Six hundred points walk to eight clusters by (3.10), which is `ddpm`. At each time one cluster is the likeliest to have made the point, by its
 # responsibility in (3.7).
 #
 # *Predict: when is it the cluster in which the point ends: at the start, in the middle, near the end?*
@@ -375,12 +376,15 @@ at = times(60)[:-1]
 points_at = [crowd, *(state.x for state in states[:-1])]
 decided = torch.stack([(likeliest(points, t) == ends).double().mean()
                        for points, t in zip(points_at, at, strict=True)])  # (60,)
+
+# %%
 alt = "A line near 0.19 until t falls to 0.6, which then climbs to 1 at t = 0."
 picture, (ax,) = plot.figure(alt, width=6.4, height=3.2)
 ax.plot(at, decided)
 ax.axhline(3 / 16, color="0.5", linestyle="--")
 ax.text(0.02, 0.1, "by chance", fontsize=11)
-ax.set(xlabel="time t", ylabel="likeliest is the final", ylim=(0, 1.03))
+ax.set(xlabel="time t", ylabel="share already decided", ylim=(0, 1.03),
+       title=r"$\leftarrow$ the walk back")
 picture
 
 # %% [markdown]
@@ -408,20 +412,11 @@ assert 0.28 < blur[1] / apart < 0.38
 print(f"✓ {gain:.0%} decided there; sigma / alpha from {blur[0]:.1f} to {blur[1]:.2f}")
 
 # %% [markdown]
-# ## 6. Three more bugs
+# ## 6. Two more bugs
 #
-# The last two are from a good article. What would you see?
+# Both are from a good article. What would you see?
 #
-# **a.** $\bar\alpha_t$ in the place of $\bar\alpha_{t-1}$ in the posterior mean, at *every* step.
-#
-# <details><summary>Answer</summary>
-#
-# The weights of $x_t$ and $x_0$ no longer fit together. From $x_t = 0.75$ and $x_0 = 0.8$ step 5 makes more than either.
-# At step 1 the result is near the *sum* of the two.
-#
-# </details>
-#
-# **b.** The article: $\Sigma_\theta = \sigma_t^2 I$, where "$\sigma_t$ is not learned but set to $\beta_t$ or
+# **a.** The article: $\Sigma_\theta = \sigma_t^2 I$, where "$\sigma_t$ is not learned but set to $\beta_t$ or
 # $\tilde\beta_t$".
 #
 # <details><summary>Answer</summary>
@@ -432,7 +427,7 @@ print(f"✓ {gain:.0%} decided there; sigma / alpha from {blur[0]:.1f} to {blur[
 #
 # </details>
 #
-# **c.** The same article, the score as an average: $\nabla \log q(x_t) = E_{q(x_0)}[\nabla q(x_t \mid x_0)] =
+# **b.** The same article, the score as an average: $\nabla \log q(x_t) = E_{q(x_0)}[\nabla q(x_t \mid x_0)] =
 # E_{q(x_0)}[-\epsilon_\theta(x_t, t)/\sqrt{1-\bar\alpha_t}]$.
 #
 # <details><summary>Answer</summary>
@@ -442,20 +437,6 @@ print(f"✓ {gain:.0%} decided there; sigma / alpha from {blur[0]:.1f} to {blur[
 # $\epsilon_\theta$ is the best guess at the noise. Test: *automatic differentiation of an exact log density*.
 #
 # </details>
-
-# %% tags=["check"]
-# @title ✓ The wrong neighbour
-def with_neighbour(k, neighbour):  # the mean of the box, with it for alpha-bar of k - 1
-    from_noisy = (1 - betas[k - 1]).sqrt() * (1 - neighbour)
-    from_clean = neighbour.sqrt() * betas[k - 1]
-    return float((from_noisy * 0.75 + from_clean * 0.8) / (1 - bar[k]))
-
-
-right, wrong = ([with_neighbour(k, bar[k - off]) for k in (1, 5)] for off in (1, 0))
-assert abs(right[0] - 0.8) < 1e-9 and 0.75 < right[1] < 0.8
-assert abs(wrong[0] - 1.55) < 0.01 and wrong[1] > right[1] + 0.1
-print(f"✓ step 1: {wrong[0]:.2f} for {right[0]:.2f};",
-      f"step 5: {wrong[1]:.2f} for {right[1]:.2f}")
 
 # %% tags=["check"]
 # @title ✓ A variance taken for a standard deviation
