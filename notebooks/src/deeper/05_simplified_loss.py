@@ -179,7 +179,7 @@ for ax, (name, title) in zip(axes, titles.items(), strict=True):
     for (word, each), style in zip(each_of.items(), ("-", "--", ":"), strict=True):
         share = effective(name, each) / each.log_snr(u).exp()
         ax.plot(each.log_snr(u), share, style, lw=2, label=word)
-    ax.set(xlim=(7, -7), ylim=(0, None), xlabel="log SNR, falling")
+    ax.set(xlim=(7, -7), ylim=(0, 1.4 * float(share.max())), xlabel="log SNR, falling")
     ax.set_title(title, fontsize=14)
 axes[1].legend(fontsize=12)
 picture
