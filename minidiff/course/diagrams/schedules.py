@@ -70,7 +70,7 @@ def rows_and_weights(schedule: Schedule, t: float) -> Picture:
     turning = {"arrowstyle": "-|>,head_width=0.25,head_length=0.4", "lw": 1.5, "color": "0.45"}
     turning |= {"connectionstyle": "arc3,rad=0.18", "shrinkA": 0, "shrinkB": 0}
     left.annotate("", (0.36, 1.2), (1.08, 0.66), arrowprops=turning)
-    left.text(0.8, 1.08, "t grows", color="0.35", fontsize=12)
+    left.text(0.66, 1.24, "$t$ grows", color="0.35", fontsize=WORDS)
     alpha, sigma = (float(c) for c in schedule(t))
     arrow = {"arrowstyle": "-|>,head_width=0.3,head_length=0.5", "lw": 2.2, "shrinkA": 0, "shrinkB": 0}
     left.annotate("", (alpha, sigma), (0, 0), arrowprops=arrow | {"color": BLACK})
