@@ -684,7 +684,7 @@ diagrams.rows_and_weights(Cosine(), 0.3)
 
 # %% [markdown]
 # **Left: targets.** As $t$ grows, $x_t$ turns like the hand of a clock from picture to noise, and $v$ is where its tip is
-# heading. At a right angle to $x_t$ it adds what $x_t$ lacks: the denominator of (5.10) is 1, and no error is amplified.
+# heading (velocity is $\pi/2$ times that). At a right angle to $x_t$ it adds what $x_t$ lacks: the denominator of (5.10) is 1, and no error is amplified.
 # But $\epsilon$ points where $x_t$ arrives. In pure noise "what you see" is a perfect answer that says *nothing* about the
 # picture, and (5.10) divides by zero. The package refuses:
 
