@@ -44,6 +44,7 @@ FIGURES = {
     "named points": lambda: diagrams.named_points((TS, TS**2), {"a": (0.5, 0.25)}, 0.0, "a curve", "x", "y"),
     "under bells": lambda: diagrams.under_bells({"a": (TS, 0.5, 0.3), "b": (TS, 0.5, 0.3)}, "two panels"),
     "guess the noise": lambda: diagrams.guess_the_noise(GREY, GREY + 1, GREY + 0.5, GREY + 0.9),
+    "clock hands": lambda: diagrams.clock_hands(torch.tensor([[1.0, 0.0], [0.6, 0.8]]), ("0", "1"), (0,), "two clocks"),
     "rows and weights": lambda: diagrams.rows_and_weights(Cosine(), 0.3),
     "predictions": lambda: diagrams.predictions([("x0", torch.zeros(4, 2), "off: 0")] * 2, 2, ("D = 2",), "two panels"),
     "ribbon, back": lambda: diagrams.ribbon(HUMPS, Flow(), TS.flip(0), torch.zeros(5, 9), "a ribbon"),
@@ -329,6 +330,18 @@ def test_the_noise_that_is_guessed_is_compared_with_the_noise_that_was_added():
     drawn = [image.get_array()[0, 0] for image in picture.axes[0].images]
     assert drawn == pytest.approx([0.5, 0.75, 0.5, 0.625, 0.75])
     assert any("loss" in text for text in texts(picture))
+
+
+def test_hands_end_where_cosine_and_sine_say():
+    """Each hand is (cosine, sine) from the middle of its clock; the first time's stand in all rows."""
+    angles = torch.tensor([[0.0, 0.5], [2.0, 0.6]])
+    picture = diagrams.clock_hands(torch.cat([angles.cos(), angles.sin()], 1), ("a", "b"), (0, 1), "clocks")
+    arrows = [each for each in picture.axes[0].texts if each.get_text() == ""]
+    hands = [torch.tensor(each.xy) - torch.tensor(each.xyann) for each in arrows]
+    found = [float(torch.atan2(y, x)) for x, y in hands]
+    assert found == pytest.approx([0, 0, 0, 2.0, 0.5, 0.5, 0.5, 0.6], abs=1e-5)
+    with pytest.raises(ValueError, match="expected a name for each of 2 times, got 1"):
+        diagrams.clock_hands(torch.ones(2, 4), ("a",), (0, 1), "clocks")
 
 
 def test_rows_are_arrows_and_weights_are_lines():

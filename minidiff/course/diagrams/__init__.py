@@ -9,13 +9,14 @@ from minidiff.course.diagrams.images import contest, dissolve, pictures
 from minidiff.course.diagrams.plane import clouds, four_walks, predictions, score_arrows
 from minidiff.course.diagrams.schedules import log_snr_curves, rows_and_weights, schedule_paths
 from minidiff.course.diagrams.states import chain, guess_and_mix, telescope
-from minidiff.course.diagrams.training import families, guess_the_noise
+from minidiff.course.diagrams.training import clock_hands, families, guess_the_noise
 
 __all__ = [
     "against",
     "bars",
     "bells",
     "chain",
+    "clock_hands",
     "clouds",
     "contest",
     "dissolve",

@@ -55,7 +55,10 @@ def log_snr_curves(schedules: Mapping[str, Schedule], alt: str) -> Picture:
 
 
 def rows_and_weights(schedule: Schedule, t: float) -> Picture:
-    """Draw what a network may predict: as arrows y = a x0 + b eps beside x_t at a time, and as weights over time."""
+    """Draw what a network may predict: as arrows y = a x0 + b eps beside x_t at a time, and as weights over time.
+
+    The weights are those of |x0 - x0_hat|^2, and effective ones: all times have the same chance, one.
+    """
     alt = (
         "Left, arrows in the plane of x0 and eps: x_t on a quarter circle, v at a right angle to it, velocity longer "
         "the same way, x0 along one axis, eps along the other, the score down. Right, the weights over time: score and "
@@ -66,10 +69,14 @@ def rows_and_weights(schedule: Schedule, t: float) -> Picture:
     colours = {"x0": COLOURS[2], "eps": COLOURS[0], "v": COLOURS[3], "velocity": COLOURS[1], "score": COLOURS[4]}
     quarter = torch.linspace(0, torch.pi / 2, 91)
     left.plot(quarter.cos(), quarter.sin(), color="0.8", lw=1.5)
+    turning = {"arrowstyle": "-|>,head_width=0.25,head_length=0.4", "lw": 1.5, "color": "0.45"}
+    turning |= {"connectionstyle": "arc3,rad=0.18", "shrinkA": 0, "shrinkB": 0}
+    left.annotate("", (0.36, 1.2), (1.08, 0.66), arrowprops=turning)
+    left.text(0.66, 1.24, "$t$ grows", color="0.35", fontsize=WORDS)
     alpha, sigma = (float(c) for c in schedule(t))
     arrow = {"arrowstyle": "-|>,head_width=0.3,head_length=0.5", "lw": 2.2, "shrinkA": 0, "shrinkB": 0}
     left.annotate("", (alpha, sigma), (0, 0), arrowprops=arrow | {"color": BLACK})
-    left.text(alpha + 0.06, sigma + 0.02, "$x_t$", fontsize=WORDS)
+    left.text(alpha + 0.06, sigma - 0.06, "$x_t$", fontsize=WORDS)
     words = {
         "x0": (1.05, -0.2),
         "eps": (0.08, 1.08),
@@ -101,7 +108,7 @@ def rows_and_weights(schedule: Schedule, t: float) -> Picture:
         label = names.get(name, "bound")
         right.text(*place, label, color=colours.get(name, BLACK), fontsize=WORDS)
     right.set(yscale="log", ylim=(5e-3, 3e4), xlim=(0, 1))
-    right.set_xlabel("time $t$", fontsize=WORDS)
+    right.set_xlabel("time $t$, drawn evenly", fontsize=WORDS)
     left.set_title(f"targets at $t = {t:.2g}$", fontsize=WORDS)
-    right.set_title(r"weight of $|x_0 - \hat x_0|^2$", fontsize=WORDS)
+    right.set_title(r"weight $\times$ chance", fontsize=WORDS)
     return picture

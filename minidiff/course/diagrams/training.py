@@ -1,4 +1,4 @@
-"""Who does what: in the four families, and in one step of training."""
+"""Who does what: in the four families, and in one step of training; how a network hears the time."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -108,4 +108,31 @@ def guess_the_noise(x0: Tensor, eps: Tensor, x_t: Tensor, guess: Tensor) -> Pict
         fontsize=WORDS,
     )
     ax.annotate("", (7.42, 0.5), (6.28, 0.5), arrowprops=arrow | {"color": "0.6"})
+    return picture
+
+
+def clock_hands(waves: Tensor, times: Sequence[str], chosen: Sequence[int], alt: str) -> Picture:
+    """Draw some waves of time embeddings (N, 2h), cosines then sines, as hands of clocks: a row for each time.
+
+    The hands of the first row stand in the other rows too, in grey.
+    """
+    if len(times) != len(waves):
+        raise ValueError(f"expected a name for each of {len(waves)} times, got {len(times)}")
+    half, columns = waves.shape[1] // 2, len(chosen)
+    picture, ax = canvas(
+        alt, 7.0, 0.5 + 7.0 * 2.4 * len(times) / (2.4 * columns + 2.6), 2.4 * columns + 2.6, 0.6, -2.4 * len(times)
+    )
+    turn = torch.linspace(0, 2 * torch.pi, 91)
+    hand = {"arrowstyle": "-|>,head_width=0.3,head_length=0.5", "shrinkA": 0, "shrinkB": 0}
+    for column, k in enumerate(chosen):
+        x = 2.6 + 2.4 * column + 1.0
+        ax.text(x, 0.1, f"$i = {k}$", ha="center", va="bottom", fontsize=WORDS)
+        for row in range(len(times)):
+            y = -1.2 - 2.4 * row
+            ax.plot(x + turn.cos(), y + turn.sin(), color="0.8", lw=1.2)
+            for which, colour, width in ((0, "0.6", 1.6), (row, BACKWARD if row else BLACK, 2.4)):
+                tip = (x + float(waves[which, k]), y + float(waves[which, half + k]))
+                ax.annotate("", tip, (x, y), arrowprops=hand | {"color": colour, "lw": width})
+    for row, name in enumerate(times):
+        ax.text(0.0, -1.2 - 2.4 * row, name, va="center", fontsize=WORDS)
     return picture

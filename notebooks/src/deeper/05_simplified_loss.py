@@ -55,19 +55,20 @@ picture
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# It is 1 for equal times, 0.96 for neighbouring steps, and from five steps on 0.74 at most: all are told apart. It does
-# not fall evenly: far off it wavers.
+# It is 1 for equal times, 0.96 for neighbouring steps, and from five steps on 0.74 at most, anywhere on the walk: all are
+# told apart. It does not fall evenly: far off it wavers.
 #
 # </details>
 
 # %% tags=["check"]
-# @title ✓ The inner product knows only the distance
-spread = max((product.diagonal(d) - product[0, d]).abs().max()
-             for d in range(0, 1001, 50))
-assert spread < 1e-4 and abs(product[0, 10] - 0.96) < 0.01
-assert product[0, 50:].max() < 0.96
-print(f"✓ neighbours {product[0, 10]:.2f}, from five steps on",
-      f"{product[0, 50:].max():.2f} at most, the same everywhere")
+# @title ✓ The inner product knows only the distance, on the whole walk
+steps = timestep_embedding(torch.arange(T).double() / T, 32)
+table = steps @ steps.T / 16  # (1000, 1000)
+spread = max((table.diagonal(d) - table[0, d]).abs().max() for d in range(T))
+assert spread < 1e-9 and abs(product[0, 10] - table[0, 1]) < 1e-4
+assert abs(table[0, 1] - 0.96) < 0.005 and table[0, 5:].max() < 0.75
+print(f"✓ neighbours {table[0, 1]:.2f}, from five steps on",
+      f"{table[0, 5:].max():.2f} at most, the same everywhere")
 
 # %% [markdown]
 # ## 2. The way back, as arrows
@@ -89,18 +90,22 @@ diagrams.score_arrows(panels, schedule, alt)
 #
 # ## 3. The bound on any schedule
 #
-# Put $\sigma_{ts}^2 = \sigma_t^2 - \alpha_{ts}^2\sigma_s^2$ into (5.1), with the smaller variance
-# $\sigma_{ts}^2\sigma_s^2/\sigma_t^2$ for the model's step, and it becomes ([@kingma2021])
+# The main line's $L_s$ has the larger variance for the model's step. With the smaller one,
+# $\sigma_{ts}^2\sigma_s^2/\sigma_t^2$, the divergence has no constant. Put in $\sigma_{ts}^2 = \sigma_t^2 -
+# \alpha_{ts}^2\sigma_s^2$, and it becomes ([@kingma2021])
 #
 # $$ \begin{aligned}
-# L_s &= \tfrac12\,\big(\mathrm{SNR}(s) - \mathrm{SNR}(t)\big)\; E|x_0 - \hat x_0|^2 , \\
+# \tilde L_s &= \tfrac12\,\big(\mathrm{SNR}(s) - \mathrm{SNR}(t)\big)\; E|x_0 - \hat x_0|^2 , \\
 # w_\mathrm{bound}(t) &= -\tfrac12\,\frac{d\,\mathrm{SNR}}{dt} \quad \text{in the limit of small steps:}
 # \end{aligned} \tag{5.12} $$
 #
-# squared error times half the SNR that a step destroys. In the limit the bound is an integral over SNR,
-# $\frac12 \int E|x_0 - \hat x_0|^2\, d\,\mathrm{SNR}$, in which $t$ has disappeared: with SNR as the clock the weight is
-# a half, always. So with the best denoiser the price between two values of the SNR does not depend on the
-# schedule. Two humps, three schedules, log SNR from 4 down to -4:
+# squared error times half the SNR that a step destroys. The factor of (5.1) is $\sigma_s^2/\sigma_t^2$ times this one, so
+# in the limit both bounds agree.
+#
+# With SNR as the clock the bound is $\frac12 \int E|x_0 - \hat x_0|^2\, d\,\mathrm{SNR}$, and $t$ has disappeared. So with
+# the best denoiser the price between two values of the SNR does not depend on the schedule. (That an integral of the
+# least squared error over SNR measures information is older: [@guo2005].) Two humps, three schedules, log SNR from 4
+# down to -4:
 
 # %%
 from minidiff import Flow, LinearBeta
@@ -125,24 +130,23 @@ paid = {type(each).__name__: price(each) for each in (Cosine(), LinearBeta(), Fl
 print({name: f"{nats:.2f} nats" for name, nats in paid.items()})
 
 # %% tags=["check"]
-# @title ✓ (5.12) is the divergence of two steps, and its limit the slope of the SNR
-from minidiff import posterior, weight
+# @title ✓ (5.12) is the divergence of two steps; its limit, and that of (5.1)
+from minidiff import Gaussian, posterior, transition, weight
 
-p, off, z = torch.randn(3, 6, 3, generator=seeded(21)).double()
-for s, u in ((0.2, 0.3), (0.5, 0.9)):
-    noisy = add_noise(p, z, u, Cosine())
-    true, wrong = (posterior(noisy, x, s, u, Cosine()) for x in (p, p + off))
-    drop = Cosine().log_snr(s).exp() - Cosine().log_snr(u).exp()
+clean, off, z = torch.randn(3, 6, 3, generator=seeded(21)).double()
+for s, u in ((0.2, 0.3), (0.5, 0.9), (0.4999, 0.5)):
+    noisy, drop = add_noise(clean, z, u, Cosine()), Cosine().log_snr(s).exp()
+    drop = drop - Cosine().log_snr(u).exp()
+    true, wrong = (posterior(noisy, x, s, u, Cosine()) for x in (clean, clean + off))
     assert torch.allclose(true.kl(wrong), drop / 2 * off.square().sum(1))
-u = torch.linspace(0.05, 0.95, 19).double()
-slope = (Cosine().log_snr(u - 1e-5).exp() - Cosine().log_snr(u + 1e-5).exp()) / 2e-5
-assert torch.allclose(weight("vlb", u, Cosine()), slope / 2, rtol=1e-4)
-print("✓ at two pairs of times; weight('vlb') is the limit at 19 times")
+larger = true.kl(Gaussian(wrong.mean, transition(s, u, Cosine())[1]))  # the last pair
+assert torch.allclose(larger / (u - s), true.kl(wrong) / (u - s), rtol=1e-3)
+limit = weight("vlb", 0.5, Cosine()) * off.square().sum(1)
+assert torch.allclose(true.kl(wrong) / (u - s), limit, rtol=1e-3)
+print("✓ at three pairs of times; a step of 1/10,000 weighs by either as weight('vlb')")
 
 # %% tags=["check"]
 # @title ✓ Three schedules, one price; the weights in terms of the SNR
-from minidiff import weight
-
 assert max(paid.values()) / min(paid.values()) < 1.02
 u = torch.linspace(0.01, 0.99, 99).double()
 snr = Cosine().log_snr(u).exp()
@@ -152,10 +156,65 @@ assert all(torch.allclose(weight(name, u, Cosine()), w) for name, w in forms.ite
 print("✓ to 2 %; and weight() is SNR, SNR + 1, SNR (SNR + 1), ... at 99 times")
 
 # %% [markdown]
+# **A schedule is a weight.** If times are drawn evenly, a schedule that lingers at some SNR meets it often. Effective is
+# weight times chance, here in units of log SNR: $w(t)\,|dt/d\log\mathrm{SNR}|$.
+#
+# *Predict: on three schedules, is it the same for the bound? For the simplified loss?*
+
+# %%
+u = torch.linspace(0.005, 0.995, 400, dtype=torch.float64)
+each_of = {"cosine": Cosine(), "linear": LinearBeta(), "flow": Flow()}
+
+
+def effective(name, each):
+    rate = (each.log_snr(u - 1e-5) - each.log_snr(u + 1e-5)) / 2e-5
+    return weight(name, u, each) / rate
+
+
+# %%
+alt = "Left, the bound's three lines are one, flat. Right, three different humps."
+picture, axes = plot.figure(alt, 2, width=7.0, height=3.4)
+titles = {"vlb": "bound / SNR", "eps": "simplified loss / SNR"}
+for ax, (name, title) in zip(axes, titles.items(), strict=True):
+    for (word, each), style in zip(each_of.items(), ("-", "--", ":"), strict=True):
+        share = effective(name, each) / each.log_snr(u).exp()
+        ax.plot(each.log_snr(u), share, style, lw=2, label=word)
+    ax.set(xlim=(7, -7), ylim=(0, 1.4 * float(share.max())), xlabel="log SNR, falling")
+    ax.set_title(title, fontsize=14)
+axes[1].legend(fontsize=12)
+picture
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# For the bound it is half the SNR, on all of them (drawn: divided by the SNR). For the simplified loss it is another on
+# each: who changes the schedule changes the loss ([@kingma2023]).
+#
+# </details>
+
+# %% tags=["check"]
+# @title ✓ One line for the bound, three for the simplified loss
+levels = torch.tensor([-4.0, 0.0, 4.0]).double()  # log SNR
+
+
+def at_levels(name, each):
+    near = (each.log_snr(u)[:, None] - levels).abs().argmin(0)
+    return effective(name, each)[near] / each.log_snr(u[near]).exp()
+
+
+for each in each_of.values():
+    assert torch.allclose(at_levels("vlb", each), 0.5 + 0 * levels, rtol=1e-4)
+others = torch.stack([at_levels("eps", each) for each in each_of.values()])
+assert (others.max(0)[0] / others.min(0)[0] > 1.3).any()
+print("✓ the bound's is SNR / 2 on three schedules; the other's differs by up to",
+      f"{(others.max(0)[0] / others.min(0)[0]).max():.1f} times")
+
+# %% [markdown]
 # ## 4. Where errors grow
 #
 # By (5.10) an error of 1 in the network's answer becomes $\sigma_t / |\alpha_t b - \sigma_t a|$ in $x_0$ and
-# $\alpha_t / |\alpha_t b - \sigma_t a|$ in $\epsilon$.
+# $\alpha_t / |\alpha_t b - \sigma_t a|$ in $\epsilon$. (The score is $1/\sigma_t$ in size, so its errors are measured in
+# that unit. Then it is $\epsilon$ with another sign, and needs no line.)
 #
 # *Predict: for which targets do these explode, and at which end?*
 
@@ -163,7 +222,7 @@ print("✓ to 2 %; and weight() is SNR, SNR + 1, SNR (SNR + 1), ... at 99 times"
 from minidiff import target_coefficients
 
 u = torch.linspace(0.002, 0.998, 400, dtype=torch.float64)
-names = {"x0": "-", "eps": "-", "v": "-", "velocity": "--", "score": ":"}
+names = {"x0": ("-", 2), "eps": ("-", 0), "v": ("-", 3), "velocity": ("--", 1)}
 
 
 def growth(name):
@@ -173,11 +232,11 @@ def growth(name):
 
 
 # %%
-alt = "Left, eps and score explode towards noise. Right, x0 explodes towards the data."
+alt = "Left, eps explodes towards noise. Right, x0 explodes towards the data."
 picture, axes = plot.figure(alt, 2, width=7.0, height=3.4)
-for name, style in names.items():
+for name, (style, k) in names.items():
     for ax, factor in zip(axes, growth(name), strict=True):
-        ax.plot(u, factor, style, label=name)
+        ax.plot(u, factor, style, label=name, color=plot.COLOURS[k])
 for ax, of in zip(axes, ("$x_0$", r"$\epsilon$"), strict=True):
     ax.set(yscale="log", ylim=(1e-3, 1e3), xlabel="t", title=f"its error in {of}")
 axes[0].legend(fontsize=11)
@@ -186,25 +245,27 @@ picture
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# $\epsilon$ and the score for $x_0$, at pure noise; $x_0$ for $\epsilon$, at the data. $v$ and velocity nowhere.
+# $\epsilon$, and so the score, for $x_0$, at pure noise; $x_0$ for $\epsilon$, at the data. $v$ and velocity nowhere.
 #
 # </details>
 
 # %% tags=["check"]
 # @title ✓ v never amplifies; the others do at one end
-grown = {name: growth(name) for name in names}
+grown = {name: growth(name) for name in (*names, "score")}
 assert max(each.max() for each in grown["v"]) <= 1
 assert max(each.max() for each in grown["velocity"]) <= 1
-assert min(grown["eps"][0][-1], grown["score"][0][-1], grown["x0"][1][0]) > 300
-print("✓ factors: v at most 1; eps, score and x0 over 300 at t = 0.002 or 0.998")
+assert min(grown["eps"][0][-1], grown["x0"][1][0]) > 300
+in_its_unit = grown["score"][0] / Cosine()(u)[1]  # an error of 1 / sigma
+assert torch.allclose(in_its_unit, grown["eps"][0])
+print("✓ factors: v at most 1; eps (and score) and x0 over 300 at t = 0.998, 0.002")
 
 # %% [markdown]
 # ## 5. The networks by another loss
 #
 # The same script trained each network twice: by the plain squared error of its own answer, and by the error of the $v$ that
 # follows from it, as [@li2025] do. (The main line shows $\epsilon$ by the first, $x_0$ by the second; for $v$ they are
-# one.) The *energy distance*, $2E|x - y| - E|x - x'| - E|y - y'|$ with $x, x'$ samples and $y, y'$ data, is 0 for
-# equal distributions.
+# one.) The *energy distance* ([@szekely2013]), $2E|x - y| - E|x - x'| - E|y - y'|$ with $x, x'$ samples and $y, y'$ data,
+# is 0 for equal distributions.
 
 # %%
 import json
@@ -221,8 +282,9 @@ for dims in (2, 16, 512):
         print(f"{dims:3}  {name:6}  {by['v']:17.3f}  {by.get('own', by['v']):19.3f}")
 
 # %% [markdown]
-# The loss is not what decides: in 512 dimensions only $x_0$ works, by either. Elsewhere $\epsilon$ fares better by its own
-# error, since that of $v$ is $1/\alpha_t$ times as large and gives most attention to the noisiest times.
+# The loss is not what decides: in 512 dimensions only $x_0$ works, by either. In 16 $v$ is the worst. Elsewhere $\epsilon$
+# has come out better by its own error. (That of $v$ is $1/\alpha_t$ times as large and gives most attention to the
+# noisiest times. One seed each.)
 
 # %% [markdown]
 # In 16 dimensions the distance hardly tells $\epsilon$ from $x_0$, though the main line's picture does. It compares clouds as
@@ -238,18 +300,31 @@ beside = {(run["dims"], run["prediction"]):
 print({name: f"{beside[16, name]:.0%}" for name in ("x0", "v", "eps")})
 
 # %% tags=["check"]
-# @title ✓ By either loss only x0 works in 512 dimensions
-far = {(run["prediction"], run["by"]): run["energy_distance"]
-       for run in results["runs"] if run["dims"] == 512}
-assert max(far["x0", "v"], far["x0", "own"]) < 0.05 and far["v", "v"] > 5
-assert min(far["eps", "v"], far["eps", "own"]) > 100
-assert 5 * beside[16, "x0"] < beside[16, "eps"] < beside[16, "v"]
-print(f"✓ x0 {far['x0', 'own']:.2g} by its own error, v {far['v', 'v']:.2g}")
+# @title ✓ The stored points, judged anew
+def apart(x, y):
+    inner = (torch.pdist(x).mean() + torch.pdist(y).mean()) / 2
+    return 2 * (torch.cdist(x, y).mean() - inner)
+
+
+shown = [run for run in results["runs"] if "points" in run and run["off_plane"] < 0.1]
+for run in shown:  # 400 of the 2,000 points: chance is about 0.01
+    anew = apart(torch.tensor(run["points"]), on_roll[:3000])
+    assert abs(anew - run["energy_distance"]) < 0.03, (run["dims"], run["prediction"])
+assert len(shown) == 7 and 5 * beside[16, "x0"] < beside[16, "eps"] < beside[16, "v"]
+print("✓ seven clouds on the plane have the stored distances to a roll, up to 0.03")
 
 # %% [markdown]
 # ## 6. Scores: two proofs
 #
-# **Denoising score matching**, (5.16). Multiply out the left side. The mixed term,
+# **Denoising score matching** ([@vincent2011]). How could one learn the score of an unknown density? Take the score of one
+# Gaussian instead, around the picture that was noised. For any $s_\theta$
+#
+# $$ \begin{aligned}
+# &E\,\big|s_\theta(x_t) - \nabla\log q(x_t\mid x_0)\big|^2 \\
+# &\qquad = E\,\big|s_\theta(x_t) - \nabla\log p_t(x_t)\big|^2 + C .
+# \end{aligned} \tag{5.16} $$
+#
+# *Proof.* Multiply out the left side. The mixed term,
 # $-2\,s_\theta(x_t) \cdot \nabla\log q(x_t\mid x_0)$, depends on $x_0$ only through the mean of
 # $\nabla\log q(x_t\mid x_0)$ over $q(x_0 \mid x_t)$, and that mean *is* $\nabla\log p_t(x_t)$, by the derivation of (3.12).
 # So the mixed terms of both sides agree. $E|s_\theta|^2$ is on both, and the rest does not contain $s_\theta$.
@@ -257,9 +332,9 @@ print(f"✓ x0 {far['x0', 'own']:.2g} by its own error, v {far['v', 'v']:.2g}")
 
 # %% tags=["check"]
 # @title ✓ The constant in (5.16) is the same for three candidates
-p = roll.sample(9000, seeded(32))
+points = roll.sample(9000, seeded(32))
 z, sigma = torch.randn(9000, 2, generator=seeded(33)).double(), schedule(0.2)[1]
-at = add_noise(p, z, 0.2, schedule)
+at = add_noise(points, z, 0.2, schedule)
 score = roll.score(at, 0.2, schedule)
 for s in (0 * at, -at / 1.5):  # left minus right, less that of the exact score
     rest = (s + z / sigma) ** 2 - (s - score) ** 2 - (score + z / sigma) ** 2
@@ -272,7 +347,7 @@ print("✓ no score at all, that of a wide bell, the exact one: the same C, up t
 # $$ \int p\; s_\theta\cdot\nabla\log p = \int s_\theta\cdot\nabla p = -\int p\;\mathrm{tr}\,\nabla s_\theta . $$
 #
 # The unknown product has become the trace of the matrix $\nabla s_\theta$ of the network's slopes. In many dimensions a
-# trace is dear. [@song2019sliced] find it with a random direction $r$, standard normal: $E\,[r^\top A\, r] =
+# trace is dear. [@song2019sliced] find it with a random direction $r$, standard normal ([@hutchinson1989]): $E\,[r^\top A\, r] =
 # \mathrm{tr}\,A$, since $E[r r^\top] = I$. Likewise $E (r^\top s)^2 = |s|^2$. Hence *sliced score matching*:
 #
 # $$ \begin{aligned}
@@ -416,7 +491,8 @@ print(f"✓ powers of 1 / sigma: {powers[0]:.1f} and {powers[1]:.1f}")
 # Typical scores grow like $1/\sigma$, so $\lambda = \sigma^2$ brings all terms to one size. Multiply it in, with (5.15):
 # the term is $|\epsilon - \epsilon_\theta|^2$. *Score matching over many noises, so weighted, is the simplified loss*, up
 # to which noise levels are drawn how often. Their sampler, *annealed Langevin dynamics*, is (5.18) at one noise after the
-# other, the package's `langevin` with $\delta = \sigma^2/10$. Repeat the experiment that failed:
+# other, with $\delta = \sigma^2/10$. (The package's `langevin` serves schedules that shrink too: between two noises it
+# stretches $x$ by $\alpha_s/\alpha_t$. At the end it denoises once.) Repeat the experiment that failed:
 
 # %%
 from minidiff import final, langevin, times
@@ -445,12 +521,12 @@ any_denoiser = Denoiser(net.requires_grad_(False), exploding, "eps")
 # @title ✓ (5.19) is the simplified loss; annealing finds both hills
 from minidiff import denoising_loss, weight
 
-p, u = roll.sample(500, seeded(39)), torch.linspace(0.01, 1, 500).double()
+points, u = roll.sample(500, seeded(39)), torch.linspace(0.01, 1, 500).double()
 z, sigma = torch.randn(500, 2, generator=seeded(40)).double(), exploding(u)[1][:, None]
-x_t = p + sigma * z
+x_t = points + sigma * z
 score = (any_denoiser(x_t, u) - x_t) / sigma**2  # Tweedie, alpha = 1
 song_ermon = (sigma**2 * (score + z / sigma) ** 2).mean(1)
-ho = weight("eps", u, exploding) * denoising_loss(any_denoiser, p, z, u, exploding)
+ho = weight("eps", u, exploding) * denoising_loss(any_denoiser, points, z, u, exploding)
 assert torch.allclose(song_ermon, ho) and ho.min() > 0
 assert abs((annealed < -0.2).double().mean() - 0.4) < 0.04
 print("✓ the two losses agree for a network of random weights, at 500 noises")
@@ -484,9 +560,10 @@ print("✓ the two losses agree for a network of random weights, at 500 noises")
 #
 # <details><summary>Answer</summary>
 #
-# Two huge numbers are subtracted, or two infinite ones: `nan` from the first step on, even for a perfect network, which
-# answers $\epsilon = x_t$. Ask for $v$ instead. (MAR, [issue 70](https://github.com/LTH14/mar/issues/70): black pictures
-# and `nan` in the first epochs.)
+# Two huge numbers are subtracted: for $\bar\alpha = 10^{-10}$ an error of 0.001 in $\epsilon$ becomes one of 100 in $x_0$. Or
+# two infinite ones: if $\bar\alpha$ is exactly 0, `nan` from the first step on, even for a perfect network, which answers
+# $\epsilon = x_t$. Ask for $v$ instead. (MAR, [issue 70](https://github.com/LTH14/mar/issues/70): black pictures and `nan`
+# in the first epochs.)
 #
 # </details>
 #
@@ -498,17 +575,18 @@ print("✓ the two losses agree for a network of random weights, at 500 noises")
 #
 # <details><summary>Answer</summary>
 #
-# The score points uphill, so it is added; and `rand` is never negative, so everything drifts. (Both kinds of slip were
-# reported in one tutorial, ACIDS-IRCAM: [a sign](https://github.com/acids-ircam/diffusion_models/issues/11) and
-# [`rand`](https://github.com/acids-ircam/diffusion_models/issues/8).)
+# The score points uphill, so it is added; and `rand` is never negative, so everything drifts. (A tutorial of ACIDS-IRCAM has
+# [`rand`](https://github.com/acids-ircam/diffusion_models/issues/8) in its noise, and was asked about [a lost
+# sign](https://github.com/acids-ircam/diffusion_models/issues/11) in its formula of score matching.)
 #
 # </details>
 
 # %% tags=["check"]
-# @title ✓ a misses the last step, b is nan, c leaves the bell
-assert torch.randint(0, 999, (100_000,), generator=seeded(1)).max() == 998
-alpha, x_t = torch.tensor(0.0), torch.randn(4, generator=seeded(2))
-assert ((1 / alpha**2).sqrt() * x_t - (1 / alpha**2 - 1).sqrt() * x_t).isnan().all()
+# @title ✓ b magnifies, then is nan; c leaves the bell
+x_t, said = torch.randn(2, 4, generator=seeded(2)).double()
+for bar, off in ((torch.tensor(1e-10).double(), 100.0), (torch.tensor(0.0), torch.nan)):
+    x = [(1 / bar).sqrt() * x_t - (1 / bar - 1).sqrt() * e for e in (said, said + 1e-3)]
+    assert torch.allclose(x[0] - x[1], torch.full((4,), off).double(), equal_nan=True)
 found = []
 for sign, dice in ((1, torch.randn), (1, torch.rand), (-1, torch.randn)):
     x, generator = torch.randn(5000, generator=seeded(3)), seeded(4)
