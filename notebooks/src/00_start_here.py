@@ -32,8 +32,12 @@ diagrams.guess_and_mix(noise[8:9], list(bag), ("all bags", "one bag", "the bag")
 # %% [markdown]
 # Your computer has just drawn this bag, with a network that ships with the course; no GPU, no internet.
 #
-# **You build** the orange arrow, which turns guesses into a picture, and *guidance*, which makes the model heed what you
-# ask for. Then your two functions draw. It takes half an hour; the computer needs half a minute of it.
+# **You build** a step, which mixes a guess (orange) with the noise that is left (grey), and *guidance*, which makes the
+# model heed what you ask for. Then your two functions draw. Stable Diffusion draws in the same way: with a network a
+# thousand times larger, words for labels and codes for pixels. It takes half an hour; the computer needs half a minute.
+#
+# **Your turn** marks a gap of a line or two. Here the gaps are filled; in the [student's copy](student/00_start_here.ipynb)
+# they are empty, and whatever you write, it runs to its end.
 #
 # | letter | meaning |
 # |---|---|
@@ -48,8 +52,8 @@ diagrams.guess_and_mix(noise[8:9], list(bag), ("all bags", "one bag", "the bag")
 # ## 1. A picture out of noise
 #
 # The network has seen 10,000 small photographs of clothes (Fashion-MNIST, [@xiao2017]), each with a random amount of
-# noise: detail spreads out and is lost, as ink *diffuses* in water. It has learned one thing: **given a noisy picture,
-# guess the clean one.** It is a [denoiser](../docs/glossary.md#denoiser). We give it nothing but noise and ten labels.
+# noise: each pixel wanders at random, as a particle that *diffuses* in water, until the picture is gone. It has learned
+# one thing: **given a noisy picture, guess the clean one.** It is a [denoiser](../docs/glossary.md#denoiser). We give it nothing but noise and ten labels.
 
 # %%
 plot.images(noise, "Ten squares of grey noise.", columns=5)
@@ -79,25 +83,26 @@ plot.strips({"drawn": pictures, "training": clothes[index]},
 #
 # </details>
 #
-# Bright specks are values beyond 1, which the screen clips. Two lines drew all this:
+# They are not perfect: some have specks and rags. The network is small, with 640,000 weights, trained for a quarter of an
+# hour on two CPU cores. Two lines drew all this:
 #
 # | in the code | what it does | chapter |
 # |---|---|---|
 # | `denoiser` | guesses the clean picture | [05](05_simplified_loss.ipynb) to [07](07_training.ipynb) |
 # | `cfg(..., null=10, w=2.0)` | leans towards the label; label 10 means "none" | [09](09_guidance.ipynb) |
 # | `times`, `schedule` | 26 times, for 25 steps; $\alpha_t$ and $\sigma_t$ for each | [02](02_forward_diffusion.ipynb) |
-# | `dpmpp_2m` | steps from each time to the next ([@lu2022]) | [03](03_reverse_diffusion.ipynb), [08](08_sampling.ipynb) |
+# | `dpmpp_2m` | a sampler: it steps from each time to the next ([@lu2022]) | [03](03_reverse_diffusion.ipynb), [08](08_sampling.ipynb) |
 # | `final` | keeps the last state | |
 #
 # A line with ✓, as below, comes from a folded check of what you have just read.
 
 # %% tags=["check"]
-# @title ✓ No closer to the training pictures than photographs are
+# @title ✓ As far from the training pictures as photographs are
 unseen, _ = nearest(load("fashion", "test").tensor(slice(0, 100)), clothes)
-assert distance.min() > 0.75 * unseen.min()
-assert 0.8 < distance.median() / unseen.median() < 1.25
-print(f"✓ from the closest training picture: drawn ones {distance.median():.1f},",
-      f"unseen photographs {unseen.median():.1f}, a copy would be 0")
+clipped, _ = nearest(pictures.clamp(-1, 1), clothes)  # as a screen shows them
+assert clipped.min() > 4 and 0.8 < clipped.median() / unseen.median() < 1.25
+print("✓ median distance from the closest training picture: drawn",
+      f"{clipped.median():.1f}, unseen photographs {unseen.median():.1f}, a copy 0")
 
 # %% [markdown]
 # About as far away as photographs that the network has never seen. This distance compares pixels and would miss a shifted
@@ -111,14 +116,14 @@ print(f"✓ from the closest training picture: drawn ones {distance.median():.1f
 
 # %%
 first = guess(noise, torch.tensor(1.0))
-plot.strips({"guess": first}, "Ten guesses: trousers are clear, a sandal is a cloud.",
+plot.strips({"guess": first}, "Ten first guesses, some clear and some blurred.",
             above=classes)
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Clear where all pictures look alike, as with trousers and sneakers; a blur where they differ. Bags differ most, pixel by pixel; of a
-# sandal, measured by how little of the picture it fills, the least is common to all.
+# Clear where all pictures look alike, as with trousers and sneakers; a blur where they differ. Bags differ
+# most, pixel by pixel.
 #
 # </details>
 #
@@ -149,15 +154,19 @@ class_mean = yours(class_mean, by_adding, [(few, torch.tensor([0, 1, 1]), 1)],
 
 # %%
 means = torch.stack([class_mean(clothes, training.y, k) for k in range(10)])
-plot.strips({"guess": first, "class mean": means, "difference": first - means},
-            "First guesses, class means, and their difference: almost even grey.",
+rows = {"guess": first, "class mean": means, "3 x difference": 3 * (first - means)}
+plot.strips(rows, "First guesses, class means, three times their difference.",
             above=classes)
 
 # %% [markdown]
-# The same blurs, the guesses a little too dark: this network is not perfect. That they are blurs is no fault. It was
-# trained for small squared errors, and the smallest has the mean of all pictures, each weighted by how well it explains
-# $x_t$ ([deeper](deeper/00_start_here.ipynb#2-bayes-rule) shows it for a single number,
+# The same blurs, the guesses a little too dark (in places below -1, where no mean can be): this network is not perfect.
+# That they are blurs is no fault. The network was trained for small squared errors, and the guess with the smallest is
+# the mean of all pictures with this label, each weighted by how well it explains $x_t$
+# ([deeper](deeper/00_start_here.ipynb#2-bayes-rule) shows it for a single number,
 # [chapter 03](03_reverse_diffusion.ipynb) for pictures). As the noise goes, fewer explain it, and their mean is sharper.
+#
+# In the end one picture would be left, a copy. The network has no room for 10,000 pictures and only comes near these
+# means: what it misses makes new clothes (chapter 03, section 6).
 
 # %% tags=["check"]
 # @title ✓ The first guess is nearly the class mean
@@ -168,10 +177,10 @@ assert error.max() < 0.15 and (error < between).all()
 assert 0.02 < darker.min() and darker.max() < 0.12
 spread = torch.stack([clothes[training.y == k].std(0).mean() for k in range(10)])
 assert set(spread.argsort()[:2].tolist()) == {1, 7}  # trousers, sneakers
-assert spread.argmax() == 8  # bags
-assert (spread / (means + 1).mean((1, 2, 3))).argmax() == 5  # sandals
-print(f"✓ off by {error.min():.2f} to {error.max():.2f} in root mean square; the",
-      f"overall mean would be off by {between.min():.2f} or more")
+assert spread.argmax() == 8 and first.min() < -1.1  # bags
+ratio = between / error
+print(f"✓ off by {error.min():.2f} to {error.max():.2f} in root mean square; the mean",
+      f"of all classes is {ratio.min():.1f} to {ratio.max():.1f} times as far off")
 
 # %% [markdown]
 # ### From a guess to a step
@@ -182,7 +191,7 @@ print(f"✓ off by {error.min():.2f} to {error.max():.2f} in root mean square; t
 # $$ \hat\epsilon = \frac{x_t - \alpha_t\, \hat x_0}{\sigma_t}, \qquad
 # x_s = \alpha_s\, \hat x_0 + \sigma_s\, \hat\epsilon . $$
 #
-# Why $\hat\epsilon$ and not fresh noise? It holds what $x_t$ shows beyond the guess; fresh noise would forget it.
+# This is a step of *DDIM*, the package's `ddim`.
 #
 # **Your turn.**
 
@@ -202,7 +211,8 @@ def package_step(x, x0, t, s, schedule):
 
 
 x, x0 = torch.tensor([[0.4], [-1.0]]), torch.tensor([[1.0], [0.5]])
-cases = [(x, x0, 0.6, 0.5, Cosine()), (x, x0, 1.0, 0.0, Cosine())]
+cosine = Cosine()  # a schedule, as in the letters above
+cases = [(x, x0, 0.6, 0.5, cosine), (x, x0, 1.0, 0.0, cosine)]
 step = yours(step, package_step, cases,
              hint="first the noise, by the letters at t; then mix with those at s")
 
@@ -224,13 +234,14 @@ for t, s in zip(ts, ts[1:], strict=False):
 # %%
 chosen, numbers = [5, 2, 8], [0, 3, 6, 12, 24]
 rows = {classes[k]: torch.stack([guesses[n][k] for n in numbers]) for k in chosen}
-plot.strips(rows, "Five guesses each at a sandal, a pullover, a bag: blurs turn sharp.",
+plot.strips(rows, "Five guesses each at a sandal, a pullover, a bag.",
             above=[f"guess {n + 1}" for n in numbers], size=128)
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Mostly the outline: three small steps remove four fifths of the coarse error and not half of the fine. Yet nothing is
+# Mostly the outline: measured by the last guess, three small steps remove four fifths of the coarse error and not half of
+# the fine. Yet nothing is
 # settled: between guesses 4 and 13 the pullover loses its long sleeves, and in the end the bag most of its handle.
 #
 # </details>
@@ -246,8 +257,8 @@ coarse, fine = (float(after / before) for before, after in zip(*left, strict=Tru
 assert coarse < 0.27 and 0.5 < fine < 0.65
 walk = ddim(guess, noise, ts, schedule)
 assert torch.allclose(x, final(walk), atol=1e-3)
-print(f"✓ guess 4 still has {coarse:.0%} of guess 1's squared error in the coarse",
-      f"picture, {fine:.0%} in the fine detail; ddim ends in the same pictures")
+print(f"✓ guess 4 has {coarse:.0%} of guess 1's squared error in blocks of 4 x 4,",
+      f"{fine:.0%} in finer detail; ddim ends in the same pictures")
 
 # %% [markdown]
 # The whole walk as a film, each $x_t$ above the guess made from it:
@@ -259,12 +270,46 @@ frames = [plot.strips({"state": a, "guess": b}, alt, above=classes)
 widgets.film(frames[::2] + frames[-1:], ms=160)
 
 # %% [markdown]
-# Less clear than the first pictures. What do they have that these lack?
+# Now break it. $\hat\epsilon$ is the noise that $x_t$ *has*. It is noise; why not draw fresh noise in each step?
+#
+# *Predict: the same loop, with fresh noise in the place of* $\hat\epsilon$*. What comes out?*
+
+# %%
+generator = torch.Generator().manual_seed(2)
+broken = noise
+for t, s in zip(ts, ts[1:], strict=False):
+    fresh = torch.randn(noise.shape, generator=generator)
+    (alpha, sigma), x0 = schedule(s), guess(broken, t)
+    broken = alpha * x0 + sigma * fresh
+plot.strips({"yours": x, "fresh noise": broken}, "Clothes above; below, other shapes.",
+            above=classes)
+
+# %% tags=["check"]
+# @title ✓ Fresh noise leaves flat shapes
+def texture(x):  # mean squared fine detail inside the clothes
+    x = x.clamp(-1, 1)
+    inside = -torch.nn.functional.max_pool2d(-x, 3, 1, 1) > -0.8
+    return float((x - pool(x, 3, 1, 1)).square()[inside].mean())
+
+
+real, mine, flat = (texture(each) for each in (clothes[:1000], x, broken))
+assert flat < 0.7 * mine and flat < 0.7 * real
+print(f"✓ detail: photographs {real:.3f}, yours {mine:.3f}, fresh noise {flat:.3f}")
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Flat silhouettes. What a state shows beyond the guess is in $\hat\epsilon$, and fresh noise forgets it. (Chapter 03
+# finds how much fresh noise a step may draw.)
+#
+# </details>
+#
+# And yours are less clear than the first pictures. What do those have that these lack?
 #
 # ## 3. Ask for something
 #
 # The network knows an eleventh label, "none", and so can be asked twice: $u$ is its guess without a label, $c$ the one
-# with it. The label changes $c - u$. [Guidance](../docs/glossary.md#classifier-free-guidance) goes that way $w$ times as
+# with it. What the label changes is $c - u$. [Guidance](../docs/glossary.md#classifier-free-guidance) goes that way $w$ times as
 # far:
 #
 # $$ \hat x_0 = u + w\,(c - u) . $$
@@ -287,14 +332,14 @@ guide = yours(guide, torch.lerp, cases,
               hint="start at u; c - u is the way from u to c")
 
 # %% [markdown]
-# *Predict: what happens to the first guess, the class mean, with* $w = 2$*?*
+# *Predict: what happens to the first guess, nearly the class mean, with* $w = 2$*?*
 
 # %%
 nothing = torch.full_like(wanted, 10)
 now = torch.tensor(1.0)
 by_w = {w: guide(guess(noise, now, nothing), first, w) for w in (0.0, 1.0, 2.0)}
 rows = {f"w = {w:.0f}\n{x.min():.1f} to {x.max():.1f}": x for w, x in by_w.items()}
-plot.strips(rows, "First guesses: nearly one blur; class means; hard contrast.",
+plot.strips(rows, "First guesses at three strengths.",
             above=classes)
 
 # %% [markdown]
@@ -318,7 +363,7 @@ print(f"✓ w = 2: {near.min():.2f} to {near.max():.2f} from twice the class mea
 
 # %% [markdown]
 # Used in every step, this exaggeration makes the class of a picture clearer. Here is the whole of it, with your two
-# functions; nothing of the package is left but the network and the schedule.
+# functions; of the package there are only the network, its schedule and `times`.
 #
 # *Predict: eight noises, the label "Bag". What do you get with* $w = 0$*, and what with* $w = 5$*?*
 
@@ -335,12 +380,13 @@ def sample(x, label, w, steps=12):
 start = torch.randn(8, 1, 32, 32, generator=torch.Generator().manual_seed(1))
 bags = {w: sample(start, torch.full((8,), 8), w) for w in (0.0, 1.0, 2.0, 5.0)}
 plot.strips({f"w = {w:.0f}": x for w, x in bags.items()},
-            "Without guidance mixed clothes; from w = 1 on bags, ever more alike.")
+            "Eight pictures each for w = 0, 1, 2 and 5.")
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# At $w = 0$ the label does not count: a mixed wardrobe. At $w = 5$ there are bags only, hard in contrast and more alike.
+# At $w = 0$ the label does not count: a mixed wardrobe, some of it hard to name. At $w = 5$ there are bags only, hard in
+# contrast and more alike.
 #
 # </details>
 
@@ -349,10 +395,11 @@ plot.strips({f"w = {w:.0f}": x for w, x in bags.items()},
 spread = {w: x.clamp(-1, 1).std(0).mean() for w, x in bags.items()}
 kinds = {w: training.y[nearest(x.clamp(-1, 1), clothes)[1]] for w, x in bags.items()}
 assert len(kinds[0.0].unique()) > 3 and (kinds[5.0] == 8).all()
-assert spread[0.0] > spread[1.0] > 1.1 * spread[5.0]
-print(f"✓ {len(kinds[0.0].unique())} kinds of clothes at w = 0, one at w = 5;",
-      f"a pixel's mean standard deviation {spread[0.0]:.2f} at w = 0,",
-      f"{spread[1.0]:.2f} at w = 1, {spread[5.0]:.2f} at w = 5")
+assert spread[1.0] > 1.1 * spread[5.0]
+bag = {w: int((kind == 8).sum()) for w, kind in kinds.items()}
+print("✓ by their nearest training pictures, bags of 8:",
+      ", ".join(f"{n} at w = {w:.0f}" for w, n in bag.items()) + ";",
+      f"spread of a pixel {spread[1.0]:.2f} at w = 1, {spread[5.0]:.2f} at w = 5")
 
 # %% [markdown]
 # Ask for something else:
@@ -378,8 +425,8 @@ _ = widgets.explore(show, label=label, w=w)
 # ## 4. How to work
 #
 # - **Predict** before you run. A wrong guess teaches more than a read answer.
-# - **Your turn**: the gaps are filled here and empty in `notebooks/student/`. Whatever you write, the notebook runs to its
-#   end.
+# - **Run all cells of a chapter first** (menu *Run*), also where a path names some sections only: later cells need earlier
+#   ones.
 # - **A line with ✓** compares what you have just read with another way to get it: a simulation, an integral, another
 #   library. Open its check when in doubt, and break it.
 # - **Deeper** notebooks have proofs and comparisons. No main line needs them.
@@ -394,7 +441,7 @@ _ = widgets.explore(show, label=label, w=w)
 #
 # | read | sections | minutes |
 # |---|---|---|
-# | 00 | 1 to 4 | 25 |
+# | 00 | 1 to 4 | 27 |
 # | [02](02_forward_diffusion.ipynb) | [1](02_forward_diffusion.ipynb#1-one-noising-step), [3](02_forward_diffusion.ipynb#3-a-thousand-steps-are-one-jump), [4](02_forward_diffusion.ipynb#4-from-betas-to-a-schedule) | 26 |
 # | [03](03_reverse_diffusion.ipynb) | [1](03_reverse_diffusion.ipynb#1-walking-back-blindly), [2](03_reverse_diffusion.ipynb#2-if-the-picture-were-known), [4](03_reverse_diffusion.ipynb#4-the-best-guess-at-the-picture), [5](03_reverse_diffusion.ipynb#5-the-first-samples) | 32 |
 # | [00, deeper](deeper/00_start_here.ipynb) | [4](deeper/00_start_here.ipynb#4-a-training-loop-in-pytorch) | 4 |
@@ -426,7 +473,7 @@ _ = widgets.explore(show, label=label, w=w)
 # - The best guess is a mean, weighted by how well each picture explains the noisy one: first a blur, in the end one picture.
 # - A step takes $x_t$ apart into guess and noise, and mixes them anew with less noise.
 # - Guidance asks with and without the label, and exaggerates: $u + w\,(c - u)$.
-# - With `ddim`, only the start is random: same noise, label and $w$, same picture. Other samplers add fresh noise.
+# - With `ddim` only the start is random: same noise, label, $w$ and steps, same picture. Some samplers draw on the way.
 #
 # **Deeper:** [00, deeper](deeper/00_start_here.ipynb): ten questions, the refresher, and other people's letters, checked.
 #

@@ -196,7 +196,7 @@ def test_guesses_stand_below_their_states():
     first, second, guess = picture.axes[0].images
     assert [image.get_array().mean() for image in (first, second, guess)] == [1, 0.5, 0]
     assert first.get_extent()[:2] == guess.get_extent()[:2] and guess.get_extent()[3] < first.get_extent()[2]
-    assert {"$t = 1$", "$t = 0.5$", "guess", "mix", "step", "a mean"} <= set(texts(picture))
+    assert {"$t = 1$", "$t = 0.5$", "guess", "mix", "noise", "a mean"} <= set(texts(picture))
 
 
 @pytest.mark.parametrize("noise, words", [(torch.ones(2, 1, 8, 8), ["a"]), (GREY, ["a", "b"])])

@@ -81,7 +81,8 @@ def telescope() -> Picture:
 def guess_and_mix(noise: Tensor, states: Sequence[State], words: Sequence[str], alt: str) -> Picture:
     """Draw a sampler's walk of one image (1, C, H, W) from noise at t = 1: its states above, its guesses below.
 
-    A black arrow leads from a state to the guess that is made of it, an orange one from the guess to the next state.
+    A black arrow leads from a state to the guess that is made of it; an orange one from the guess, and a grey one from
+    the state's noise, lead to the next state.
     `words` stand under the guesses.
     """
     if noise.ndim != 4 or len(noise) != 1 or not 1 <= len(states) == len(words) <= 3:
@@ -103,7 +104,7 @@ def guess_and_mix(noise: Tensor, states: Sequence[State], words: Sequence[str], 
         ax.annotate("", (left + 1.93, 2.25), (left + 1.07, 2.25), arrowprops=straight | {"color": "0.6"})
     ax.text(0.38, 1.37, "guess", ha="right", va="center", fontsize=WORDS)
     ax.text(1.62, 1.2, "mix", color=BACKWARD, va="center", fontsize=WORDS)
-    ax.text(1.5, 2.32, "step", color="0.4", ha="center", va="bottom", fontsize=WORDS)
+    ax.text(1.5, 2.32, "noise", color="0.4", ha="center", va="bottom", fontsize=WORDS)
     for k, text in enumerate(words):
         ax.text(2 * k + 0.5, -0.12, text, ha="center", va="top", fontsize=WORDS)
     return picture
