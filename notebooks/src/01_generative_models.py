@@ -297,8 +297,7 @@ for k in range(10):
     q = Gaussian(code.mean[k].expand_as(z), code.std[k]).log_prob(z)
     gap = (q.exp() * 0.01 * (q - (joint - evidence))).sum()
     assert gap > 0.01 and (bound[k] + gap - evidence).abs() < 0.1
-print(f"✓ for ten points; at the last {bound[k]:.1f} + gap {gap:.1f} =",
-      f"log p(x) {evidence:.1f}, all to 0.1")
+print(f"✓ ten points; last: {bound[k]:.1f} + gap {gap:.1f} = log p(x) {evidence:.1f}")
 
 # %% [markdown]
 # ## 4. Flow: a map that can be undone
@@ -591,7 +590,7 @@ expect(poorest["GAN"] == min(poorest.values()), "the GAN's are the least fair")
 # |---|---|---|---|---|
 # | calls for a sample | 1 | 1 | 1 | 50 here, chosen after training |
 # | likelihood | none | a bound | exact | exact up to the error of the steps |
-# | noise and network | any size, any network | any, any | as the data, invertible only | as the data, any |
+# | dimension of the noise | free | free | that of the data | that of the data |
 # | does the loss say how good it is? | no | as a bound | in nats | roughly, as it hardly moves |
 #
 # So: a GAN where one call must do, a VAE where a short code is wanted, a flow where the likelihood must be exact, diffusion

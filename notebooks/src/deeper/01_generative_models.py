@@ -282,6 +282,7 @@ for ax, (name, cloud) in zip(axes, shown.items(), strict=True):
               cmap="viridis_r")
     ax.set(xticks=[], yticks=[], aspect="equal")
     ax.set_title(name, fontsize=14)
+    ax.spines[["left", "bottom"]].set_visible(False)
     ax.grid(False)
 picture
 
@@ -393,10 +394,11 @@ chance = max(sliced_wasserstein(torch.randn(10_000, 2, generator=seeded(20 + k))
 print("codes to noise:", ", ".join(f"{name} {fit:.3f}" for name, fit in fits.items()))
 print(f"two clouds of noise: up to {chance:.3f}")
 expect(fits["VAE"] > 3 * max(fits["flow"], fits["ddim"]), "the VAE's codes miss most")
-expect(fits["ddim"] < fits["flow"], "ddim's miss less than the flow's")
+expect(min(fits["flow"], fits["ddim"]) > 1.3 * chance, "flow and ddim miss a little")
+expect(fits["added noise"] < 1.3 * chance, "what only adds noise does not")
 
 # %% [markdown]
-# By definition the added noise ends as noise: at $t = 1$ nothing of the data is left. What is *learned* misses somewhat. The VAE's two terms (1.3) pull in
+# By definition the added noise ends as noise: at $t = 1$ nothing of the data is left. What is *learned* misses a little. The VAE's two terms (1.3) pull in
 # opposite directions, and the compromise leaves gaps and heaps among its codes. Flow and `ddim` can be undone, so their codes
 # would be noise if their samples were data.
 #
