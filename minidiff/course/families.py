@@ -1,8 +1,9 @@
 """Four tiny generative models of points in the plane, equally large: GAN, VAE, flow, diffusion (chapter 01).
 
-Each has `sample(z, generator)`, which turns noise (N, 2) into points, and `learn(x, generator)`, which takes one step
-on a batch (B, 2) and returns its loss. `train_together` runs several side by side; `coverage` counts what a cloud
-misses of the eight clusters of `toy.mixture`; `walk_out` undoes diffusion's sampling and so knows its likelihood.
+Each has `sample(z, rng)`, which turns noise (N, 2) into points, and `learn(x, rng)`, which takes one step on a batch
+(B, 2) and returns its loss; random numbers come from `rng`. `train_together` runs several side by side; `coverage`
+counts what a cloud misses of the eight clusters of `toy.mixture`; `walk_out` undoes diffusion's sampling and so knows
+its likelihood; `four_ways` walks one start in and out, with fresh noise and without.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,7 @@ from minidiff.data import toy
 from minidiff.denoiser import Denoiser
 from minidiff.oracle import Mixture
 from minidiff.process import Gaussian, add_noise, target, transition
-from minidiff.samplers import ddim, final, times
+from minidiff.samplers import ddim, ddpm, final, times
 from minidiff.schedule import Cosine, Schedule
 
 
@@ -51,10 +52,10 @@ class Model(nn.Module):
 
     optimizers: list[torch.optim.Optimizer]
 
-    def sample(self, z: Tensor, generator: Generator | None = None) -> Tensor:
+    def sample(self, z: Tensor, rng: Generator | None = None) -> Tensor:
         raise NotImplementedError
 
-    def learn(self, x: Tensor, generator: Generator | None = None) -> float:
+    def learn(self, x: Tensor, rng: Generator | None = None) -> float:
         raise NotImplementedError
 
 
@@ -67,11 +68,11 @@ class GAN(Model):
         parts = self.discriminator, self.generator
         self.optimizers = [adam(part, 1e-3, betas=(0.0, 0.9)) for part in parts]
 
-    def sample(self, z: Tensor, generator: Generator | None = None) -> Tensor:
+    def sample(self, z: Tensor, rng: Generator | None = None) -> Tensor:
         return self.generator(z)
 
-    def learn(self, x: Tensor, generator: Generator | None = None) -> float:
-        fakes = self.generator(torch.randn(x.shape, generator=generator))
+    def learn(self, x: Tensor, rng: Generator | None = None) -> float:
+        fakes = self.generator(torch.randn(x.shape, generator=rng))
         real, fake = self.discriminator(x), self.discriminator(fakes.detach())  # logits
         loss = descend(self.optimizers[0], -(F.logsigmoid(real) + F.logsigmoid(-fake)).mean())
         descend(self.optimizers[1], -F.logsigmoid(self.discriminator(fakes)).mean())
@@ -94,16 +95,16 @@ class VAE(Model):
     def decode(self, z: Tensor) -> Gaussian:
         return Gaussian(self.decoder(z), self.log_std.exp())
 
-    def elbo(self, x: Tensor, generator: Generator | None = None) -> Tensor:
+    def elbo(self, x: Tensor, rng: Generator | None = None) -> Tensor:
         code = self.encode(x)
-        z = code.sample(generator)
+        z = code.sample(rng)
         return self.decode(z).log_prob(x) - code.kl(standard(z))  # (B,)
 
-    def sample(self, z: Tensor, generator: Generator | None = None) -> Tensor:
-        return self.decode(z).sample(generator)
+    def sample(self, z: Tensor, rng: Generator | None = None) -> Tensor:
+        return self.decode(z).sample(rng)
 
-    def learn(self, x: Tensor, generator: Generator | None = None) -> float:
-        return descend(self.optimizers[0], -self.elbo(x, generator).mean())
+    def learn(self, x: Tensor, rng: Generator | None = None) -> float:
+        return descend(self.optimizers[0], -self.elbo(x, rng).mean())
 
 
 class Coupling(nn.Module):
@@ -146,13 +147,13 @@ class RealNVP(Model):
         z, log_det = self.encode(x)
         return standard(z).log_prob(z) + log_det
 
-    def sample(self, z: Tensor, generator: Generator | None = None) -> Tensor:
+    def sample(self, z: Tensor, rng: Generator | None = None) -> Tensor:
         a, b = z.chunk(2, 1)
         for step in reversed(self.steps):
             a, b = step.inverse(a, b)
         return torch.cat([a, b], 1)
 
-    def learn(self, x: Tensor, generator: Generator | None = None) -> float:
+    def learn(self, x: Tensor, rng: Generator | None = None) -> float:
         return descend(self.optimizers[0], -self.log_prob(x).mean())
 
 
@@ -171,11 +172,11 @@ class Diffusion(Model):
     def denoiser(self) -> Denoiser:
         return Denoiser(self, Cosine(), "v")
 
-    def sample(self, z: Tensor, generator: Generator | None = None, n: int = 50) -> Tensor:
+    def sample(self, z: Tensor, rng: Generator | None = None, n: int = 50) -> Tensor:
         return final(ddim(self.denoiser(), z, times(n), Cosine()))
 
-    def learn(self, x: Tensor, generator: Generator | None = None) -> float:
-        eps, t = torch.randn(x.shape, generator=generator), torch.rand(len(x), generator=generator)
+    def learn(self, x: Tensor, rng: Generator | None = None) -> float:
+        eps, t = torch.randn(x.shape, generator=rng), torch.rand(len(x), generator=rng)
         x_t, v = add_noise(x, eps, t, Cosine()), target("v", x, eps, t, Cosine())
         return descend(self.optimizers[0], (self(x_t, t) - v).square().mean())
 
@@ -239,6 +240,24 @@ def path_of_noise(x: Tensor, ts: Tensor, schedule: Schedule, generator: Generato
         alpha_ts, sigma_ts = (c.to(x.dtype) for c in transition(s, t, schedule))
         path.append(Gaussian(alpha_ts * path[-1], sigma_ts).sample(generator))
     return torch.stack(path)
+
+
+def four_ways(starts: Tensor, denoise: Callable, schedule: Schedule, many: int = 400) -> dict[str, Tensor]:
+    """Return paths (S, N, 2): in by `ddim`, in by `ddpm`, back out by `ddim`'s steps, and out with fresh noise.
+
+    `ddim` carries all starts (N, 2); with fresh noise `many` walks begin at one place, the first start or its end.
+    """
+    up, crowd = torch.linspace(0, 1, 201).double(), starts[:1].repeat(many, 1)
+    by_ddim = torch.stack([starts, *(state.x for state in ddim(denoise, starts, times(200), schedule))])
+    noisy = ddpm(denoise, crowd, times(50), schedule, torch.Generator().manual_seed(5))
+    by_ddpm = torch.stack([crowd, *(state.x for state in noisy)])
+    out = by_ddim[-1, :1].repeat(many, 1)
+    return {
+        "ddim": by_ddim,
+        "ddpm": by_ddpm,
+        "ddim backwards": path_back(denoise, by_ddim[-1], up, schedule),
+        "fresh noise": path_of_noise(out, up[::4], schedule, torch.Generator().manual_seed(7)),
+    }
 
 
 @torch.no_grad()

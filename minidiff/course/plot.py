@@ -160,11 +160,12 @@ def field(points: Tensor, arrows: Tensor, alt: str, behind: Tensor | None = None
     return picture
 
 
-def show_source(thing: Callable) -> "Markdown":
-    """Return the live source of a function or class as a highlighted listing."""
+def show_source(*things: Callable) -> "Markdown":
+    """Return the live source of functions or classes as a highlighted listing."""
     from IPython.display import Markdown  # only notebooks need it
 
-    return Markdown(f"```python\n{inspect.getsource(thing)}```")
+    source = "\n".join(map(inspect.getsource, things))
+    return Markdown(f"```python\n{source}```")
 
 
 def _numpy(x: Tensor) -> np.ndarray:

@@ -318,7 +318,7 @@ def test_four_walks_show_every_end():
 
 
 def test_bars_say_what_is_unknown():
-    picture = diagrams.bars({"a": {"x": 1.5, "y": 0.0}, "b": {"x": 2.0, "y": 3.0}}, "bars", unknown=0.0)
+    picture = diagrams.bars({"a": {"x": 1.5, "y": None}, "b": {"x": 2.0, "y": 3.0}}, "bars")
     assert [text.get_text() for text in picture.axes[0].texts] == ["1.5", "unknown"]
     assert [text.get_text() for text in picture.axes[1].texts] == ["2", "3"] and picture.png() == picture.png()
 

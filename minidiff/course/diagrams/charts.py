@@ -50,14 +50,18 @@ def named_points(
     return picture
 
 
-def bars(panels: Mapping[str, Mapping[str, float]], alt: str, unknown: float | None = None) -> Picture:
-    """Draw panels side by side, a bar for each name, the same in all; a value equal to `unknown` is no bar."""
+def bars(panels: Mapping[str, Mapping[str, float | None]], alt: str) -> Picture:
+    """Draw panels side by side, a bar for each name, the same in all; the first name, the truth, is grey.
+
+    A value that is None is no bar, but the word "unknown".
+    """
     picture = Picture(alt, 7.0, 1.3 + 0.4 * max(map(len, panels.values())))
     for ax, (title, values) in zip(picture.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        drawn = ax.barh(list(values), list(values.values()), color=COLOURS[: len(values)])
-        words = ["unknown" if value == unknown else f"{value:.2g}" for value in values.values()]
-        ax.bar_label(drawn, words, padding=3, fontsize=12)
-        ax.set(xticks=[], xlim=(0, 1.7 * max(values.values())))
+        lengths = [value or 0.0 for value in values.values()]
+        drawn = ax.barh(list(values), lengths, color=["0.6", *COLOURS[: len(values) - 1]])
+        words = ["unknown" if value is None else f"{value:.2g}" for value in values.values()]
+        ax.bar_label(drawn, words, padding=3, fontsize=13)
+        ax.set(xticks=[], xlim=(0, 1.5 * max(lengths)))
         ax.set_title(title, fontsize=WORDS)
         ax.tick_params(labelleft=ax is picture.axes[0], left=False, labelsize=WORDS)
         ax.spines["bottom"].set_visible(False)

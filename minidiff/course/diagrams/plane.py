@@ -45,9 +45,10 @@ def predictions(panels: Sequence[tuple[str, Tensor, str]], columns: int, rows: S
 
 
 def four_walks(panels: Mapping[str, Tensor], behind: Sequence[Tensor], alt: str) -> Picture:
-    """Draw four sets of paths (S, N, 2) in the plane, each over a pale cloud: all ends, and two of the ways there.
+    """Draw four sets of paths (S, N, 2) in the plane, each over a pale cloud: all ends, and some of the ways there.
 
-    The starts are black. Titles may have two lines.
+    Up to twenty paths are all drawn, the first in red; of more only two. The first start is black. Titles may have two
+    lines.
     """
     if not len(panels) == len(behind) == 4:
         raise ValueError(f"expected four panels and clouds, got {len(panels)} and {len(behind)}")
@@ -55,13 +56,18 @@ def four_walks(panels: Mapping[str, Tensor], behind: Sequence[Tensor], alt: str)
     for k, ((name, paths), cloud) in enumerate(zip(panels.items(), behind, strict=True), 1):
         ax = picture.add_subplot(2, 2, k)
         ax.scatter(cloud[:, 0], cloud[:, 1], s=3, linewidths=0, color="0.85")
-        ax.scatter(paths[-1][:, 0], paths[-1][:, 1], s=8, linewidths=0, color=FORWARD)
-        for n in range(min(2, paths.shape[1])):
+        few = paths.shape[1] <= 20
+        ax.scatter(paths[-1][:, 0], paths[-1][:, 1], s=36 if few else 8, linewidths=0, color=FORWARD)
+        for n in range(1, paths.shape[1] if few else 2):
+            ax.plot(*paths[:, n].T.numpy(), color=FORWARD if few else COLOURS[2], lw=1.2)
+            if few:
+                ax.plot(*paths[0, n].numpy(), "o", color="0.4", markersize=5)
+        ax.plot(*paths[:, 0].T.numpy(), color=BACKWARD, lw=2.5 if few else 1.2)
+        for n in range(1 if few else 2):
             colour = (BACKWARD, COLOURS[2])[n]
-            ax.plot(*paths[:, n].T.numpy(), color=colour, lw=1.3)
             ax.plot(*paths[-1, n].numpy(), "o", color=colour, markersize=10, markeredgecolor="white", zorder=4)
         ax.plot(*paths[0, 0].numpy(), "o", color=BLACK, markersize=10, markeredgecolor="white", zorder=5)
-        ax.set(xlim=(-2.7, 2.7), ylim=(-2.7, 2.7), xticks=[], yticks=[], aspect="equal")
+        ax.set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5), xticks=[], yticks=[], aspect="equal")
         ax.spines[["left", "bottom"]].set_visible(False)
         ax.set_title(name, fontsize=WORDS)
     return picture
