@@ -244,8 +244,8 @@ picture
 # %% [markdown]
 # ## 3. A probability that nobody can compute
 #
-# Two chains lead over the same states. Call the noisy states $x_a, x_b, \dots, x_1$, from the one next to the picture on,
-# with times $0 < a < b < \dots < 1$. Together they are the *path*.
+# Two chains lead over the same noisy states $x_a, x_b, \dots, x_1$, with times $0 < a < b < \dots < 1$. Together these are
+# the *path*.
 
 # %%
 boot = photos[:1]
@@ -255,7 +255,7 @@ diagrams.chain(boot, denoiser.schedule, (0, 0.3, 0.4, 1), ("x_0", "x_s", "x_t", 
 
 # %% [markdown]
 # **Forward**, a state depends only on the one before it, so the density of a path is a product over the steps of
-# chapter 02. (Products and sums over $s < t$ run over the $T$ steps, not over all pairs.)
+# chapter 02. ($s < t$ below a product or sum: the $T$ steps.)
 #
 # $$ q(\text{path} \mid x_0) = \prod_{s < t} q(x_t \mid x_s), \qquad
 # q(x_t \mid x_s) = \mathcal N(x_t;\ \alpha_{ts}\, x_s,\ \sigma_{ts}^2 I) \tag{4.3} $$
@@ -349,8 +349,6 @@ assert torch.isclose(pushed(two_steps, 0.8), exact, atol=1e-6)
 print("✓ pushing the density of noise through the two steps gives it too, to 1e-6")
 
 # %% [markdown]
-# From now on we pretend not to know this number.
-#
 # ## 4. The bound
 #
 # Here is one that can be computed, and never flatters:
@@ -369,15 +367,14 @@ print("✓ pushing the density of noise through the two steps gives it too, to 1
 # $$ -\log p_\theta(x_0) = L(x_0) - \mathrm{KL}\big(q(\text{path} \mid x_0)\,\|\,
 # p_\theta(\text{path} \mid x_0)\big) \tag{4.8} $$
 #
-# and a KL is never negative. $\blacksquare$ (The mean of (4.6) over the data is (4.7), in
-# [deeper](deeper/04_variational_bound.ipynb#1-the-second-route-jensen).)
+# and a KL is never negative. $\blacksquare$
 #
 # $L$ is the [variational bound](../docs/glossary.md#variational-bound); its negative is the *evidence lower bound*,
 # [ELBO](../docs/glossary.md#elbo). It asks for no integral over all paths: draw some forward paths and average. And the
 # gap has a name. It closes when the model, shown only $x_0$, believes that the noise took the paths that it really takes.
 #
-# > **Why "variational"?** In most uses one *optimises over* $q$, to make the gap small: in a VAE $q$ is the encoder, and
-# > the path its code (1.3). In diffusion $q$ is *fixed*, and only $p_\theta$ is learned. The name has stayed.
+# "Variational" means: optimised over $q$, to make the gap small. A VAE does it, with its encoder (1.3). In diffusion $q$ is
+# *fixed*; the name has stayed.
 #
 # *Predict: is* $L(0.8)$ *just above the exact 0.538 nats, or far above?*
 
@@ -461,8 +458,7 @@ print(f"✓ {bound:.3f} = {exact:.3f} + {gap:.3f} nats, to 1e-6 (4.8)")
 # $$ \log\frac{q(\text{path} \mid x_0)}{p_\theta(x_0, \text{path})}
 # = -\log p(x_1) + \sum_{s < t} \log\frac{q(x_t \mid x_s)}{p_\theta(x_s\mid x_t)} . $$
 #
-# Each fraction compares a step *forward* with a step *back*. They are densities of different things, so this is no KL.
-# Bayes turns the numerator round. A step looks only at the state before it, so $q(x_t \mid x_s) = q(x_t \mid x_s, x_0)$,
+# Each fraction compares a step *forward* with a step *back*, so this is no KL. Bayes turns the numerator round. A step looks only at the state before it, so $q(x_t \mid x_s) = q(x_t \mid x_s, x_0)$,
 # and for $s > 0$
 #
 # $$ q(x_t \mid x_s) = \frac{q(x_s \mid x_t, x_0)\; q(x_t \mid x_0)}{q(x_s \mid x_0)} . $$
@@ -474,7 +470,7 @@ print(f"✓ {bound:.3f} = {exact:.3f} + {gap:.3f} nats, to 1e-6 (4.8)")
 diagrams.telescope()
 
 # %% [markdown]
-# So the sum shuts like a telescope. What remains is
+# What remains of the sum is
 #
 # $$ \log\frac{q(x_1 \mid x_0)}{p(x_1)}
 # + \sum_{0 < s < t} \log\frac{q(x_s\mid x_t, x_0)}{p_\theta(x_s\mid x_t)}
@@ -573,12 +569,12 @@ print(f"✓ bound from paths {turned.mean():.2f}, from terms {by_terms.mean():.2
 # $$ L_s = E_{q(x_t\mid x_0)}\!\left[ \frac{1}{2\sigma_{ts}^2}
 # \big|\tilde\mu(x_t, x_0) - \mu_\theta\big|^2 \right] + \frac{D}{2}\left( r - 1 - \log r \right) \tag{4.11} $$
 #
-# a squared distance of two means, and a constant. The means differ only in what they take for the picture,
+# The means differ only in what they take for the picture,
 # $\tilde\mu - \mu_\theta = \frac{\alpha_s \sigma_{ts}^2}{\sigma_t^2}\,(x_0 - \hat x_0)$. So all that these terms
-# want to know of data and network is **the squared error of the denoiser**, with a weight. That is a loss
-# one can train with. Chapter 05 starts here.
+# want to know of data and network is **the squared error of the denoiser**, with a weight. Chapter 05 trains with
+# that.
 #
-# Where along the walk is the bound spent? Here are the terms, averaged over the two humps.
+# Here are the terms, averaged over the two humps.
 #
 # *Predict: what do more steps do to the sum, and what to* $L_0$*?*
 
@@ -693,17 +689,14 @@ print("✓ for four bells, also one off the scale, as often as 400,000 rounded d
 # $$ \frac{L(x_0)}{D \ln 2} \tag{4.13} $$
 #
 # The model's 3.61 is this number: (4.10) with (4.12), one draw of each term, the mean over 100 photographs, give or take
-# 0.11. It estimates a bound, so the true cost is probably less. A real file can have that length: the sender lets other
-# bits of the message choose the path, and the receiver, who finds the path too, gets those *bits back*
-# ([@hinton1993], [@frey1997]; with VAEs [@townsend2019]).
+# 0.11. It estimates a bound, so the true cost is probably less. A real file can have that length: other bits of
+# the message choose the path, and the receiver, who finds it, gets those *bits back* ([@hinton1993], [@frey1997]).
 #
-# To compare: for the small colour photographs of CIFAR-10, DDPM reached at most 3.75 bits per dimension ([@ho2020]), and
-# a diffusion model built for the purpose 2.65 ([@kingma2021]).
+# To compare: on CIFAR-10's colour photographs DDPM reached at most 3.75 bits ([@ho2020]), VDM 2.65 ([@kingma2021]).
 #
 # ## 7. What the bits are spent on
 #
-# Why does the grain win? Let in a *clairvoyant*. Its denoiser is shown the photograph itself, so each guess is perfect. It
-# walks in the same fifty steps, with the same variances.
+# Let in a *clairvoyant*. Its denoiser is shown the photograph itself, so each guess is perfect. Steps and variances stay.
 #
 # *Predict: what does it pay, of the 3.61 bits: nothing, a third, or most?*
 
@@ -718,8 +711,8 @@ print(f"clairvoyant {bits_per_dim(all_known, 1024).mean():.2f} bits")
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Most: 2.78 bits. It makes no error at all. But the model's steps are wider than the true ones, which costs the constants
-# of (4.11), 1.01 bits. And the last bell, four grey levels wide, spreads over neighbouring levels: 1.78 bits of $L_0$.
+# Most: 2.78 bits. Steps wider than the true ones cost 1.01, the constants of (4.11). The last bell, four grey levels wide,
+# spreads over neighbouring levels: 1.78 bits of $L_0$.
 #
 # </details>
 #
@@ -752,9 +745,9 @@ diagrams.split_bars(by_length, ("constants", "last bell", "not told by $x_t$"),
 #
 # </details>
 #
-# So the clairvoyant is no code, since the receiver lacks the photograph, and no floor either. With 1,000 steps it pays
-# 1.08 bits, and our model 3.77 ([deeper, 7](deeper/04_variational_bound.ipynb#7-the-bound-from-a-few-random-steps)). The
-# orange part is what $x_t$ did not tell the model. Some of it a better network could know, some of it nobody.
+# So the clairvoyant is no floor (and no code: the receiver lacks the photograph). With 1,000 steps it pays 1.08 bits, and
+# our model 3.77 ([deeper, 7](deeper/04_variational_bound.ipynb#7-the-bound-from-a-few-random-steps)). Of what $x_t$ did
+# not tell the model, some a better network could know, some nobody.
 #
 # At which noise are the bits of our fifty steps spent?
 
@@ -777,8 +770,7 @@ diagrams.split_bars(dict(zip(bands, parts, strict=True)), ("the clairvoyant's", 
                     "Four bars; the longest, 1.96, is that of the last step.")
 
 # %% [markdown]
-# One step of fifty, the last, takes 54 % of all bits. Can you see the noise from which it starts? And which noise would
-# hide what a picture shows?
+# The last step takes 54 % of all bits. Can you see the noise from which it starts? Which noise hides a shape?
 
 # %%
 eps = torch.randn(4, 1, 32, 32, generator=seeded(9), dtype=torch.float32)
@@ -884,13 +876,12 @@ picture
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Beyond black. A perfect guess of $-1$ leaves half of the bell to darker greys that nobody uses, and the other half to
-# lighter ones: 0.86 bits for each black pixel. The interval of black is open, so a lower mean costs it nothing. At
-# $-1.05$ the price is 0.06 bits.
+# Beyond black, whose interval is open. Squared error taught the network to aim *at* black, but at $-1$ nearly half of the
+# bell lies on lighter greys: 0.86 bits for each black pixel. At $-1.05$ it is 0.06.
 #
 # </details>
 #
-# Squared error taught the network to aim *at* black; a code wants it to aim beyond. How far? Ask training photographs.
+# How far beyond? Training photographs choose.
 
 # %%
 def bolder(guess, by):
@@ -930,10 +921,9 @@ print(f"✓ frame: {fixed:.2f} + {errors:.2f} + {at_black[-1]:.2f}; narrow steps
       f"{less.mean():.2f} ± {1.96 * less.std() / 10:.2f} on the histograms")
 
 # %% [markdown]
-# The same guesses, the same pictures, and 2.94 bits in place of 3.61. (Variances that are fitted save more:
-# [deeper, 4](deeper/04_variational_bound.ipynb#4-learned-variance).) The number judges guesses, widths and steps together.
-# It measures a code, and most of a code describes what nobody notices: [@ho2020] found the same on colour photographs. That
-# good likelihood and good samples are different things was shown by [@theis2016].
+# The same guesses, the same pictures, and 2.94 bits in place of 3.61. The number judges
+# guesses, widths and steps together, and most of a code describes what nobody notices: [@ho2020] found the same on colour
+# photographs. That good likelihood and good samples are different things was shown by [@theis2016].
 #
 # A network that is to *draw* should be trained with other weights for the terms of (4.10). That is chapter 05.
 #
