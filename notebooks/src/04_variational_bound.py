@@ -56,9 +56,8 @@ diagrams.contest(dict(zip(codes, draws, strict=True)), codes,
                  "yet the model needs the most bits, 3.61 for each pixel.")
 
 # %% [markdown]
-# The code that draws grain beats the model that draws clothes! What is that number? How does one get it out of a model
-# that never mentions a probability? And what are the bits spent on? The answers are the derivation behind every
-# diffusion model's loss.
+# Grain beats clothes! How does one get that number out of a model that never mentions a probability? And what are the bits
+# spent on? The answers are the derivation behind every diffusion model's loss.
 #
 # The number judges the chain that drew this row: fifty steps with $\sigma_{ts}^2$, the larger of DDPM's two variances
 # (3.8). Chapter 03 sampled with the smaller. In the end both are scored, and the model can win.
@@ -154,8 +153,8 @@ print(f"✓ there histograms {edge[1]:.3f} bits, model {edge[0]:.2f};",
 # PNG packs all 2,000 test pictures with 3.17 bits for each pixel; the histograms need 3.51 for all of them, and 3.48 for
 # our hundred. Only our model is told the class. That is worth at most $\log_2 10$ bits for a picture, 0.003 for a pixel.
 #
-# A first clue: a frame of two pixels is black in *every* picture. The histograms have counted that, and pay 0.004 bits
-# for such a pixel. The model pays 1.92! Inside the frame the model wins, 4.13 to 4.54. Why can it not say "surely black"?
+# A first clue: a frame of two pixels is black in *every* picture. There the histograms pay 0.004 bits for a pixel, the
+# model 1.92! Inside the frame the model wins, 4.13 to 4.54. Why can it not say "surely black"?
 #
 # ## 2. Surprise, entropy, divergence
 #
@@ -230,7 +229,8 @@ for ax, std, name in zip(axes, (0.4, 2.5), ("too narrow", "too wide"), strict=Tr
     ax.fill_between(axis, normal.log_prob(axis[:, None]).exp(), alpha=0.35)
     ax.plot(axis, belief.log_prob(axis[:, None]).exp(), color=plot.COLOURS[3])
     ax.set_title(f"{name}: {normal.kl(belief)[0]:.2f} nats", fontsize=14)
-    ax.set(xlim=(-4, 4), yticks=[], xlabel="filled: truth q; line: belief p")
+    ax.set(xlim=(-4, 4), ylim=(0, 1.05), yticks=[],
+           xlabel="filled: truth q; line: belief p")
 picture
 
 # %% [markdown]
@@ -398,7 +398,7 @@ believed = log_p(paths, two_steps) + exact  # log p(path | 0.8)
 for ax, log_density, title in ((axes[0], log_q(paths, two_steps), "the real paths, q"),
                                (axes[1], believed, "what p believes")):
     ax.pcolormesh(axis, axis, log_density.exp().reshape(301, 301).T, cmap="Greys",
-                  vmin=0, vmax=0.6)  # one scale for both
+                  vmin=0, vmax=0.5)  # one scale for both
     ax.set(xlim=(-3, 3), ylim=(-1, 2.5), xlabel="$x_1$", ylabel="$x_{0.1}$")
     ax.set_title(title, fontsize=14)
     ax.axhline(0.8, color=plot.COLOURS[3], lw=1)
@@ -763,10 +763,11 @@ def by_noise(denoise, T=50, bounds=(0, 5, 10, 30, 128)):
 
 # %%
 perfect, ours = by_noise(clairvoyant), by_noise(told)
-bands = "1 step, from 4 levels", "1 step, from 8", "5 steps, 10 to 30", "43 steps, above 30"
+bands = ("1 step, from 4 levels", "1 step, from 8", "5 steps, 10 to 30",
+         "43 steps, above 30")
 parts = zip(perfect, ours - perfect, strict=True)
-diagrams.split_bars(dict(zip(bands, parts, strict=True)), ("the clairvoyant's", "not told by $x_t$"),
-                    "bits for each pixel",
+diagrams.split_bars(dict(zip(bands, parts, strict=True)),
+                    ("the clairvoyant's", "not told by $x_t$"), "bits for each pixel",
                     "Four bars; the longest, 1.96, is that of the last step.")
 
 # %% [markdown]
@@ -820,7 +821,7 @@ print(f"told a wrong class: {bits_per_dim(nats.double(), 1024).mean():.2f} bits"
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# 3.65 in place of 3.61. What a picture *shows* is 1 % of the number.
+# 3.65 in place of 3.61, 1 % more. What a picture *shows* hardly counts.
 #
 # </details>
 #
@@ -898,7 +899,7 @@ for by in (0, 0.02, 0.05, 0.1):
 # %%
 bold = steps + last_bits(bolder(last_guess, 0.05), photos)
 by_narrow = final(ddpm(told, noise, times(50), denoiser.schedule, seeded(1)))
-rows = {"narrow, bolder": "looks the same: blacker than black", "PNG": draws[0],
+rows = {"narrow, bolder": "the clothes of narrow steps, blacker", "PNG": draws[0],
         "our model, narrow steps": by_narrow, "1,024 histograms": by_histograms,
         "our model, wide steps": by_model}
 spent_by_all = bold.mean(), png, narrow.mean(), spent.mean(), model_bits.mean()
@@ -936,7 +937,7 @@ print(f"✓ frame: {fixed:.2f} + {errors:.2f} + {at_black[-1]:.2f}; narrow steps
 # - Bayes turns the forward steps round, and the rest cancels: $L_T$, one $L_s$ for each step, $L_0$ (4.10).
 # - Each $L_s$ is the denoiser's squared error, times a weight, plus a constant (4.11).
 # - Give grey levels probabilities (4.12), then speak of bits per dimension (4.13). Most of them describe what hardly
-#   anybody sees, and how many there are depends on the variances and the last bell, too.
+#   anybody sees. The variances and the last bell count, too.
 #
 # ## Exercises
 #

@@ -804,7 +804,8 @@ u = torch.linspace(-4, 4, 8001)
 log_1, log_2 = (torch.distributions.Normal(m, 0.1**0.5).log_prob(u) for m in (0.0, 0.3))
 kl = (log_1.exp() * (log_1 - log_2)).sum() / 1000
 assert abs(kl - 0.3**2 / (2 * 0.1)) < 1e-6 < 0.3**2 / (2 * 0.1**2) - kl  # b
-grey, unit = Gaussian(torch.full((256, 1), 0.5), 0.02), torch.linspace(0, 1, 256)[:, None]
+unit = torch.linspace(0, 1, 256)[:, None]
+grey = Gaussian(torch.full((256, 1), 0.5), 0.02)
 praise = discretized_log_likelihood(grey, unit, 256).exp().sum()
 assert 0.4 < below < 0.8 and abs(praise - 2) < 1e-3  # a, c
 print(f"✓ a: {below:.0%} of single draws are too good; c: the sum is {praise:.2f}")
