@@ -409,8 +409,8 @@ picture
 # Really, the path comes from near 0.8. The model's belief is highest near 0.3. It breaks off at -0.1, since below that the
 # denoiser guesses the other hump.
 #
-# *Predict: which of the model's two steps is to blame, the long one from 1 to 0.1 or the last one? One after the other is
-# replaced by the true step, by Bayes.*
+# The folded cell replaces one step after the other by the true one, from Bayes. *Predict: which of the model's two steps
+# is to blame, the long one from 1 to 0.1 or the last one?*
 
 # %% tags=["check"]
 # @title ✓ Which step is to blame?
@@ -792,7 +792,8 @@ for T in (20, 50, 200, 1000):
     fixed = bits_per_dim((r - 1 - r.log()).sum() / 2, 1)  # the constants of (4.11)
     by_hand[T] = fixed - (up - down).log2().mean()
 assert abs(perfect.sum() - by_hand[50]) < 1e-3 and abs(by_hand[1000] - 1.08) < 0.01
-print("✓", ", ".join(f"{T} steps {each:.2f}" for T, each in by_hand.items()), "bits")
+shown = ", ".join(f"{each:.2f}" for each in by_hand.values())
+print(f"✓ {shown} bits with 20, 50, 200, 1,000 steps: the sum of the package's for 50")
 
 # %% tags=["check"]
 # @title ✓ Where our bits are
