@@ -690,7 +690,7 @@ print("✓ for four bells, also one off the scale, as often as 400,000 rounded d
 #
 # The model's 3.61 is this number: (4.10) with (4.12), one draw of each term, the mean over 100 photographs, give or take
 # 0.11. It estimates a bound, so the true cost is probably less. A real file can have that length: other bits of
-# the message choose the path, and the receiver, who finds it, gets those *bits back* ([@hinton1993], [@frey1997]).
+# the message choose the path, and the receiver, who finds it, gets those *bits back* ([@hinton1993], [@frey1997], [@townsend2019]).
 #
 # To compare: on CIFAR-10's colour photographs DDPM reached at most 3.75 bits ([@ho2020]), VDM 2.65 ([@kingma2021]).
 #
@@ -781,8 +781,7 @@ diagrams.pictures({"photographs": photos[:4], "4 levels": dusty, "30 levels": co
 
 # %% tags=["check"]
 # @title ✓ The clairvoyant's bits, by hand, for any number of steps
-rounded = levels_of(photos).flatten() / 127.5 - 1
-by_hand = {}
+rounded, by_hand = levels_of(photos).flatten() / 127.5 - 1, {}
 for T in (20, 50, 200, 1000):
     sigma_t = denoiser.schedule(times(T)[:-1])[1]
     r = (sigma_t[1:] / sigma_t[:-1]) ** 2

@@ -187,7 +187,7 @@ def test_a_telescope_leaves_only_its_far_end():
 def test_split_bars_write_the_parts_that_have_room_and_the_sum():
     picture = FIGURES["split bars"]()
     assert [text.strip() for text in texts(picture)] == ["1.00", "2.00", "3.00", "0.50", "0.51"]
-    assert [bar.get_width() for bar in picture.axes[0].patches] == [1, 2, 0.5, 0.01]
+    assert [bar.get_width() for bar in picture.axes[0].patches] == pytest.approx([1, 2, 0.5, 0.01])
     with pytest.raises(ValueError, match=r"expected 2 parts in every row, got \[1\]"):
         diagrams.split_bars({"one": (1.0,)}, ("a", "b"), "bits", "one part")
 
