@@ -62,11 +62,11 @@ def vlb_terms(
     generator: Generator | None = None,
     bins: int | None = None,
 ) -> Iterator[Tensor]:
-    """Yield the terms L_T, ..., L_{t-1}, ..., L_0 of the bound: (B,) nats each (Ho et al. 2020, eq. 5; eq. 4.10).
+    """Yield the terms L_T, ..., L_s, ..., L_0 of the bound: (B,) nats each (Ho et al. 2020, eq. 5; eq. 4.10).
 
-    ts falls from 1 to 0 (`samplers.times`); p(x_T) is N(0, sigma(1)^2). With bins, x0 is one of that many even levels
-    in [-1, 1]. The reverse steps have variance sigma_ts^2, DDPM's beta_t, with which the bound of a density closes as
-    steps shrink.
+    ts falls from 1 to 0 (`samplers.times`). p(x_T) is N(0, sigma(1)^2): that of eq. 4.4 if sigma(1) = 1. With bins,
+    x0 is one of that many even levels in [-1, 1]. The reverse steps have variance sigma_ts^2, DDPM's beta_t, with
+    which the bound of a density closes as steps shrink.
     """
     alpha, sigma = (match_dims(c, x0) for c in schedule(ts[0]))
     yield Gaussian(alpha * x0, sigma).kl(Gaussian(torch.zeros_like(x0), match_dims(schedule(1.0)[1], x0)))  # L_T
@@ -75,7 +75,7 @@ def vlb_terms(
         _, sigma_ts = transition(s, t, schedule)
         model = Gaussian(posterior(x_t, denoise(x_t, t), s, t, schedule).mean, match_dims(sigma_ts, x0))  # p(x_s | x_t)
         if s > 0:
-            yield posterior(x_t, x0, s, t, schedule).kl(model)  # L_{t-1}
+            yield posterior(x_t, x0, s, t, schedule).kl(model)  # L_s
         else:
             yield -(model.log_prob(x0) if bins is None else discretized_log_likelihood(model, x0, bins))  # L_0
 

@@ -29,7 +29,7 @@ FIGURES = {
     "bells": lambda: diagrams.bells([(0.3, BELL), (BELL, BELL)], ("one", "two"), ("a", "b"), "two panels"),
     "telescope": diagrams.telescope,
     "split bars": lambda: diagrams.split_bars(
-        {"one": (torch.tensor(1.0), torch.tensor(3.0))}, ("a", "b"), "bits", "one bar of two parts"
+        {"one": (torch.tensor(1.0), 2.0), "two": (0.5, 0.01)}, ("a", "b"), "bits", "two bars of two parts"
     ),
     "guess and mix": lambda: diagrams.guess_and_mix(
         GREY, [State(torch.tensor(0.0), GREY, GREY)], ["a mean"], "one step"
@@ -184,9 +184,12 @@ def test_a_telescope_leaves_only_its_far_end():
     assert len(terms) == 5 and sum("x_1" in term for term in terms) == 1 and texts(picture).count("0") == 2
 
 
-def test_split_bars_write_the_part_and_what_is_left():
+def test_split_bars_write_the_parts_that_have_room_and_the_sum():
     picture = FIGURES["split bars"]()
-    assert "1.00 + 2.00" in " ".join(texts(picture)) and len(picture.axes[0].patches) == 2
+    assert [text.strip() for text in texts(picture)] == ["1.00", "2.00", "3.00", "0.50", "0.51"]
+    assert [bar.get_width() for bar in picture.axes[0].patches] == pytest.approx([1, 2, 0.5, 0.01])
+    with pytest.raises(ValueError, match=r"expected 2 parts in every row, got \[1\]"):
+        diagrams.split_bars({"one": (1.0,)}, ("a", "b"), "bits", "one part")
 
 
 def test_guesses_stand_below_their_states():

@@ -71,19 +71,29 @@ def bars(panels: Mapping[str, Mapping[str, float | None]], alt: str) -> Picture:
 
 
 def split_bars(
-    parts: Mapping[str, tuple[Tensor, Tensor]], names: Sequence[str], label: str, alt: str, height: float = 3.3
+    rows: Mapping[str, Sequence[Tensor | float]], names: Sequence[str], label: str, alt: str, height: float = 3.3
 ) -> Picture:
-    """Draw one bar for each name: (part, whole) as the part and what is left, with both lengths written in it."""
+    """Draw one bar for each row, of its named parts: each part's length in it where there is room, the sum behind it.
+
+    The last part is orange, those before it grey.
+    """
+    rows = {row: [float(part) for part in parts] for row, parts in rows.items()}
+    if any(len(parts) != len(names) for parts in rows.values()):
+        raise ValueError(f"expected {len(names)} parts in every row, got {[len(parts) for parts in rows.values()]}")
     picture = Picture(alt, 7.0, height)
     ax = picture.add_subplot(1, 1, 1)
-    for row, (part, whole) in enumerate((float(part), float(whole)) for part, whole in parts.values()):
-        ax.barh(row, part, 0.6, color="0.6", label=names[0] if row == 0 else None)
-        ax.barh(row, whole - part, 0.6, left=part, color=BACKWARD, label=names[1] if row == 0 else None)
-        ax.text(whole, row, f"  {part:.2f} + {whole - part:.2f}", va="center", fontsize=WORDS)
-    longest = max(float(whole) for _, whole in parts.values())
-    ax.set(xlim=(0, 1.35 * longest), xlabel=label)
-    ax.set_yticks(range(len(parts)), list(parts), fontsize=WORDS)
+    longest, greys = max(map(sum, rows.values())), ("0.55", "0.78")[-len(names) + 1 :]
+    for y, parts in enumerate(rows.values()):
+        left = 0.0
+        for part, name, colour in zip(parts, names, (*greys, COLOURS[1]), strict=True):
+            ax.barh(y, part, 0.6, left=left, color=colour, label=name if y == 0 else None)
+            if part > 0.1 * longest:
+                ax.text(left + part / 2, y, f"{part:.2f}", ha="center", va="center", fontsize=WORDS)
+            left += part
+        ax.text(left, y, f"  {left:.2f}", va="center", fontsize=WORDS, weight="bold")
+    ax.set(xlim=(0, 1.15 * longest), xlabel=label)
+    ax.set_yticks(range(len(rows)), list(rows), fontsize=WORDS)
     ax.invert_yaxis()
-    ax.legend(loc="lower right", fontsize=12)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=len(names), fontsize=13, frameon=False)
     ax.grid(False)
     return picture
