@@ -77,13 +77,13 @@ def split_bars(
 
     The last part is orange, those before it grey.
     """
-    rows = {row: [float(part) for part in parts] for row, parts in rows.items()}
     if any(len(parts) != len(names) for parts in rows.values()):
         raise ValueError(f"expected {len(names)} parts in every row, got {[len(parts) for parts in rows.values()]}")
+    lengths = {row: [float(part) for part in parts] for row, parts in rows.items()}
     picture = Picture(alt, 7.0, height)
     ax = picture.add_subplot(1, 1, 1)
-    longest, greys = max(map(sum, rows.values())), ("0.55", "0.78")[-len(names) + 1 :]
-    for y, parts in enumerate(rows.values()):
+    longest, greys = max(map(sum, lengths.values())), ("0.55", "0.78")[-len(names) + 1 :]
+    for y, parts in enumerate(lengths.values()):
         left = 0.0
         for part, name, colour in zip(parts, names, (*greys, COLOURS[1]), strict=True):
             ax.barh(y, part, 0.6, left=left, color=colour, label=name if y == 0 else None)
