@@ -82,7 +82,7 @@ def guess_and_mix(noise: Tensor, states: Sequence[State], words: Sequence[str], 
     """Draw a sampler's walk of one image (1, C, H, W) from noise at t = 1: its states above, its guesses below.
 
     A black arrow leads from a state to the guess that is made of it; an orange one from the guess, and a grey one from
-    the state's noise, lead to the next state.
+    the state's noise, while there is any, lead to the next state.
     `words` stand under the guesses.
     """
     if noise.ndim != 4 or len(noise) != 1 or not 1 <= len(states) == len(words) <= 3:
@@ -101,7 +101,8 @@ def guess_and_mix(noise: Tensor, states: Sequence[State], words: Sequence[str], 
         square(ax, state.x0, (left, 0))
         ax.annotate("", (left + 0.5, 1.04), (left + 0.5, 1.7), arrowprops=straight | {"color": BLACK})
         ax.annotate("", (left + 1.95, 2.0), (left + 1.05, 0.75), arrowprops=straight | {"color": BACKWARD})
-        ax.annotate("", (left + 1.93, 2.25), (left + 1.07, 2.25), arrowprops=straight | {"color": "0.6"})
+        if state.t > 0:  # at the end no noise is left
+            ax.annotate("", (left + 1.93, 2.25), (left + 1.07, 2.25), arrowprops=straight | {"color": "0.6"})
     ax.text(0.38, 1.37, "guess", ha="right", va="center", fontsize=WORDS)
     ax.text(1.62, 1.2, "mix", color=BACKWARD, va="center", fontsize=WORDS)
     ax.text(1.5, 2.32, "noise", color="0.4", ha="center", va="bottom", fontsize=WORDS)

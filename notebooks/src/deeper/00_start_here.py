@@ -83,7 +83,7 @@ share = ill[ill == right].double().mean()  # of those whom the test calls ill
 assert abs(share - 0.083) < 0.003 and abs(other.std() - 5) < 0.02
 c, x = torch.arange(8.0), torch.ones(8, 1, 32, 32)
 assert ((c.reshape(8, 1, 1, 1) * x)[:, 0, 0, 0] == c).all()
-print(f"✓ by a million draws, 2: {other.std():.2f}; 5: {share:.1%}; 8: {kl:.1f}")
+print(f"✓ by a million draws, 2: {other.std():.2f}; 5: {share:.2f}; 8: {kl:.1f}")
 
 # %% [markdown]
 # ## 1. Gaussians
@@ -249,8 +249,8 @@ plot.curves(grid, {"q": prior, "p with least KL(q || p)": bells[covers],
 # <details><summary>Answer</summary>
 #
 # The least $\mathrm{KL}(q \,\|\, p)$ covers: wherever $q$ draws, $p$ must not be tiny. The least
-# $\mathrm{KL}(p \,\|\, q)$ settles on one hump: wherever $p$ draws, $q$ must not be tiny. Training on data, which are
-# draws from $q$, is of the first kind.
+# $\mathrm{KL}(p \,\|\, q)$ settles on one hump: wherever $p$ draws, $q$ must not be tiny. Maximum likelihood, with
+# data that are draws from $q$, is of the first kind.
 #
 # </details>
 
@@ -311,7 +311,7 @@ plot.curves(ys, {"exact mean E[x | y]": exact, "learned guess": learned},
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# No. It has learned the mean of the posterior, as on page 2, which nobody showed it. Toward the ends it is less exact.
+# No. It has learned the mean of the posterior, as on page 2, which nobody showed it. From $|y| = 1.5$ on it is less exact.
 # Training a diffusion model is this loop, with pictures for numbers, and the noise level as a
 # second input.
 #
@@ -367,8 +367,8 @@ print("✓ a doubles the gradient in two rounds, b gives (256, 256), c raises")
 # | there | theirs | ours |
 # |---|---|---|
 # | DDPM, [@ho2020] | $\bar\alpha_k = \prod_{i \le k} (1 - \beta_i)$, steps $k = 1, \dots, T$ | $\alpha_t = \sqrt{\bar\alpha_k}$, $\sigma_t = \sqrt{1 - \bar\alpha_k}$ at $t = k/T$ |
-# | DDIM, [@song2020] | $\alpha_k$, which is DDPM's $\bar\alpha_k$ | $\alpha_t = \sqrt{\alpha_k}$ |
-# | score SDE, its variance-preserving (VP) form, [@song2021] | $\beta(t) = 0.1 + 19.9\, t$ | $\alpha_t = \exp\!\left(-\frac12 \int_0^t \beta\right)$ |
+# | DDIM, [@song2020] | $\alpha_k$, which is DDPM's $\bar\alpha_k$ | $\alpha_t = \sqrt{\alpha_k}$, $\sigma_t = \sqrt{1 - \alpha_k}$ |
+# | score SDE, its variance-preserving (VP) form, [@song2021] | $\beta(t) = 0.1 + 19.9\, t$ | $\alpha_t = \exp\!\left(-\frac12 \int_0^t \beta\right)$, $\sigma_t = \sqrt{1 - \alpha_t^2}$ |
 # | EDM, [@karras2022] | $y + n$, a picture and noise $n$ of standard deviation $\sigma_\text{EDM}$; nothing shrinks | $x_t / \alpha_t$, with $\sigma_\text{EDM} = \sigma_t / \alpha_t$ |
 # | flow matching, [@lipman2023] | $t = 0$ is noise $x_0$, $t = 1$ data $x_1$; velocity $x_1 - x_0$, if their least noise $\sigma_\text{min}$ is 0, as in [@liu2023] | time $1 - t$; velocity with the other sign |
 #
