@@ -268,7 +268,7 @@ def test_schedules_are_drawn_as_they_are():
 def test_shares_say_what_they_show():
     (ax,) = FIGURES["shares"]().axes
     assert [text.get_text() for text in ax.texts] == ["one", "two", "on", "off", "the network: 60%", "data"]
-    assert [text.xyann[1] for text in ax.texts[2:4]] == [-16, 5]  # on the level a name stands below its point
+    assert [text.xyann[1] for text in ax.texts[2:4]] == [18, 0]  # on the level a name stands above its point
     assert list(ax.lines[-1].get_ydata()) == [0.6]
 
 

@@ -39,14 +39,14 @@ def shares(
     ax = picture.add_subplot(1, 1, 1)
     for (name, y), colour in zip(curves.items(), (BACKWARD, COLOURS[0]), strict=True):
         ax.plot(x, y, color=colour, lw=2)
-        end = float(y[-1])
-        low = colour == BACKWARD
-        ax.text(float(x[-1]) + 0.01, end, name, color=colour, fontsize=WORDS, va="center" if low else "top")
+        at = (len(x) * 2 // 5, 6) if colour == BACKWARD else (-1, -10)  # on its way down, and at its end
+        where = (float(x[at[0]]), float(y[at[0]]))
+        ax.annotate(name, where, (10, at[1]), textcoords="offset points", color=colour, fontsize=WORDS, va="center")
     ax.axhline(level, color=BLACK, linestyle=":")
     for name, (across, up) in points.items():
         ax.plot([across], [up], "o", color=BACKWARD, markersize=9)
         on = abs(up - level) < 0.02 * level
-        place = (4, -16) if on else (12, 5)
+        place = (2, 18) if on else (12, 0)
         ax.annotate(name, (across, up), place, textcoords="offset points", fontsize=WORDS, va="center")
     for across, up in crosses.items():
         ax.plot([across], [up], "x", color=BLACK, markersize=9, markeredgewidth=2)
