@@ -628,7 +628,7 @@ picture, (ax,) = plot.figure("A falling spectrum, and four levels of noise.", 1)
 ax.loglog(range(1, 17), spectrum, "o-")
 for u, level in noise.items():
     ax.axhline(level, color="0.4", linestyle=":")
-    ax.text(16, 1.1 * level, f"t = {u}", ha="right", fontsize=13)
+    ax.text(1, 1.1 * level, f"t = {u}", fontsize=13)
 ax.set(xlabel="waves across the picture", ylabel="power")
 picture
 
