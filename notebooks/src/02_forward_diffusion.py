@@ -4,6 +4,8 @@
 # **How do you turn pictures into noise so gently that one can walk back?** By a thousand small steps, each of which
 # adds a little noise: the blue arrow below. No single picture will come back, but one *of the same kind* can. The dashed
 # arrow is what a network learns, from examples that cost nothing: we make the noise.
+#
+# The walk must end in noise. Else samples go wrong unseen: in section 6 a well-known tutorial loses its shoes.
 
 # %%
 import torch
@@ -24,7 +26,8 @@ diagrams.chain(boot, few, (0, 0.3, 0.4, 1), names,
 
 # %% [markdown]
 # **You build** one noising step, the formula that replaces a thousand of them, noise schedules, and a test of where
-# the walk ends. You need mean, variance, independence, a little PyTorch and an hour and a quarter, without exercises.
+# the walk ends. You need mean, variance, correlation, independence, the dot product, Bayes' rule, a little PyTorch, and
+# an hour and a half without exercises.
 #
 # | letter | meaning |
 # |---|---|
@@ -54,10 +57,9 @@ diagrams.chain(boot, few, (0, 0.3, 0.4, 1), names,
 # fixed function of picture and standard noise (*reparameterisation*).
 #
 # A step looks at the state before it and at nothing else: a *Markov chain*. The idea is from [@sohldickstein2015], the
-# numbers below are those of DDPM, *denoising diffusion probabilistic models* ([@ho2020]).
+# numbers below are from DDPM, *denoising diffusion probabilistic models* ([@ho2020]).
 #
-# **Your turn.** Write the recipe. The cell below compares it with the package's `add_noise` (section 4). If yours is
-# right, it becomes `step` and takes all steps below; else the package's does.
+# **Your turn.** Write the recipe. If it is right, it becomes `step` and takes all steps below; else the package's does.
 
 # %%
 def forward_step(x, beta, z):
@@ -75,7 +77,7 @@ step = yours(
     hint="beta is a variance; noise is scaled by its standard deviation")
 
 # %% [markdown]
-# Now a thousand of them. DDPM's variances rise evenly from 0.0001 to 0.02.
+# Now a thousand, with DDPM's variances, which rise evenly from 0.0001 to 0.02.
 
 # %%
 def walk(x, betas, seed=0):
@@ -88,7 +90,7 @@ def walk(x, betas, seed=0):
 
 
 betas = linear_betas(1000)  # (1000,): betas[k - 1] is beta_k
-states = walk(boot, betas)  # (1001, 1, 1, 32, 32)
+states = walk(boot, betas, seed=6)  # (1001, 1, 1, 32, 32)
 
 # %% [markdown]
 # *Predict: after how many steps is the boot gone?*
@@ -96,14 +98,14 @@ states = walk(boot, betas)  # (1001, 1, 1, 32, 32)
 # %%
 shown = [0, 100, 200, 300, 400, 500, 700, 1000]
 rows = {"": states[shown[:4], 0], " ": states[shown[4:], 0]}
-diagrams.pictures(rows, "A boot in more and more noise; after step 400 there is little "
-                  "to see.", above=[f"step {k}" for k in shown])
+diagrams.pictures(rows, "One boot at eight steps of its walk, in two rows.",
+                  above=[f"step {k}" for k in shown])
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# For the eye soon after step 400. But the eye gives up early. At step 500 the pixels still correlate with the clean
-# ones by 0.15; 1,024 pixels of pure noise correlate by about $1/\sqrt{1024} = 0.03$.
+# For the eye soon after step 400. But at step 500 the pixels still correlate with the clean ones by 0.21; chance makes
+# 1,024 pixels of noise correlate by about $1/\sqrt{1024} = 0.03$.
 #
 # </details>
 
@@ -112,21 +114,26 @@ diagrams.pictures(rows, "A boot in more and more noise; after step 400 there is 
 clean = boot.flatten()
 found = {k: float(torch.corrcoef(torch.stack([clean, states[k].flatten()]))[0, 1])
          for k in (400, 500, 700, 1000)}
-assert found[400] > 0.25 and abs(found[500] - 0.15) < 0.02  # chance: 1 / 32
-assert found[400] > found[500] > found[700] and abs(found[1000]) < 3 / 32
+crowd, seeded = clean.expand(100, -1), torch.Generator().manual_seed(0)  # 100 walks
+for beta in betas[:500]:
+    crowd = step(crowd, beta, torch.randn(crowd.shape, generator=seeded))
+others = torch.corrcoef(torch.cat([clean[None], crowd]))[0, 1:]
+assert abs(found[500] - 0.21) < 0.005 and abs(found[1000]) < 2 / 32  # chance: 1 / 32
+assert abs(others.mean() - 0.22) < 0.01 and abs(others.std() - 0.03) < 0.01
 print("✓ correlation with the boot:",
-      ", ".join(f"{found[k]:.2f} at step {k}" for k in found), "(chance: about 0.03)")
+      ", ".join(f"{found[k]:.2f} at step {k}" for k in found),
+      f"(at 500 on average {others.mean():.2f})")
 
 # %% [markdown]
-# As a film, with the histogram of its pixels:
+# As a film, with the histogram of its pixels.
 
 # %%
-alt = "The boot turns into noise, its pixels' histogram into the bell curve."
+alt = "A boot and the histogram of its pixels, step by step."
 widgets.film([diagrams.dissolve(states[k, 0], f"step {k}", alt)
               for k in range(0, 1001, 50)], ms=250)
 
 # %% [markdown]
-# The bars settle under the standard normal, even the one high bar of the black ground.
+# The bars settle under the bell.
 #
 # ## 2. Why the picture is shrunk
 #
@@ -143,26 +150,25 @@ unshrunk = torch.cat([boot[None], boot + noise])  # (1001, 1, 1, 32, 32)
 # %%
 shown = [0, 250, 500, 750, 1000]
 both = {"shrunk": states[shown, 0] / 3, "not shrunk": unshrunk[shown, 0] / 3}
-alt = "Two rows of boots; one ends in grey noise, one in hard black and white."
+alt = "Two rows of five pictures, from step 0 to step 1000."
 diagrams.pictures(both, alt, above=[f"step {k}" for k in shown])
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Hard black and white: 76 % of the values lie beyond -1 and 1. And the boot is not gone, though no eye finds it: the
-# pixels still correlate by 0.25 with the clean ones.
+# Harsher: 36 % of the values lie beyond -3 and 3. And the boot is not gone, though no eye finds it: the pixels still
+# correlate by 0.25.
 #
 # </details>
 #
-# Variances of independent things add. So without shrinking each step adds $\beta_k$ to the variance of the pixels.
-# With it a variance $V$ becomes $(1-\beta_k)\,V + \beta_k$: its distance from one is multiplied by $1-\beta_k$, and dies
-# out.
+# Variances of independent things add. Without shrinking each step adds $\beta_k$. With it a variance $V$ becomes
+# $(1-\beta_k)\,V + \beta_k$: its distance from one is multiplied by $1-\beta_k$, and dies out.
 
 # %%
 kept, grown = states.flatten(1).var(1), unshrunk.flatten(1).var(1)  # (1001,)
 lines = {"shrunk": (kept, (850, 1.4)), "not shrunk": (grown, (580, 6))}
 diagrams.labelled(torch.arange(1001), lines,
-                  "Without shrinking the variance climbs to ten; with it, to one.",
+                  "Two curves of the variance over a thousand steps.",
                   xlabel="step", ylabel="variance of the pixels")
 
 # %% tags=["check"]
@@ -173,44 +179,43 @@ for beta in betas:
 summed = boot.var() + torch.cat([torch.zeros(1), betas]).cumsum(0)
 assert (kept - torch.stack(by_rule)).abs().max() < 0.15
 assert (grown / summed - 1).abs().max() < 0.15
-beyond = (unshrunk[-1].abs() > 1).double().mean()  # black and white on a screen
+beyond = (unshrunk[-1].abs() > 3).double().mean()  # black and white in the figure
 ghost = torch.corrcoef(torch.stack([clean, unshrunk[-1].flatten()]))[0, 1]
-assert abs(beyond - 0.76) < 0.01 and abs(ghost - 0.25) < 0.02
+assert abs(beyond - 0.36) < 0.03 and abs(ghost - 0.25) < 0.02
 print(f"✓ variance in the end {kept[-1]:.2f} shrunk, {grown[-1]:.1f} not; not shrunk:",
-      f"{beyond:.0%} beyond -1 and 1, correlation with the boot {ghost:.2f}")
+      f"{beyond:.0%} beyond -3 and 3, correlation with the boot {ghost:.2f}")
 
 # %% [markdown]
-# One shrinks for convenience: inputs of one size for the network, one noise at the end. That is *variance
-# preserving*. *Variance exploding* processes never shrink, and go on to far larger noise (*deeper*).
-#
 # What destroys is noise *relative to what is left of the picture*. Without shrinking the picture keeps its strength,
-# under noise of standard deviation $\sqrt{\sum_k \beta_k}$. With it old noise shrinks together with the picture, but
-# new noise does not: it ends at 1, and the picture has been multiplied a thousand times by a little less than one.
+# under noise of standard deviation $\sqrt{\sum_k \beta_k}$. With it the noise ends at 1, but the picture has been
+# multiplied a thousand times by a little less than one.
 
 # %%
 left = (1 - betas).sqrt().prod()
 print(f"noise over picture: {betas.sum().sqrt():.1f} not shrunk, {1 / left:.0f} shrunk")
 
 # %% [markdown]
+# So shrinking lets small steps destroy a picture: the process is *variance preserving*. One that never shrinks is
+# *variance exploding*, and needs far larger noise ([@song2021]; *deeper*).
+#
 # ## 3. A thousand steps are one jump
 #
 # A thousand random draws for one noisy picture: far too slow for training. Chapter 01 mixed $\alpha_t x_0 + \sigma_t
-# \epsilon$ at once. Here is why one may. For independent standard normal $z_1$, $z_2$ and any numbers $a$, $b$
+# \epsilon$ at once. Why may one? For independent standard normal $z_1$, $z_2$ and any numbers $a$, $b$
 #
 # $$ a\, z_1 + b\, z_2 \ \sim\ \mathcal N(0,\ a^2 + b^2). \tag{2.2} $$
 #
-# The surprise is the $\mathcal N$: the sum is *exactly* normal.
+# The sum is *exactly* normal.
 
 # %%
 diagrams.round_cloud(0.8, 0.5)
 
 # %% [markdown]
 # The density of the pair, $\frac{1}{2\pi} e^{-(z_1^2 + z_2^2)/2}$, depends on the distance from the centre only: the
-# cloud is round. So its shadow on any line through the centre is the same bell curve, of standard deviation 1.
+# cloud is round. So its shadow (*projection*) on any line through the centre is the same bell curve, of standard deviation 1.
 #
 # Now $a z_1 + b z_2$ is the dot product with the arrow $(a, b)$: the shadow on the arrow's line, times its length
-# $\sqrt{a^2 + b^2}$. The blue arrow $(0.8, 0.5)$ is 0.94 long. So the sum has the standard deviation 0.94, not 1.3:
-# variances add, standard deviations do not.
+# $\sqrt{a^2 + b^2}$. The blue arrow $(0.8, 0.5)$ is 0.94 long: that is the standard deviation, not 1.3.
 
 # %% tags=["check"]
 # @title ✓ The density of the sum, by convolution
@@ -268,7 +273,7 @@ at_once = yours(
 
 # %% [markdown]
 # Is it true? Let 10,000 "pictures" of one pixel start at 2 and take every step. Your jump, now `at_once`, draws the
-# curve: its mean without noise, its standard deviation from $x_0 = 0$ and $\epsilon = 1$.
+# curves: $\epsilon = 0$ gives the mean, and $x_0 = 0$ with $\epsilon = 1$ the standard deviation.
 #
 # *Predict: the cloud is a bell at each step. Where does its middle go?*
 
@@ -283,16 +288,14 @@ panels = {}
 for k in (50, 250, 1000):
     mean, std = at_once(two, nil, betas, k), at_once(nil, one, betas, k)
     panels[f"step {k}"] = cloud[k], mean, std
-diagrams.under_bells(panels, "Histograms of the walk under bell curves from (2.3).")
+diagrams.under_bells(panels, "Three histograms under curves.")
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# From 2 to 0, as $2\,\alpha_t$: after 250 steps it is at 1.45, and the standard deviation is $\sigma_t = 0.69$.
+# From 2 to 0, as $2\,\alpha_t$: after 250 steps it is at 1.45.
 #
 # </details>
-#
-# The bars took every step, the curves one line.
 
 # %% tags=["check"]
 # @title ✓ The jump equals the walk
@@ -310,8 +313,8 @@ assert abs(mean - 1.45) < 5e-3 and abs(std - 0.69) < 5e-3
 print("✓ variances to 1e-12 at all 1,000 steps; the cloud passes a test for (2.3)")
 
 # %% [markdown]
-# **Whose** $\epsilon$**?** It is all the noise so far, so every time has another. Pictures made with *one* $\epsilon$,
-# as in section 5, compare noise levels. They are not a walk.
+# **Whose** $\epsilon$**?** It is all the noise so far, so every time has another. Pictures made with *one* $\epsilon$
+# compare noise levels; they are no walk.
 #
 # ### Then why small steps?
 #
@@ -319,9 +322,8 @@ print("✓ variances to 1e-12 at all 1,000 steps; the cloud passes a test for (2
 # a network needs a simple one.
 #
 # Let the data be single numbers, near -1.2 or near 0.8: a `Mixture` of two bells, by weights, means and standard
-# deviations. For it chapter 03 finds the density exactly; the check below counts it in a crowd. We stand between the
-# humps, at $x_t = 0$ and $t = 0.25$. Where were we 200, 50 steps, one step ago? Each dashed bell is the Gaussian of the
-# same mean and variance.
+# deviations. We stand between the humps, at $x_t = 0$ and $t = 0.25$. Where were we 200, 50 steps, one step ago? Dashed
+# is the Gaussian of the same mean and variance. (Each panel has its own scale.)
 #
 # *Predict: which answer has more than one hump?*
 
@@ -343,39 +345,38 @@ diagrams.kernels(humps, schedule, 0.25, (0.2, 0.05, 0.001), torch.zeros(1))
 # a bell times the exponential of a line is a bell: of the same width, moved. So only the mean must be learned
 # ([@sohldickstein2015]).
 #
-# "Tiny" means: against the noise that is there already. That fails for the first few steps: step 1 adds *all* the noise
-# there is, step 10 still 15 % of its variance.
+# "Tiny" means: against the scale on which $\log q(x_s)$ bends. Our humps are smooth, so a bell can undo even the first
+# step. Grey levels are not: there only noise smooths, and step 1 adds *all* the noise there is.
 #
-# So training jumps, and random sampling takes small steps. (The long strides of chapter 01 add no noise: chapter 08.)
+# So training jumps, and random sampling takes small steps.
 
 # %% tags=["check"]
-# @title ✓ The first panel against a crowd; the width of the last
+# @title ✓ The first panel, the last; step 1 between two grey levels
 seeded, r = torch.Generator().manual_seed(0), alpha[249] / alpha[49]
 x_s = Gaussian(alpha[49] * humps.sample(400_000, seeded), sigma[49]).sample(seeded)
-rest = (sigma[249] ** 2 - r**2 * sigma[49] ** 2).sqrt()  # noise of steps 51 to 250
+rest = (sigma[249] ** 2 - r**2 * sigma[49] ** 2).sqrt()  # of steps 51 to 250
 crowd = x_s[Gaussian(r * x_s, rest).sample(seeded).abs() < 0.02].sort().values
 long, short = (humps.reverse(torch.zeros(1), s, 0.25, schedule) for s in (0.05, 0.249))
 cdf = torch.distributions.Normal(long.means[:, 0], long.stds[:, 0]).cdf(crowd[:, None])
-std, there = short.sample(100_000, seeded).std(), betas[[0, 9]] / sigma[[0, 9]] ** 2
 assert (cdf @ long.weights - torch.linspace(0, 1, len(crowd))).abs().max() < 0.022
-assert torch.allclose(there, torch.tensor([1, 0.15]).double(), atol=0.005)
-assert abs(std / betas[249].sqrt() - 1) < 0.01
-print(f"✓ {len(crowd)} of 400,000 came near 0, from where the panel says; a step: std",
-      f"{std:.3f} back, {betas[249].sqrt():.3f} there; step 10 adds {there[1]:.0%}")
+two = Mixture(torch.ones(2) / 2, torch.tensor([[0], [1 / 127.5]]), torch.ones(2) / 1e4)
+assert two.reverse(torch.tensor([0.004]), 0.0, 0.001, schedule).weights.min() > 0.4
+assert abs(short.sample(100_000, seeded).std() / betas[249].sqrt() - 1) < 0.01
+print(f"✓ {len(crowd)} of 400,000 came to 0 from where the first panel says")
 
 # %% [markdown]
 # ## 4. From betas to a schedule
 #
 # Of all the steps only $\alpha_t$ and $\sigma_t$ are left. So a
-# [noise schedule](../docs/glossary.md#noise-schedule) is any function $t \mapsto (\alpha_t, \sigma_t)$, and on it
+# [noise schedule](../docs/glossary.md#noise-schedule) is any function $t \mapsto (\alpha_t, \sigma_t)$ on which noise over
+# signal, $\sigma_t / \alpha_t$, rises. On it
 #
 # $$ \boxed{\; x_t = \alpha_t\, x_0 + \sigma_t\, \epsilon \;} \tag{2.4} $$
 #
 # `FromBetas` makes one from a table; between two entries it draws a straight line in $\log \alpha_t$. `add_noise` is
 # (2.4), with one time for all pictures or a time for each.
 #
-# That makes what a network is trained on, as many examples of each picture as one likes. (DDPM's times are the $k/T$;
-# here $t$ is any time.)
+# With it, examples for a network cost nothing:
 
 # %%
 def training_pairs(x0, schedule, generator):
@@ -386,13 +387,15 @@ def training_pairs(x0, schedule, generator):
 
 
 five = boot.expand(5, -1, -1, -1)
-x_t, t, eps = training_pairs(five, schedule, torch.Generator().manual_seed(88773))
+in_order = torch.Generator().manual_seed(88773)  # a seed that draws times in order
+x_t, t, eps = training_pairs(five, schedule, in_order)
 alt = "Above one boot in five amounts of noise, below the five noises."
 diagrams.pictures({"sees": x_t, "must find": eps}, alt,
                   above=[f"t = {each:.2f}" for each in t])
 
 # %% [markdown]
-# Five examples from one boot, each with its right answer. Nobody had to label anything.
+# Why find $\epsilon$, not the boot? By (2.4) either gives the other. Late, where both rows look alike, the noise is easy
+# to guess and the boot is hard (chapter 05).
 
 # %% tags=["check"]
 # @title ✓ FromBetas and add_noise are (2.3)
@@ -423,14 +426,13 @@ print("✓ FromBetas agrees with the products of (2.3) at all 1,000 times")
 # \alpha_{ts} = \frac{\alpha_t}{\alpha_s}, \qquad \sigma_{ts}^2 = \sigma_t^2 - \alpha_{ts}^2\,\sigma_s^2 .
 # \end{gathered} \tag{2.5} $$
 #
-# Try it on the two steps of section 3, $\alpha_s = 0.9$ and $\alpha_t = 0.72$: $\alpha_{ts} = 0.8$, and
-# $\sigma_{ts}^2 = 0.4816 - 0.64 \cdot 0.19 = 0.36$, which is $\beta_2$.
+# On the two steps of section 3, $\alpha_s = 0.9$ and $\alpha_t = 0.72$: $\alpha_{ts} = 0.8$, and
+# $\sigma_{ts}^2 = 0.4816 - 0.64 \cdot 0.19 = 0.36$, which is $\beta_2$. (The papers write $\alpha_{t|s}$.)
 #
 # The variance is $\alpha_t^2\,(\sigma_t^2/\alpha_t^2 - \sigma_s^2/\alpha_s^2)$. It is positive because
-# $\sigma_t/\alpha_t$ grows with time: noise comes in, never out.
+# $\sigma_t/\alpha_t$ rises: noise comes in, never out.
 #
-# **Your turn.** The check also tries two schedules of section 5: `Cosine()`, which is $(\cos\frac{\pi t}{2},
-# \sin\frac{\pi t}{2})$, and `Flow()`, which is $(1 - t, t)$.
+# **Your turn.** The check also tries two schedules of section 5, `Cosine()` and `Flow()`.
 
 # %%
 def between(s, t, schedule):
@@ -459,9 +461,8 @@ assert abs(factor - 0.8) < 1e-9 and abs(noise**2 - 0.36) < 1e-9
 print("✓ from t - 1/T to t, (2.5) gives back the betas, at all 1,000 steps")
 
 # %% [markdown]
-# With your `stride` (in the package: `transition`) anything can walk, on any schedule. `Gaussian` draws as in (2.1), but
-# takes a *standard deviation*. The ribbon is the exact density of the single numbers from above. Three start at one
-# point of the lower hump, three at one of the upper.
+# With your `stride` (in the package: `transition`) anything can walk. `Gaussian` draws as in (2.1), but takes a *standard
+# deviation*. The ribbon is the exact density of the single numbers from above; three start in each hump.
 #
 # *Predict: what does a number at* $t = 1$ *tell about where it came from?*
 
@@ -479,14 +480,13 @@ ts, generator = torch.linspace(0, 1, 101).double(), torch.Generator().manual_see
 
 # %%
 paths = forward_paths(starts, ts, schedule, generator)  # (101, 6)
-alt = "Two dark bands melt into one; from a point on each leave three jagged paths."
+alt = "A ribbon of density over time, and six jagged paths on it."
 diagrams.ribbon(humps, schedule, ts, paths, alt, arrow="forward: noise comes in")
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Next to nothing. One start has many ends, and each end could have come from either hump. At $t = 1$ one bell is left,
-# for all data nearly the same. How nearly is the question of section 6.
+# Next to nothing: one bell is left, for all data nearly the same. How nearly is the question of section 6.
 #
 # </details>
 
@@ -505,21 +505,21 @@ print("✓ 20,000 numbers that stop at four times pass a test for the ribbon at 
 # %% [markdown]
 # ## 5. Noise schedules
 #
-# What $x_t$ has left of the picture is its *signal-to-noise ratio* (SNR), best seen as a logarithm:
+# What $x_t$ has left of the picture is its *signal-to-noise ratio* (SNR), best seen as a logarithm ([@kingma2021]):
 #
 # $$ \log \mathrm{SNR}(t) = \log \frac{\alpha_t^2}{\sigma_t^2} \tag{2.6} $$
 #
-# Zero means as much signal as noise; +2.3 ten times as much. (The data count as having mean square one. For clothes it
-# is 0.76, which would lower log SNR by 0.3.) Three ways down:
+# Zero means as much signal as noise; +2.3 ten times as much (if the data have mean square one; clothes have 0.76).
+# Three ways down:
 #
 # **Linear** ([@ho2020]), the table from above, with $\beta_1 = 10^{-4}$ and $\beta_T = 0.02$:
 #
 # $$ \beta_k = \beta_1 + \frac{k-1}{T-1}\,(\beta_T - \beta_1) \tag{2.7} $$
 #
-# **Cosine** ([@nichol2021]), $\alpha_t = \cos\frac{\pi t}{2}$, $\sigma_t = \sin\frac{\pi t}{2}$. With its two ends trimmed
-# it is a table too, `cosine_betas` (*deeper*, with (2.8) to (2.12)).
+# **Cosine** ([@nichol2021]), $\alpha_t = \cos\frac{\pi t}{2}$, $\sigma_t = \sin\frac{\pi t}{2}$. Its table, with the
+# ends trimmed, is `cosine_betas` (*deeper*, with (2.8) to (2.12)).
 #
-# **Flow** ([@liu2023], [@lipman2023]), $\alpha_t = 1 - t$, $\sigma_t = t$. It is not variance preserving. Those papers
+# **Flow** ([@liu2023], [@lipman2023], [@albergo2023]), $\alpha_t = 1 - t$, $\sigma_t = t$. It is not variance preserving. Those papers
 # count time from noise to data.
 
 # %%
@@ -528,15 +528,30 @@ diagrams.schedule_paths(schedules, "Left, alpha falls and sigma rises. Right, li
                         "and cosine run on a quarter circle, flow on its chord.")
 
 # %% [markdown]
-# Left, $\sigma_t$ is dashed. Right, a mark stands at each tenth of the time. Variance-preserving schedules run on the
-# quarter circle,
-# $\alpha_t^2 + \sigma_t^2 = 1$: cosine evenly, linear (marks outside) fast and then hardly at all. Flow takes the chord.
+# Left, $\sigma_t$ is dashed. Right, with a mark at each tenth of the time, variance-preserving schedules run on the
+# quarter circle, $\alpha_t^2 + \sigma_t^2 = 1$: cosine evenly (dots), linear fast and then hardly at all (ticks).
+#
+# *Predict: one boot, one noise, equal times. On which schedule is the boot gone first?*
+
+# %%
+six = torch.tensor([0.1, 0.25, 0.4, 0.55, 0.7, 0.85])
+boots, one_eps = boot.expand(6, -1, -1, -1), eps[:1].expand(6, -1, -1, -1)
+rows = {name: add_noise(boots, one_eps, six, each) for name, each in schedules.items()}
+diagrams.pictures(rows, "Three rows of one boot at six times, a row for each schedule.",
+                  above=[f"t = {u:.2g}" for u in six])
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# On linear: its last three pictures look alike. Cosine keeps the boot longest.
+#
+# </details>
 #
 # *Predict: how many of DDPM's 1,000 linear steps end with more signal than noise?*
 
 # %%
-diagrams.log_snr_curves(schedules, "Log SNR against time: linear crosses zero at a "
-                        "quarter, cosine and flow halfway.")
+diagrams.log_snr_curves(schedules, "Log SNR of three schedules falls with time; "
+                        "between -4 and 4 the ground is grey.")
 
 # %% [markdown]
 # <details><summary>Answer</summary>
@@ -560,7 +575,7 @@ print("✓ linear, cosine, flow: steps with more signal than noise",
       ", ".join(f"{share:.0%}" for share in work))
 
 # %% [markdown]
-# One boot, one noise $\epsilon$. On linear, at $t = 0.25$, log SNR is 0.1. `when` looks up the time on other schedules.
+# On linear, at $t = 0.25$, log SNR is 0.1. `when` looks up the time on other schedules.
 #
 # *Predict: when will it be for cosine and flow, and how will the three pictures differ?*
 
@@ -581,13 +596,13 @@ strength = torch.stack(Flow()(at["flow"])).norm()  # sqrt(alpha^2 + sigma^2)
 # %%
 words = [f"{name}, {t:.2f}" for name, t in at.items()] + ["flow, scaled"]
 diagrams.pictures({"": torch.cat([*twins, twins[2] / strength.float()])},
-                  "Four equally noisy boots; the third is greyer.", above=words)
+                  "Four pictures of one boot in noise.", above=words)
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Just before halfway, where their log SNR is 0. Linear's and cosine's pictures do not differ, pixel for pixel: log SNR
-# fixes $\alpha/\sigma$, and $\alpha^2 + \sigma^2 = 1$ the rest. Flow's is the same up to a factor, here greyer.
+# Just before halfway, where their log SNR is 0. Linear's and cosine's pictures do not differ: log SNR fixes
+# $\alpha/\sigma$, and $\alpha^2 + \sigma^2 = 1$ the rest. Flow's is the same up to a factor, here greyer.
 #
 # </details>
 
@@ -604,22 +619,21 @@ print("✓ one picture to 1e-3, at the times that solve (2.6): cosine",
       f"{t_cosine:.5f}, flow {t_flow:.5f}")
 
 # %% [markdown]
-# **Which one, when?** Above a log SNR of 4 there is hardly any noise, below -4 hardly any picture. In between, where
-# there is work to do, lie 59 % of linear's steps, 83 % of cosine's and 76 % of flow's. The last fifth of linear's can
-# even be skipped at little loss: that is why [@nichol2021] made cosine.
+# **Which one, when?** Say that above a log SNR of 4 there is hardly any noise, and below -4 hardly any picture. In
+# between, on the grey ground, lie 59 % of linear's steps, 83 % of cosine's and 76 % of flow's. On ImageNet [@nichol2021]
+# could skip the last fifth of linear's, and samples were hardly worse. So they made cosine.
 #
 # | schedule | take it |
 # |---|---|
 # | linear | for checkpoints from DDPM's time, with its table of 1,000 entries |
 # | cosine | for small pictures, as in most of this course |
-# | flow | to follow today's large models ([@esser2024]) |
+# | flow | to follow today's large models ([@esser2024]), which train more often at times in the middle |
 
 # %% [markdown]
 # ## 6. Is the end really noise?
 #
-# To generate, one starts from $\mathcal N(0, I)$ and walks back. That is sound only if the forward walk *ends* there.
-# *The Annotated Diffusion Model* is made for just our clothes, with DDPM's betas from $10^{-4}$ to 0.02, but fewer of
-# them: 300 as an
+# Samples start from $\mathcal N(0, I)$. That is sound only if the forward walk *ends* there.
+# *The Annotated Diffusion Model* is made for our clothes, with DDPM's betas, but fewer of them: 300 as an
 # [article](https://github.com/huggingface/blog/blob/fd0b6566b04ffe8e2db8a007fc5ce0dbf6cf2d6b/annotated-diffusion.md),
 # 200 as a
 # [notebook](https://github.com/huggingface/notebooks/blob/2d7b0a0fc35c24d1227a95de276c55342c45bc00/examples/annotated_diffusion.ipynb).
@@ -641,16 +655,15 @@ print({name: f"{alpha_1:.3f}" for name, (alpha_1, _) in ends.items()})
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# 0.4: more than a third of the amplitude. (Also in the list:
+# 0.4. (Also in the list:
 # [Stable Diffusion's table](https://github.com/CompVis/stable-diffusion/blob/36de52cb6e05c3bb1b435afcccc29279a4fdf616/configs/stable-diffusion/v1-inference.yaml#L5-L8).)
 #
 # </details>
 #
-# What does that cost? Ask chapter 00's network, which was trained on `Cosine`. There $t = 0.76$ has the log SNR of the
-# 200th step, so by section 5 a walk with 200 steps starts there. We let the network walk back from pure noise twice: from
-# $t = 1$, the right start, and from $t = 0.76$.
+# What does that cost? Ask chapter 00's network, trained on `Cosine`. There $t = 0.76$ has the log SNR of the 200th step.
+# We let it walk back from pure noise twice: from $t = 1$, and from $t = 0.76$.
 #
-# *Predict: which clothes will be missing among the second ten?*
+# *Predict: which clothes will be missing in the last two rows?*
 
 # %%
 from minidiff import ddpm, final, times
@@ -658,19 +671,19 @@ from minidiff.app.checkpoint import load_denoiser
 from minidiff.data import shipped
 
 network, _ = load_denoiser(shipped("fashion.safetensors"))
-wrong = when(FromBetas(tables["200 steps"]).log_snr(1.0), Cosine())
+too_late = when(FromBetas(tables["200 steps"]).log_snr(1.0), Cosine())  # 0.76
 white = torch.randn(1000, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 drawn = {}
-for name, start in {"right start": 1.0, "200 steps": wrong}.items():
+for name, start in {"right start": 1.0, "200 steps": too_late}.items():
     seeded = torch.Generator().manual_seed(2)
-    back = ddpm(network, white[:100], times(40, start), Cosine(), seeded)
+    back = ddpm(network, white[:100], times(40, start), Cosine(), seeded)  # chapter 03
     drawn[name] = final(back)
 
 # %%
 right, late = drawn.values()
-rows = {"right start": right[:5], "": right[5:10]}
-rows |= {"200 steps": late[:5], " ": late[5:10]}
-diagrams.pictures(rows, "Above clothes and shoes, below grey tops and no shoe.")
+rows = {"right start": right[:5], "right start ": right[5:10]}
+rows |= {"200 steps": late[:5], "200 steps ": late[5:10]}
+diagrams.pictures(rows, "Four rows of five samples, two rows for each start.")
 
 # %%
 from minidiff.app.metrics import load_classifier
@@ -684,86 +697,95 @@ print("shoes in 100 samples, by a classifier:", counts)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Shoes. Three in ten of the clothes are shoes, but few of these.
+# Shoes, three in ten of the clothes.
 #
 # </details>
 #
 # ### Where do the shoes go?
 #
-# Is it the network? Let the walk be perfect: each step drawn from the true $q(x_s \mid x_t)$. It ends in a draw from
-# $q(x_0 \mid x_1)$. For 4,000 equally likely pictures $d_i$ Bayes' rule gives that, up to a sum that normalises:
+# Is it the network? A perfect walk ends in a draw from $q(x_0 \mid x_1)$. For 4,000 equally likely pictures $d_i$ Bayes'
+# rule gives that, up to a sum that normalises:
 #
 # $$ q(x_0 = d_i \mid x_1) \ \propto\ q(x_1 \mid x_0 = d_i)
 # \ \propto\ \exp\!\left(-\frac{|x_1 - \alpha_1 d_i|^2}{2\,\sigma_1^2}\right) . $$
 #
-# It returns only those: no generator, but a test. `chosen` says how often each comes back from pure noise.
+# `chosen` says how often each comes back from pure noise.
 
 # %%
 bank, labels = clothes.tensor(slice(0, 4000)), clothes.y[:4000]
 
 
-def probabilities(x_1, alpha_1):
+def probabilities(x_1, alpha_1, bank=bank):
     """Return q(x_0 = d_i | x_1) for the bank, variance preserving: (B, 4000)."""
     distance = torch.cdist(x_1.flatten(1), alpha_1 * bank.flatten(1))
     return (-(distance**2) / (2 * (1 - alpha_1**2))).softmax(1)  # normalised
 
 
+# %%
 chosen = {name: probabilities(white, float(alpha_1)).mean(0)  # (4000,)
           for name, (alpha_1, _) in ends.items()}
-
-# %%
 shoe = torch.isin(labels, labels_of_shoes).float()
-some = torch.linspace(0, 0.45, 25)
-curve = torch.stack([probabilities(white, a).mean(0) @ shoe for a in some])
-points = {f"{name}: {chosen[name] @ shoe:.0%}": (float(ends[name][0]),
-          float(chosen[name] @ shoe)) for name in ends}
-diagrams.named_points((some, curve), points, float(shoe.mean()),
-                      "The more signal is left at the end, the fewer shoes.",
-                      "alpha at t = 1: the signal left at the end", "share of shoes")
+print({name: f"{share @ shoe:.0%} shoes" for name, share in chosen.items()})
 
 # %% [markdown]
-# Even the perfect walk loses them: *the start is wrong*. Multiply the exponent out. A picture $d$ gains
-# $\alpha_1\, x_1 \cdot d$ and loses $\tfrac12 \alpha_1^2 |d|^2$, both over $\sigma_1^2$; $|d|^2$ is the sum of its squared
-# pixels. A true end contains its $\alpha_1 d$, and the gain more than makes up for the loss.
+# Even the perfect walk loses them: *the start is wrong*.
 #
-# Pure noise contains no $d$, so the loss decides: grey pictures win, with their small $|d|^2$. A thin sandal on black
-# has a large one. And the samples are too bright, -0.39 on average instead of -0.56.
+# Multiply the exponent out. A picture $d$ gains $\alpha_1\, x_1 \cdot d$ and loses $\tfrac12 \alpha_1^2 |d|^2$, both over
+# $\sigma_1^2$; $|d|^2$ is the sum of its squared pixels. A true end contains its $\alpha_1 d$, so its gain makes up for
+# the loss. Pure noise contains no $d$, and a large $|d|^2$ loses.
+#
+# Those are shoes: around a thin sandal nearly all is black, -1. After 200 steps they are 7 behind in the exponent.
+#
+# If so, it can be undone. Multiply each picture so that all have the same $|d|^2$.
+#
+# *Predict: what share of shoes comes back now?*
+
+# %%
+norms = bank.flatten(1).norm(dim=1)
+level_bank = bank * (norms.mean() / norms).reshape(-1, 1, 1, 1)  # |d| is the same
+some = torch.linspace(0, 0.45, 16)
+curves = {name: torch.stack([probabilities(white, a, d).mean(0) for a in some]) @ shoe
+          for name, d in {"the bank": bank, "equal |d|": level_bank}.items()}
+points = {f"{name}: {chosen[name] @ shoe:.0%}": (float(ends[name][0]),
+          float(chosen[name] @ shoe)) for name in ends}
+network_too = {float(ends["200 steps"][0]): counts["200 steps"] / 100}
+diagrams.shares(some, curves, points, network_too, float(shoe.mean()),
+                "Two curves of the share of shoes, by the signal left at the end.")
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Three in ten, from every start. It was $|d|^2$ that lost the shoes.
+#
+# </details>
 
 # %% tags=["check"]
-# @title ✓ Too few shoes, too bright, and right from the true end
+# @title ✓ Right from the true end; and the cause
 e = torch.randn(bank.shape, generator=torch.Generator().manual_seed(2))
-table = FromBetas(tables["200 steps"])
-x_1, a = add_noise(bank, e, 1.0, table), float(ends["200 steps"][0])  # true ends
-from_noise, from_end = (probabilities(x, a) for x in (white, x_1[:1000]))
-other = Empirical(bank).denoise(white[:20], 1.0, table).flatten(1)  # the package's mean
-assert torch.allclose(from_noise[:20] @ bank.flatten(1), other, atol=1e-3)
-assert abs(from_end.mean(0) @ shoe - shoe[:1000].mean()) < 0.02
-size, light = bank.square().flatten(1).mean(1), bank.flatten(1).mean(1)
-assert size[shoe == 1].mean() > size[shoe == 0].mean() + 0.05
-assert abs(light.mean() + 0.56) < 0.005 and chosen["200 steps"] @ light > -0.4
-print(f"✓ |d|^2 / D: shoes {size[shoe == 1].mean():.2f}, others",
-      f"{size[shoe == 0].mean():.2f}; brightness {chosen['200 steps'] @ light:.2f}")
+table, (a, std) = FromBetas(tables["200 steps"]), map(float, ends["200 steps"])
+x_1 = add_noise(bank, e, 1.0, table)
+means, package = probabilities(white[:20], a) @ bank.flatten(1), Empirical(bank).denoise
+assert torch.allclose(means, package(white[:20], 1.0, table).flatten(1), atol=1e-3)
+assert abs(probabilities(x_1[:1000], a).mean(0) @ shoe - shoe[:1000].mean()) < 0.02
+assert curves["the bank"].min() < 0.02 and curves["equal |d|"].min() > 0.29
+loss = a**2 * norms**2 / (2 * std**2)
+behind = loss[shoe == 1].mean() - loss[shoe == 0].mean()
+assert abs(behind - 7) < 0.2 and counts["right start"] > 25 and counts["200 steps"] < 15
+print(f"✓ shoes are behind by {behind:.1f}; with equal |d| at least",
+      f"{curves['equal |d|'].min():.0%} come back; from true ends all do")
 
 # %% [markdown]
 # ### How far from noise?
 #
-# Shoes are what we happened to count. A number that knows no shoes is the
-# [Kullback-Leibler divergence](../docs/glossary.md#kl-divergence): the mean, over ends $x_1$, of
-# $\log q(x_1) - \log \mathcal N(x_1;\, 0, I)$. Its unit is the *nat*.
-#
-# For one pixel of one picture the end is $x_1 = \alpha_1 x_0 + \sigma_1 \epsilon$, and the difference of logarithms
-# is $-\log \sigma_1 - \tfrac12 \epsilon^2 + \tfrac12 x_1^2$. The mean of $\epsilon^2$ is 1, that of $x_1^2$ is
-# $\alpha_1^2 x_0^2 + \sigma_1^2$. Add up $D$ pixels:
-#
-# $$ \mathrm{KL} = \tfrac12 \left(\alpha_1^2 |x_0|^2 + D\,(\sigma_1^2 - 1 - \log \sigma_1^2)\right)
-# \approx \tfrac12\, \alpha_1^2\, |x_0|^2 . $$
-#
-# What drives it is the *terminal SNR*:
+# Somebody shows you an $x_1$: the end of a walk, or pure noise? It adds
+# $\log q(x_1) - \log \mathcal N(x_1;\, 0, I)$ to the logarithm of the odds. The mean over ends is the
+# [Kullback-Leibler divergence](../docs/glossary.md#kl-divergence), in *nats*: each stands for a factor $e$. What drives
+# it is the *terminal SNR*:
 #
 # $$ \mathrm{SNR}(1) = \alpha_1^2 / \sigma_1^2 \tag{2.13} $$
 #
-# The ends of *all* pictures hide one another. So together they are at most as far from noise as one by one on average
-# (the divergence is *convex*).
+# `nats` returns the mean over single pictures, about $\tfrac12\, \alpha_1^2\, |x_0|^2$, which is a bound for all
+# together (*deeper*). DDPM names it $L_T$.
 
 # %%
 def nats(alpha_1, sigma_1, x_0=bank):
@@ -771,43 +793,42 @@ def nats(alpha_1, sigma_1, x_0=bank):
     return Gaussian(alpha_1 * x_0, sigma_1).kl(Gaussian(torch.zeros(()), 1.0)).mean()
 
 
-for name, end in ends.items():
-    print(f"{name:18} at most {nats(*end):5.2g} nats")
-latents = torch.ones(1, 4, 64, 64)  # as many numbers, and as large, as its latents
-own = nats(*ends["Stable Diffusion 1"], latents)
-print(f"Stable Diffusion 1, on latents: at most {own:.0f} nats")
+bounds = {name: nats(*end) for name, end in ends.items()}
+bounds["DDPM, to step 800"] = nats(*schedule(0.8))
+print({name: f"at most {bound:.2g} nats" for name, bound in bounds.items()})
+mean = {name: add_noise(bank, e, 1.0, FromBetas(tables[name])).mean((1, 2, 3))
+        for name in ("DDPM", "200 steps")}  # the brightness of the ends
+print({name: f"brightness {each.mean():.3f}" for name, each in mean.items()})
 
 # %% [markdown]
-# Nats are evidence. To see an end multiplies the odds that it is no pure noise, typically by $e^{\mathrm{nats}}$. For
-# DDPM that is at most 1.02: nobody can tell. For 200 steps one look is enough.
-#
-# Stable Diffusion's table was made for latents (chapter 11), where the bound is 38. Its pictures, never very dark nor
-# very bright, were the first symptom ([@guttenberg2023], [@lin2023]).
+# A bound never says that ends are *easily* told from noise. Brightness does: noise has 0, give or take $1/32$. Ends of
+# 200 steps have -0.2, so one look is enough. DDPM's have -0.004: one picture tells hardly anything. And its last fifth
+# takes away only 0.6 nats, so it can be skipped.
 
 # %% tags=["check"]
-# @title ✓ The ends, by a sum of logarithms; the nats, by drawing
-assert counts["right start"] > 25 and counts["200 steps"] < 15  # the network's shoes
+# @title ✓ The ends by a sum of logarithms; the nats by drawing
 for name, table in tables.items():
     assert abs(ends[name][0] - ((1 - table).log().sum() / 2).exp()) < 1e-6
 assert abs(ends["Stable Diffusion 1"][0] - 0.068265) < 1e-6  # in Lin et al. 2023
-std = ends["200 steps"][1]
-one_by_one = ((x_1**2 - e**2) / 2 - std.log()).flatten(1).sum(1).mean()
-assert abs(one_by_one / nats(*ends["200 steps"]) - 1) < 0.02
-apart = torch.cdist(x_1.flatten(1), a * bank.flatten(1))  # (4000, 4000)
-log_q = (-(apart**2) / (2 * std**2)).logsumexp(1) - torch.tensor(4000.0).log()
-all_ends = (log_q + (x_1**2 / 2 - std.log()).flatten(1).sum(1)).mean()
-assert 6 < one_by_one - all_ends < torch.tensor(4000.0).log()
-print(f"✓ 200 steps, by drawing: {all_ends:.0f} nats; one by one {one_by_one:.0f}")
+logs = ((x_1**2 - e**2) / 2).flatten(1).sum(1) - 1024 * ends["200 steps"][1].log()
+assert abs(logs.mean() / bounds["200 steps"] - 1) < 0.02  # log q(x_1 | x_0) - log N
+bits = bounds["DDPM"] / 1024 / torch.tensor(2.0).log()
+assert 5e-6 < bits < 5e-5  # Ho et al. 2020: about 1e-5, on other pictures
+assert abs(mean["DDPM"].mean()) < 0.01 and (mean["200 steps"] < -3 / 32).sum() > 3600
+assert abs(bounds["DDPM, to step 800"] - 0.6) < 0.01
+print(f"✓ 200 steps, one by one: {logs.mean():.0f} nats by drawing; DDPM's L_T is",
+      f"{bits:.1e} bits for each pixel")
 
 # %% [markdown]
 # **The remedy.** With fewer steps take larger betas, so that their sum stays. It decides nearly alone:
 #
 # $$ \log \alpha_1^2 = \sum_k \log(1-\beta_k) = -\sum_k \beta_k - \tfrac12 \sum_k \beta_k^2 - \dots $$
 #
-# The second sum is small. With larger betas it grows, so the end comes out even nearer to noise.
+# The second sum is small. The price: longer steps, whose reverse is less Gaussian (section 3).
 #
-# Or take a schedule with $\alpha_1 = 0$: cosine, flow, or an old table stretched (*deeper*). There $x_1 = \epsilon$, so a
-# network that predicts $\epsilon$ learns nothing at the end: chapter 05 has other things to predict.
+# Or take a schedule with $\alpha_1 = 0$: cosine, flow, or an old table stretched (*deeper*), as was done after Stable
+# Diffusion's pictures were never very dark nor very bright ([@guttenberg2023], [@lin2023]). There $x_1 = \epsilon$, and to
+# predict $\epsilon$ teaches nothing: chapter 05 has other things to predict.
 #
 # **Your turn.** Mend the linear table. (Its last beta, 20 / T, must stay below one, hence T > 20.)
 
@@ -839,9 +860,6 @@ change = 2 * (new_end[0] / ends["DDPM"][0]).log()
 assert abs(change + more) < 0.03 and change < 0
 print(f"✓ the sum of betas is DDPM's 10.05; log alpha^2 falls by {-change:.2f} more,",
       f"by the second sum {more:.2f}")
-
-# %% [markdown]
-# Not all data are harmed: single numbers have a small $|x_0|^2$. *Deeper* judges four more tables.
 
 # %% [markdown]
 # ## 7. Find the bug
@@ -906,32 +924,22 @@ print(f"✓ a ends at mean {x.mean():.1f}, std {x.std():.2f}; at equal parts the
 # - Gaussians merge exactly (2.2), so any number of steps is one jump, $x_t = \alpha_t x_0 + \sigma_t \epsilon$ (2.4).
 #   Our $\alpha$ is the papers' $\sqrt{\bar\alpha}$.
 # - Training jumps. Sampling takes steps (2.5), for the reverse of a small step is nearly Gaussian.
-# - What a picture has left is its log SNR (2.6). Up to a factor, a schedule only says when.
-# - Before you start from pure noise, ask how many nats the ends are away from it: a wrong start loses shoes.
+# - What a picture has left is its log SNR (2.6). At equal log SNR all schedules make the same picture, up to a factor
+#   ([@kingma2021]).
+# - Ask how many nats the ends are away from noise: a wrong start loses shoes.
 #
 # ## Exercises
 #
-# **1. Pen.** Let $D$ be the number of pixels, $|x|^2$ the sum of their squares, $E$ the mean. What is $E|x_t|^2$ for a
-# variance-preserving schedule, given $E|x_0|^2$? Show that it stays the same at all times if and only if
-# $E|x_0|^2 = D$. Clothes have $E|x_0|^2 = 0.76\,D$; what should be measured at $t = 0.3$ on `Cosine`?
+# **1. Pen.** Let $D$ be the number of pixels, $E$ the mean. What is $E|x_t|^2$ for a variance-preserving schedule, given
+# $E|x_0|^2$? Show that it stays the same at all times if and only if $E|x_0|^2 = D$. Clothes have $E|x_0|^2 = 0.76\,D$; what should be measured at $t = 0.3$ on `Cosine`?
 #
 # <details><summary>Answer</summary>
 #
-# Square (2.4): $|x_t|^2 = \alpha_t^2|x_0|^2 + 2\alpha_t\sigma_t\, x_0\cdot\epsilon + \sigma_t^2|\epsilon|^2$. The
-# middle term averages to 0, since $\epsilon$ is independent of $x_0$; the last has $D$ squares of mean 1. Hence $E|x_t|^2 = \alpha_t^2 E|x_0|^2 + \sigma_t^2 D$. With $\alpha_t^2 = 1 - \sigma_t^2$ this is
-# $E|x_0|^2 + \sigma_t^2\,(D - E|x_0|^2)$: constant exactly when the bracket is 0. At $t = 0.3$ there is
-# $\sigma_t^2 = \sin^2(0.15\,\pi) = 0.21$, which makes $0.76 + 0.21 \cdot 0.24 = 0.81$ for each pixel.
+# Square (2.4). The mixed term averages to 0, since $\epsilon$ is independent of $x_0$; $E|\epsilon|^2 = D$. Hence
+# $E|x_t|^2 = \alpha_t^2 E|x_0|^2 + \sigma_t^2 D = E|x_0|^2 + \sigma_t^2\,(D - E|x_0|^2)$: constant exactly when the
+# bracket is 0. At $t = 0.3$, $\sigma_t^2 = 0.21$, which makes $0.76 + 0.21 \cdot 0.24 = 0.81$ for each pixel.
 #
 # </details>
-
-# %% tags=["check", "answer"]
-# @title ✓ The pen answer, measured
-everything, seeded = clothes.tensor(), torch.Generator().manual_seed(5)
-specks = torch.randn(everything.shape, generator=seeded)
-clean, noisy = (add_noise(everything, specks, u, Cosine()).square().mean()
-                for u in (0.0, 0.3))
-assert abs(clean - 0.76) < 0.005 and abs(noisy - 0.81) < 0.005
-print(f"✓ all clothes: {clean:.2f} at t = 0, {noisy:.2f} at t = 0.3")
 
 # %% [markdown]
 # **2. Code.** From which step on is a picture too noisy? Write `first_step_at(betas, level)`, for any table of betas.
@@ -965,10 +973,9 @@ check(first_step_at, by_walking, cases,
       hint="SNR is alpha^2 over 1 - alpha^2; which index has step 1 in the table?")
 
 # %% [markdown]
-# **3. Open.** Design a table of 200 betas with a terminal SNR (2.13) below $10^{-4}$ and log SNR above 6 after step 1.
-# (a) Make the largest fall of log SNR in one step as small as you can; below 0.08 you are nearly there. Decide
-# on the curve of $\alpha_t$; then, by (2.5), $\beta_k = 1 - \alpha_t^2/\alpha_s^2$, as `cosine_betas` has it. (b) Is that a *good* table? Say in one number what you
-# want, add it to `judge`, and design for it. Does another table win now?
+# **3. Open.** Design 200 betas with a terminal SNR (2.13) below $10^{-4}$ and log SNR above 6 after step 1. (a) Make the
+# largest fall of log SNR in one step as small as you can. Decide on the curve of $\alpha_t$; then, by (2.5),
+# $\beta_k = 1 - \alpha_t^2/\alpha_s^2$. (b) Is that a *good* table? Say in one number what you want, and add it to `judge`.
 
 # %%
 def judge(betas):
@@ -978,6 +985,28 @@ def judge(betas):
 
 
 print({name: f"{value:.2g}" for name, value in judge(new_betas).items()})
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# (a) The largest of 199 falls is at least their mean, $(6 - \log 10^{-4})/199 = 0.0764$: a straight line in log SNR.
+# (b) That line spends many steps on pictures that hardly change, or are gone.
+#
+# </details>
+
+# %% tags=["check", "answer"]
+# @title ✓ The pen and the open answer
+everything, seeded = clothes.tensor(), torch.Generator().manual_seed(5)
+specks = torch.randn(everything.shape, generator=seeded)
+clean, noisy = (add_noise(everything, specks, u, Cosine()).square().mean()
+                for u in (0.0, 0.3))
+assert abs(clean - 0.76) < 0.005 and abs(noisy - 0.81) < 0.005
+squares = torch.linspace(6.001, -9.22, 200, dtype=torch.float64).sigmoid()  # alpha^2
+verdict = judge(1 - squares / torch.cat([torch.ones(1), squares[:-1]]))
+assert verdict["after step 1"] > 6 and verdict["terminal SNR"] < 1e-4
+assert 0.0764 < verdict["largest fall"] < 0.0766 < judge(new_betas)["largest fall"]
+print(f"✓ all clothes: {clean:.2f} at t = 0, {noisy:.2f} at t = 0.3;",
+      f"a straight line in log SNR falls by {verdict['largest fall']:.4f}")
 
 # %% [markdown]
 # **Deeper:** [02, deeper](deeper/02_forward_diffusion.ipynb): proofs in full, other noise, more tables, the limit of

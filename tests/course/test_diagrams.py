@@ -41,7 +41,9 @@ FIGURES = {
     "kernels": lambda: diagrams.kernels(HUMPS, Cosine(), 0.5, (0.4, 0.01), torch.zeros(1)),
     "schedule paths": lambda: diagrams.schedule_paths({"cosine": Cosine(), "flow": Flow()}, "two schedules"),
     "log SNR": lambda: diagrams.log_snr_curves({"cosine": Cosine(), "flow": Flow()}, "two schedules"),
-    "named points": lambda: diagrams.named_points((TS, TS**2), {"a": (0.5, 0.25)}, 0.0, "a curve", "x", "y"),
+    "shares": lambda: diagrams.shares(
+        TS, {"one": 1 - TS, "two": 0 * TS + 1}, {"on": (0.0, 1.0), "off": (0.5, 0.5)}, {0.5: 0.6}, 1.0, "two curves"
+    ),
     "under bells": lambda: diagrams.under_bells({"a": (TS, 0.5, 0.3), "b": (TS, 0.5, 0.3)}, "two panels"),
     "guess the noise": lambda: diagrams.guess_the_noise(GREY, GREY + 1, GREY + 0.5, GREY + 0.9),
     "clock hands": lambda: diagrams.clock_hands(torch.tensor([[1.0, 0.0], [0.6, 0.8]]), ("0", "1"), (0,), "two clocks"),
@@ -259,17 +261,19 @@ def test_a_kernel_is_a_density_over_its_gaussian():
 def test_schedules_are_drawn_as_they_are():
     left, right = diagrams.schedule_paths({"cosine": Cosine(), "flow": Flow()}, "two").axes
     alpha, sigma, *_ = (line.get_ydata() for line in left.lines)
-    assert np.allclose(alpha**2 + sigma**2, 1) and len(right.lines[1].get_xdata()) == 11
+    assert np.allclose(alpha**2 + sigma**2, 1) and len(right.lines[-1].get_xdata()) == 11
+    strokes = np.array([line.get_data() for line in right.lines[1:12]])  # each from its path outwards
+    assert np.allclose((strokes**2).sum(1), [1, 1.21])
     (ax,) = diagrams.log_snr_curves({"flow": Flow()}, "one").axes
     t, y = ax.lines[0].get_data()
     assert np.allclose(y, 2 * np.log((1 - t) / t))
 
 
-def test_named_points_say_what_they_show():
-    (ax,) = FIGURES["named points"]().axes
-    assert [text.get_text() for text in ax.texts] == ["a", "data"] and ax.get_ylabel() == "y"
-    (ax,) = diagrams.named_points((TS, 1 - TS), {"on": (0.0, 1.0), "off": (0.5, 0.5)}, 1.0, "a line", "x", "y").axes
-    assert [text.xyann[1] for text in ax.texts[:2]] == [16, 3]  # on the level a name stands above its point
+def test_shares_say_what_they_show():
+    (ax,) = FIGURES["shares"]().axes
+    assert [text.get_text() for text in ax.texts] == ["one", "two", "on", "off", "the network: 60%", "data"]
+    assert [text.xyann[1] for text in ax.texts[2:4]] == [18, 0]  # on the level a name stands above its point
+    assert list(ax.lines[-1].get_ydata()) == [0.6]
 
 
 def test_arrows_of_the_round_cloud_are_to_scale():
@@ -281,7 +285,7 @@ def test_arrows_of_the_round_cloud_are_to_scale():
 def test_a_narrow_kernel_is_enlarged():
     wide, narrow = diagrams.kernels(HUMPS, Cosine(), 0.5, (0.4, 0.001), torch.zeros(1)).axes
     assert wide.get_xlim() == (-3, 3) and narrow.get_xlim() == pytest.approx((-0.3, 0.3))
-    assert narrow.get_xlabel().endswith("10 times larger")
+    assert narrow.get_xlabel().endswith("(10 times enlarged)")
 
 
 def test_histograms_stand_under_their_bells():

@@ -3,7 +3,7 @@
 Words stand in them, so fonts are larger than in `plot` and figures are narrow: a phone shows 700 pixels at half size.
 """
 
-from minidiff.course.diagrams.charts import bars, labelled, named_points, split_bars
+from minidiff.course.diagrams.charts import bars, labelled, shares, split_bars
 from minidiff.course.diagrams.density import against, bells, kernels, ribbon, round_cloud, two_bells, under_bells
 from minidiff.course.diagrams.images import contest, dissolve, pictures
 from minidiff.course.diagrams.plane import clouds, four_walks, predictions, score_arrows
@@ -27,7 +27,7 @@ __all__ = [
     "kernels",
     "labelled",
     "log_snr_curves",
-    "named_points",
+    "shares",
     "pictures",
     "predictions",
     "ribbon",

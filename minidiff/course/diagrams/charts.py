@@ -22,31 +22,42 @@ def labelled(
     return picture
 
 
-def named_points(
-    curve: tuple[Tensor, Tensor],
+def shares(
+    x: Tensor,
+    curves: Mapping[str, Tensor],
     points: Mapping[str, tuple[float, float]],
+    crosses: Mapping[float, float],
     level: float,
     alt: str,
-    xlabel: str,
-    ylabel: str,
 ) -> Picture:
-    """Draw a falling curve, points (x, y) on it, each beside its name, and a dotted level: the data's.
+    """Draw two named shares over x (N,), what is left of the signal, and a dotted level: the data's.
 
-    The name of a point on the level stands above it.
+    `points` (x, y) stand on the first curve beside their names, a point on the level below it; `crosses` are what a
+    network draws, {x: y}.
     """
-    picture = Picture(alt, 7.0, 3.4)
+    picture = Picture(alt, 7.0, 3.6)
     ax = picture.add_subplot(1, 1, 1)
-    ax.plot(*curve, color=BACKWARD, lw=2)
+    for (name, y), colour in zip(curves.items(), (BACKWARD, COLOURS[0]), strict=True):
+        ax.plot(x, y, color=colour, lw=2)
+        at = (len(x) * 2 // 5, 6) if colour == BACKWARD else (-1, -10)  # on its way down, and at its end
+        where = (float(x[at[0]]), float(y[at[0]]))
+        ax.annotate(name, where, (10, at[1]), textcoords="offset points", color=colour, fontsize=WORDS, va="center")
     ax.axhline(level, color=BLACK, linestyle=":")
-    for name, (x, y) in points.items():
-        ax.plot([x], [y], "o", color=BACKWARD, markersize=9)
-        up = 16 if abs(y - level) < 0.02 * float(curve[1].max() - curve[1].min()) else 3
-        ax.annotate(name, (x, y), (12, up), textcoords="offset points", fontsize=WORDS, va="center")
-    right, low, high = float(curve[0].max()), float(curve[1].min()), float(curve[1].max())
-    ax.text(1.25 * right, level, "data", ha="right", va="bottom", fontsize=WORDS)
-    ax.set_xlabel(xlabel, fontsize=12)
-    ax.set_ylabel(ylabel, fontsize=12)
-    ax.set(xlim=(-0.02, 1.27 * right), ylim=(low - 0.06 * (high - low), high + 0.14 * (high - low)))
+    for name, (across, up) in points.items():
+        ax.plot([across], [up], "o", color=BACKWARD, markersize=9)
+        on = abs(up - level) < 0.02 * level
+        place = (2, 18) if on else (12, 0)
+        ax.annotate(name, (across, up), place, textcoords="offset points", fontsize=WORDS, va="center")
+    for across, up in crosses.items():
+        ax.plot([across], [up], "x", color=BLACK, markersize=9, markeredgewidth=2)
+        ax.annotate(
+            f"the network: {up:.0%}", (across, up), (0, 14), textcoords="offset points", fontsize=WORDS, va="center"
+        )
+    right, top = float(x.max()), max(float(y.max()) for y in curves.values())
+    ax.text(1.25 * right, level + 0.01 * top, "data", ha="right", va="bottom", fontsize=WORDS)
+    ax.set_xlabel(r"signal left at the end, $\alpha_1$", fontsize=12)
+    ax.set_ylabel("share of shoes", fontsize=12)
+    ax.set(xlim=(-0.02, 1.27 * right), ylim=(-0.06 * top, 1.15 * top))
     return picture
 
 

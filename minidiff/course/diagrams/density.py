@@ -169,7 +169,7 @@ def kernels(mixture: Mixture, schedule: Schedule, t: float, lengths: Sequence[fl
         ax.fill_between(x, true, color=FORWARD, alpha=0.35, linewidth=0, label="true")
         ax.plot(x, bell.log_prob(x).exp(), color=BACKWARD, lw=2, linestyle=(0, (4, 2)), label="Gaussian")
         ax.set_title(f"$t - s = {length:g}$", fontsize=WORDS)
-        ax.set_xlabel(f"$x_s$, {zoom} times larger" if zoom > 1 else "$x_s$", fontsize=WORDS)
+        ax.set_xlabel(f"$x_s$ ({zoom} times enlarged)" if zoom > 1 else "$x_s$", fontsize=WORDS)
         ax.set(yticks=[], xlim=(-3 / zoom, 3 / zoom), xticks=[-2 / zoom, 0, 2 / zoom])
         ax.set_ylim(0, 1.1 * max(float(true.max()), float(bell.log_prob(mean).exp())))
         ax.grid(False)

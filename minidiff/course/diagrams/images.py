@@ -51,11 +51,12 @@ def dissolve(x: Tensor, title: str, alt: str) -> Picture:
     density = torch.histc(x, 42, -3.5, 3.5) / x.numel() * 6
     right.stairs(density.sqrt().numpy(), edges.numpy(), fill=True, color=COLOURS[5])
     bell = torch.distributions.Normal(0.0, 1.0).log_prob(edges).exp()
-    right.plot(edges, bell.sqrt(), color=BLACK, lw=1.5)
+    right.plot(edges, bell.sqrt(), color=BLACK, lw=1.5, label="standard normal")
+    right.legend(loc="upper right", fontsize=12)
     ticks = (0.1, 0.4, 1, 2, 4)
     right.set_yticks([tick**0.5 for tick in ticks], [str(tick) for tick in ticks])
     right.set(ylim=(0, 2.05), xlabel="value of a pixel")
-    right.set_title("density (root scale)", fontsize=WORDS)
+    right.set_title("density", fontsize=WORDS)
     return picture
 
 

@@ -14,7 +14,7 @@ from minidiff.schedule import Schedule
 def schedule_paths(schedules: Mapping[str, Schedule], alt: str) -> Picture:
     """Draw alpha (solid) and sigma (dashed) of schedules against time, and their paths in the plane of the two.
 
-    A mark stands at each tenth of the time; those of the first schedule stand outside of its path.
+    At each tenth of the time stands a mark: a stroke for the first schedule, which starts on its path, dots for others.
     """
     picture = Picture(alt, 7.0, 3.5)
     left, right = picture.subplots(1, 2, width_ratios=[1.15, 1])
@@ -24,15 +24,18 @@ def schedule_paths(schedules: Mapping[str, Schedule], alt: str) -> Picture:
         left.plot(t, alpha, color=colour, lw=2, label=name)
         left.plot(t, sigma, color=colour, lw=1.6, linestyle=(0, (3, 2)))
         right.plot(alpha, sigma, color=colour, lw=2)
-        out = 1.07 if k == 0 else 1.0
-        right.plot(out * alpha[::20], out * sigma[::20], "s" if k == 0 else "o", color=colour, markersize=5, label=name)
+        if k == 0:  # a short stroke outwards
+            tenth = torch.stack([alpha[::20], sigma[::20]])
+            right.plot(*torch.stack([tenth, 1.1 * tenth], 1).numpy(), color=colour, lw=2)
+        else:
+            right.plot(alpha[::20], sigma[::20], "o", color=colour, markersize=5)
     picture.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=3, fontsize=WORDS, frameon=False)
     left.text(0.87, 0.33, r"$\alpha_t$", fontsize=WORDS + 2)
     left.text(0.87, 0.72, r"$\sigma_t$", fontsize=WORDS + 2)
     left.set(ylim=(0, 1.05))
     left.set_xlabel("time $t$", fontsize=12)
-    right.text(1.13, -0.04, "data", fontsize=WORDS)
-    right.text(0.13, 1.1, "noise", fontsize=WORDS)
+    right.text(1.15, -0.04, "data", fontsize=WORDS)
+    right.text(0.16, 1.12, "noise", fontsize=WORDS)
     right.set(xlim=(-0.06, 1.4), ylim=(-0.08, 1.24), aspect="equal")
     right.set_xlabel(r"signal $\alpha_t$", fontsize=12)
     right.set_ylabel(r"noise $\sigma_t$", fontsize=12)
@@ -40,13 +43,14 @@ def schedule_paths(schedules: Mapping[str, Schedule], alt: str) -> Picture:
 
 
 def log_snr_curves(schedules: Mapping[str, Schedule], alt: str) -> Picture:
-    """Draw log SNR of schedules against time; where there is more signal than noise the ground is grey."""
+    """Draw log SNR of schedules against time; between -4 and 4 the ground is grey."""
     picture = Picture(alt, 7.0, 3.4)
     ax = picture.add_subplot(1, 1, 1)
     t = torch.linspace(0.001, 0.999, 999, dtype=torch.float64)
     for k, (name, each) in enumerate(schedules.items()):
         ax.plot(t, each.log_snr(t), label=name, color=COLOURS[(0, 3, 2, 4)[k % 4]], lw=2)
-    ax.axhspan(0, 10, color="0.94")
+    ax.axhspan(-4, 4, color="0.93", lw=0)
+    ax.axhline(0, color=BLACK, lw=1)
     ax.text(0.98, 8, "more signal than noise", ha="right", fontsize=WORDS)
     ax.text(0.98, -12.5, "more noise than signal", ha="right", fontsize=WORDS)
     ax.set(xlabel="time t", ylabel="log SNR", xlim=(0, 1), ylim=(-14, 10), yticks=range(-10, 11, 5))
