@@ -3,8 +3,7 @@
 #
 # **Noise is easy to add. What must we know to take it out again?** Below, 600 points that began as pure noise walk
 # back to data, eight clusters. The grey says where *noisy* data are likely, the arrows where they are likelier: at
-# first in the middle, in the end at the clusters. Here the arrows are computed exactly; a network will have to learn
-# them.
+# first in the middle, in the end at the clusters. Here they are computed; a network will have to learn them.
 
 # %%
 import torch
@@ -38,8 +37,8 @@ diagrams.score_arrows(panels, schedule, alt)
 
 # %% [markdown]
 # **You build** the exact step back for one who knows the clean picture, then the best possible denoiser, and out of the
-# two a sampler. Nothing is trained. You need chapter 02 and Bayes' rule. It takes an hour to read, another for the gaps
-# and predictions; stop after section 5 if you like. The computer needs half a minute.
+# two a sampler. Nothing is trained. You need chapter 02 and Bayes' rule. An hour to read, another
+# for gaps and predictions, half a minute to run; a good break is after section 5.
 #
 # | letter | meaning |
 # |---|---|
@@ -77,9 +76,8 @@ plot.strips(rows, "Four rows of four pictures.",
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# More noise than before, twice the variance of only stretching. A new draw has nothing to do with the noise in the
-# picture, and variances add, whatever the sign: we *added* noise and took none away. (Section 7 mends this loop with
-# one term.)
+# More noise than before. A new draw has nothing to do with the noise in the picture, and variances add, whatever the
+# sign: we *added* noise. (Section 7 mends this loop with one term.)
 #
 # </details>
 
@@ -110,9 +108,8 @@ plot.strips({"": torch.cat([mean, clothes[:6]])}, alt, above=["guess"] + ["data"
 #
 # </details>
 #
-# One giant step gives an *average*, never a *sample*. Many small ones can give samples. The walks of this chapter draw
-# at *every* step, as the way to noise did. (Those of chapters 00 and 01 drew only the start. Both reach the same
-# *distribution*: chapter 08.) What should a step back draw?
+# One giant step gives an *average*, never a *sample*. Many small ones can, if they draw. (Chapters 00 and 01 drew only
+# the start. Both ways reach the same *distribution*: chapter 08.) What should a step back draw?
 #
 # ### What Bayes says
 #
@@ -123,9 +120,9 @@ plot.strips({"": torch.cat([mean, clothes[:6]])}, alt, above=["guess"] + ["data"
 # q(x_s) = \int q(x_s \mid x_0)\; q(x_0)\, dx_0 .
 # \end{gathered} \tag{3.1} $$
 #
-# This is the *true step back*, or reverse kernel. The first factor is a step of noise: known. The denominator does
-# not contain $x_s$, it only normalises. But $q(x_s)$ asks how likely each noisy picture is *among all noisy pictures of
-# the world*: an integral over the data. For single numbers a grid can do it.
+# This is the *true step back*, or reverse kernel. The first factor is a step of noise, the denominator only normalises.
+# But $q(x_s)$ asks how likely a noisy picture is *among all noisy pictures of the world*: an integral over the data. For
+# single numbers a grid can do it.
 
 # %%
 from minidiff import transition
@@ -147,7 +144,7 @@ def marginal(data, x_t, t):
 
 
 # %% [markdown]
-# Two worlds of numbers, both with mean 0 and variance 1: near -1.2 or near 0.8 in one, a single bell in the other.
+# Two worlds of numbers, both with mean 0 and variance 1: two humps at -1.2 and 0.8, or one bell.
 #
 # *Predict: in both we stand at* $x_t = 0$ *at* $t = 0.4$. *Where was each likely to be at* $s = 0.1$*?*
 
@@ -192,9 +189,8 @@ print(f"✓ density at 0: {two[1200]:.2f} with two humps, {one[1200]:.2f} with o
 #
 # </details>
 #
-# Same noise, same place, different answers: **the way back depends on the data.** That is how data can come out at the
-# end. But for pictures nobody knows $q(x_0)$, and a grid would have $2401^{1024}$ points. The integral is
-# *intractable*: well defined, and out of reach.
+# **The way back depends on the data.** That is how data can come out. But for pictures nobody knows $q(x_0)$, and a grid
+# would have $2401^{1024}$ points: the integral is *intractable*.
 #
 # ## 2. If the picture were known
 #
@@ -203,14 +199,13 @@ print(f"✓ density at 0: {two[1200]:.2f} with two humps, {one[1200]:.2f} with o
 # $$ q(x_s \mid x_t, x_0)
 # = \frac{q(x_t \mid x_s)\; q(x_s \mid x_0)}{q(x_t \mid x_0)} . \tag{3.2} $$
 #
-# (The first factor needs no $x_0$: noise has no memory.) As functions of $x_s$ both factors on top are bells. Two
-# witnesses speak about $x_s$:
+# (The first factor needs no $x_0$: noise has no memory.) Two witnesses speak about $x_s$, each a bell:
 #
 # - $x_0$ says: near $\alpha_s x_0$, with variance $\sigma_s^2$.
 # - $x_t = \alpha_{ts} x_s + \sigma_{ts}\epsilon'$, divided by $\alpha_{ts}$, says: near $x_t / \alpha_{ts}$, with
 #   variance $\sigma_{ts}^2 / \alpha_{ts}^2$.
 #
-# The figure multiplies them, for $x_0 = 0.8$, $x_t = -0.8$ and $t = 0.2$.
+# Here they are, multiplied, for $x_0 = 0.8$, $x_t = -0.8$, $t = 0.2$.
 #
 # *Predict: for which* $s$ *does the product listen more to* $x_0$, *for which to* $x_t$*?*
 
@@ -254,12 +249,11 @@ _ = widgets.explore(lambda s, x_t, x_0: testimony(s, x_t=x_t, x_0=x_0),
 # m = v \left( \frac{m_1}{v_1} + \frac{m_2}{v_2} \right) .
 # \end{gathered} \tag{3.3} $$
 #
-# *Precisions, one over variance, add. Means are averaged by precision.* Proof: in the exponent of the product
-# $-\frac12 x^2$ has the factor $\frac1{v_1} + \frac1{v_2}$ and $x$ has $\frac{m_1}{v_1} + \frac{m_2}{v_2}$; in that
-# of $\mathcal N(x; m, v)$ they have $\frac1v$ and $\frac mv$.
+# *Precisions, one over variance, add. Means are averaged by precision.* Proof: compare the factors of $-\frac12 x^2$ and
+# of $x$ in the exponents.
 #
-# **Your turn**, with pen first: which $v$ and $m$ do the two witnesses give? Then write the step back. (Pixels are
-# independent here, so a picture is handled like a number.)
+# **Your turn**, with pen first: which $v$ and $m$ do the two witnesses give? (Pixels are independent here: a picture is
+# handled like a number.)
 
 # %%
 def step_back(x_t, x_0, s, t):
@@ -341,8 +335,8 @@ print("✓ mean and variance agree with brute force, one step apart and 300")
 #
 # $$ m = \frac{1}{\alpha_{ts}} \left( x_t - \frac{\sigma_{ts}^2}{\sigma_t}\; \epsilon \right) . \tag{3.5} $$
 #
-# Compare the blind walk, $x_s = (x_t - \sigma_{ts}\, z)/\alpha_{ts}$. The right step takes away a part of $\epsilon$, the
-# noise that *is* there. And then it draws, with variance $v$: it *adds* fresh noise.
+# The blind walk had $x_s = (x_t - \sigma_{ts}\, z)/\alpha_{ts}$. The right step takes away a part of $\epsilon$, the noise
+# that *is* there. Then it *adds* fresh noise, of variance $v$.
 #
 # *Predict: at step 500, which is larger, what the right step takes away or what it adds?*
 
@@ -357,14 +351,12 @@ for k in (1, 2, 100, 500):
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# What it adds, nearly ten times larger, and as large as in the blind walk! So fresh noise was not the mistake. The walk
-# lacked the small term with $\epsilon$.
+# What it adds, nearly ten times, as much as the blind walk! That walk lacked only the small term with $\epsilon$.
 #
 # </details>
 #
-# How can so small a term win? Independent draws add *variances*, here $\sigma_{ts}^2$. Parts that are aligned add
-# *lengths*: the term shrinks the noise that is there from $\sigma_t$ to $\sigma_t - \sigma_{ts}^2/\sigma_t$. Of its
-# variance that takes off
+# How can so small a term win? Independent draws add *variances*, here $\sigma_{ts}^2$; what is aligned adds *lengths*.
+# The noise shrinks to $\sigma_t - \sigma_{ts}^2/\sigma_t$, and its variance by
 #
 # $$ \sigma_t^2 - \Big(\sigma_t - \frac{\sigma_{ts}^2}{\sigma_t}\Big)^2 \approx 2\,\sigma_{ts}^2 : $$
 #
@@ -409,8 +401,8 @@ diagrams.against(x, panels, ("true", "best Gaussian"), alt)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# A long step has two humps; the best Gaussian, of the same mean and variance, puts its weight between them. A short
-# step is a bell.
+# A long step has two humps, and the best Gaussian, of the same mean and variance, lies between them. A short one is a
+# bell.
 #
 # </details>
 #
@@ -446,29 +438,26 @@ print(f"✓ KL from the best Gaussian: {far(0.35):.2f} for step 0.35, {far(0.05)
 # $$ E\,|x_0 - f|^2 = E\,|x_0 - \hat x_0|^2 + E\,|\hat x_0 - f|^2 , $$
 #
 # because at a fixed $x_t$ the mixed term $2(x_0 - \hat x_0)\cdot(\hat x_0 - f)$ averages to 0: its second factor is
-# fixed, and its first is 0 on average. The first part does not depend on $f$, so the best denoiser is $f = \hat x_0$,
-# the mean, or *posterior mean*.
+# fixed, and its first is 0 on average. So the best denoiser is $f = \hat x_0$, the *posterior mean*.
 #
-# To *see* it we need data with a formula, a **mixture** of Gaussians: each point picks component $j$ with probability
-# $w_j$, and falls around the centre $m_j$ with standard deviation $c_j$. (The two humps are one, with
-# $m = -1.2,\ 0.8$, $w = 0.4,\ 0.6$ and $c = 0.2$.) By (2.2) noise turns each component into a Gaussian again: *a
-# mixture stays a mixture*,
+# To *see* it we need data with a formula, a **mixture**, like the two humps: each point picks component $j$ with
+# probability $w_j$, and falls around its centre $m_j$ with standard deviation $c_j$. By (2.2) noise turns each component
+# into a Gaussian again, so *a mixture stays a mixture*:
 #
 # $$ p_t(x) = \sum_j w_j\; \mathcal N_j(x), \qquad
 # \mathcal N_j(x) = \mathcal N\!\left(x;\ \alpha_t m_j,\ (\alpha_t^2 c_j^2 + \sigma_t^2)\, I\right) . \tag{3.6} $$
 #
-# Which component did $x_t$ come from? Bayes again: from $j$ with the probability
+# Bayes again: $x_t$ came from component $j$ with the probability
 #
 # $$ r_j(x_t) = \frac{w_j\, \mathcal N_j(x_t)}{\sum_k w_k\, \mathcal N_k(x_t)} , $$
 #
-# its *responsibility*. If we knew the component, there would be two witnesses again, as in section 2: the component
-# and $x_t$. Ask them for $x_s$, and let (3.3) make a mean $\mu_j$ and a variance $v_j$ of what they say. Then the true
-# step back is
+# its *responsibility*. If we knew $j$, there would be two witnesses, the component and $x_t$. Asked for $x_s$, they give
+# by (3.3) some mean $\mu_j$ and variance $v_j$. Then the true step back is
 #
 # $$ q(x_s \mid x_t) = \sum_j r_j(x_t)\; \mathcal N(x_s;\ \mu_j,\ v_j I) , \tag{3.7} $$
 #
-# a mixture too. Ask them for $x_0$: one says $m_j$ with variance $c_j^2$, the other $x_t/\alpha_t$ with variance
-# $\sigma_t^2/\alpha_t^2$. By (3.3) each component makes a guess, and the responsibilities average the guesses:
+# a mixture too. Asked for $x_0$, one says $m_j$ with variance $c_j^2$, the other $x_t/\alpha_t$ with variance
+# $\sigma_t^2/\alpha_t^2$: by (3.3) a guess of each component, and the responsibilities average them:
 #
 # $$ \hat x_0 = \sum_j r_j(x_t) \left( m_j
 # + \frac{\alpha_t c_j^2}{\alpha_t^2 c_j^2 + \sigma_t^2}\, (x_t - \alpha_t m_j) \right) . \tag{3.9} $$
@@ -493,9 +482,8 @@ picture
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# With little noise it believes what it sees (but for a small jump at -0.2, where it changes from one hump to the
-# other). At $t = 0.2$ it is a soft step, and *between the humps it hedges*. At 0.6 it hardly dares to leave the mean, and
-# at $t = 1$ it sees nothing and says the mean: the blur.
+# With little noise it believes what it sees, but for a jump at -0.2, from one hump to the other. At $t = 0.2$ the step is
+# soft: *between the humps it hedges*. At 0.6 it hardly leaves the mean, and at $t = 1$ it says the mean: the blur.
 #
 # </details>
 
@@ -507,14 +495,12 @@ places = torch.linspace(-1.975, 1.975, 80)
 best, curve = (humps.denoise(y[:, None], 0.2, schedule)[:, 0] for y in (seen, places))
 rivals = schedule(0.2)[0] * seen, best + 0.1 * (3 * seen).sin(), 0.9 * best
 least, *errors = [(pure - f).square().mean() for f in (best, *rivals)]
-assert all(abs((e - least) / (best - f).square().mean() - 1) < 0.2
-           for e, f in zip(errors, rivals))
+extra = torch.stack([(best - f).square().mean() for f in rivals])
+assert ((torch.stack(errors) - least) / extra - 1).abs().max() < 0.2
 bins = ((seen + 2) / 0.05).long().clamp(0, 79)  # 80 of width 0.05
 found = bins.bincount(pure) / bins.bincount()  # averages
 assert (found - curve)[15:65].abs().max() < 0.05 and min(errors) > least + 0.003
-names = "alpha x_t", "it and a wave", "0.9 of it"
-print(f"✓ squared error {least:.3f};",
-      ", ".join(f"of {name} {e:.3f}" for name, e in zip(names, errors)))
+print("✓ errors: {:.3f}; alpha x {:.3f}, a wave {:.3f}, 0.9 {:.3f}".format(least, *errors))
 
 # %% tags=["check"]
 # @title ✓ The best guess in the humps, and when there is only noise
@@ -530,22 +516,19 @@ print(f"✓ at t = 0.2 it says {left:.2f} at -1.2, {right:.2f} at 0.8; at t = 1 
 # %% [markdown]
 # ## 5. The first samples
 #
-# We know the step back if $x_0$ is known, and the best guess at $x_0$. Put the one into the other. With $v$ as in (3.4)
-# and fresh noise $z$,
+# Put the best guess into the step back. With $v$ as in (3.4) and fresh noise $z$,
 #
 # $$ x_s = \frac{\alpha_{ts}\,\sigma_s^2}{\sigma_t^2}\; x_t
 # + \frac{\alpha_s\,\sigma_{ts}^2}{\sigma_t^2}\; \hat x_0 + \sqrt v\; z, \qquad
 # z \sim \mathcal N(0, I). \tag{3.10} $$
 #
 # This is [ancestral sampling](../docs/glossary.md#ancestral-sampling) (DDPM's algorithm 2). May an average stand for
-# the picture? For the mean, yes: $m$ in (3.4) is linear in $x_0$, so its average over all possible $x_0$ is its value
-# at their average. The mean of (3.10) *is* that of the true step, however long. Shape and variance are not; but a short
-# step is nearly a Gaussian (section 3 shows it).
+# the picture? For the mean, yes: $m$ in (3.4) is linear in $x_0$, so the mean of (3.10) *is* that of the true step,
+# however long. Shape and variance are not; but a short step is nearly a Gaussian (section 3 shows it).
 #
-# > **How the papers write it.** The model is this chain with a network in it,
-# > $p_\theta(x_{0:T}) = p(x_T) \prod_t p_\theta(x_{t-1} \mid x_t)$, of steps $\mathcal N(\mu_\theta, \Sigma_\theta)$:
-# > $\mu_\theta$ is $\tilde\mu_t$ with the network's $\hat x_0$, and $\Sigma_\theta$ is $\tilde\beta_t I$ or
-# > $\beta_t I$.
+# > **How the papers write it.** $p_\theta(x_{0:T}) = p(x_T) \prod_t p_\theta(x_{t-1} \mid x_t)$, steps
+# > $\mathcal N(\mu_\theta, \Sigma_\theta)$ with $\tilde\mu_t$ of the network's $\hat x_0$ for $\mu_\theta$, and
+# > $\tilde\beta_t I$ or $\beta_t I$ for $\Sigma_\theta$.
 #
 # **Your turn.** Walk from noise to data. `ts` is a falling grid of times; `denoise`, from the top, is the best
 # denoiser of the eight clusters.
@@ -578,8 +561,8 @@ ancestral = yours(ancestral, by_package, cases,
                        "sample")
 
 # %% [markdown]
-# The package's `ddpm` is the same loop, but hands over each state on its way; `final` takes the last. First single
-# numbers, on the ribbon of chapter 02.
+# The package's `ddpm` is the same loop, and hands over each state on its way; `final` takes the last. First single
+# numbers.
 
 # %%
 def guess(x, t):
@@ -593,8 +576,7 @@ alt = "Six jagged paths from a wide bell at t = 1 to two bands at t = 0."
 diagrams.ribbon(humps, schedule, ts, paths, alt, arrow="back: data come out")
 
 # %% [markdown]
-# Six starts, two humps, and the draws on the way decide. Now the 600 points of the opening picture, with the guesses
-# that led them.
+# Six starts, two humps: the draws decide. Now the 600 points from the top, with the guesses that led them.
 
 # %%
 def shot(state):
@@ -611,9 +593,9 @@ four = {title: pair for t in (0.64, 0.32, 0.16, 0.0)
 diagrams.guesses(four, "Four moments of the film.")
 
 # %% [markdown]
-# The guesses start at the mean and take the shape of the data before the points do. Nothing was trained! But are they
-# *right*, not only pretty? Now 4,000 points, by your own walk. We count **strays**, farther than three of its widths
-# from every cluster. Of exact data these are $e^{-4.5} = 1.1\%$.
+# The guesses start at the mean and take the shape of the data before the points do. Nothing was trained! Is it *right*,
+# not only pretty? Now 4,000 points, by your own walk. **Strays** are farther than three of its widths from every cluster:
+# $e^{-4.5} = 1.1\%$ of exact data.
 #
 # *Predict: how many steps are enough: 5, 20, 100 or 500?*
 
@@ -647,9 +629,8 @@ for name, points in {**clouds, "data": truth}.items():
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Hundreds. Five steps leave nearly half of the points astray: between two clusters the true step has two humps, and a
-# long Gaussian step goes to neither. Twenty look better, but the common clusters are too narrow, 0.16 for 0.20, and a
-# hundred have not quite mended that.
+# Hundreds, with this $v$. Of five steps nearly half end astray: between two clusters the true step has two humps, and a long Gaussian
+# one goes to neither. Twenty look better, but the common clusters are too narrow, even after a hundred.
 #
 # </details>
 #
@@ -657,13 +638,13 @@ for name, points in {**clouds, "data": truth}.items():
 #
 # ### Why add noise at all?
 #
-# Each step takes noise away, and then puts some back. Let us leave that out.
+# A step takes noise away, then puts some back. Leave that out!
 #
 # *Predict: 500 steps, each to the mean of the true step,* $z = 0$. *What comes out?*
 
 # %%
 def other_walk(n, factor):
-    """Walk by (3.10), with factor * sigma_ts for the root of v; the last step is bare."""
+    """Walk by (3.10) with factor * sigma_ts for the root of v; no noise at the end."""
     points, generator = cloud, seeded(10)
     for t, s in pairwise(times(n)):
         z = torch.randn(points.shape, generator=generator)
@@ -681,26 +662,25 @@ diagrams.clouds({"with noise": clouds["500 steps"], "z = 0": bare, "data": truth
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Hardly a stray, yet the wrong data: the rare clusters have almost died out, and the common ones lean inwards. A
-# mean is the average of all places where $x$ may have been. Who goes there every time, without drawing, ends in the
-# middle and with the majority.
+# Hardly a stray, yet wrong: the rare clusters, 25% of the data, have almost died out. A mean averages all places where
+# $x$ may have been. Who always goes there ends with the majority, near the middle.
 #
 # </details>
 #
-# So noise keeps the shares right. (Walks that draw only the start take another step, chapter 08.)
+# So noise keeps the shares. (Walks without it need another step: chapter 08.)
 #
 # ### How wide is a step?
 #
-# How much noise, then? The true step is drawn in two stages: first an $x_0$ given $x_t$, then $x_s$ by (3.4). Their
-# uncertainties add, the *law of total variance*. In each coordinate
+# How much noise? The true step is drawn in two stages: first an $x_0$ given $x_t$, then $x_s$ by (3.4). Their
+# uncertainties add (*law of total variance*). In each coordinate
 #
 # $$ \mathrm{Var}(x_s \mid x_t) = v
 # + \left( \frac{\alpha_s\sigma_{ts}^2}{\sigma_t^2} \right)^{\!2} \mathrm{Var}(x_0 \mid x_t), \qquad
 # v \;\le\; E\big[\mathrm{Var}(x_s \mid x_t)\big] \;\le\; \sigma_{ts}^2 , \tag{3.8} $$
 #
 # the last for $\alpha^2 + \sigma^2 = 1$ and a coordinate of variance at most one ([@sohldickstein2015]; proof in
-# *deeper*). So $v$ is the least, right if only one picture is possible; $\sigma_{ts}^2$ is the most on average, right
-# if the data are noise themselves.
+# *deeper*). So $v$ is the least, right if only one picture is possible;
+# $\sigma_{ts}^2$ is the most, right if the data are noise.
 #
 # *Predict: data with two humps, a step from 0.4 to 0.1. At which* $x_t$ *is the true step widest?*
 
@@ -733,8 +713,8 @@ picture
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# At $-0.46$, where both humps are equally likely to be behind $x_t$: $r_1 = r_2 = \frac12$. That is left of the middle,
-# because the left hump weighs less. There the true step is wider than $\sigma_{ts}^2$, which bounds the *average*.
+# Near $-0.46$, where both humps are equally likely: $r_1 = r_2 = \frac12$. That is left of the middle, as the left hump
+# weighs less. There it is wider than $\sigma_{ts}^2$, which bounds the *average*.
 #
 # </details>
 #
@@ -750,30 +730,30 @@ for n, points in wide.items():
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The width. At 20 steps clusters are now a little too wide, at 100 they are right. The strays do not get fewer: they come from
-# the *shape*, from two humps where we draw one, and only shorter steps mend that.
+# The width: at 20 steps a little too much, at 100 right. Not the strays: they come from the *shape*, two humps where we
+# draw one, and only shorter steps mend that.
 #
 # </details>
 #
-# With many steps the choice matters little: the bounds have the ratio $\sigma_s^2/\sigma_t^2$, at DDPM's step 100 0.98
-# (though 0.45 at step 2). DDPM tried both, [@nichol2021] learn a variance between, [@bao2022] compute the average in
-# (3.8). The package samples with $v$: it ends at 0 by itself, and with few steps too much noise shows more in pictures
-# than too little ([@song2020]; chapter 08 has the numbers).
+# With many steps the choice matters little: the ratio $\sigma_s^2/\sigma_t^2$ of the bounds is 0.98 at DDPM's step 100
+# (0.45 at step 2). DDPM tried both, [@nichol2021] learn a variance between, [@bao2022] compute the average in (3.8). The
+# package takes $v$: it ends at 0 by itself, and in pictures of few steps too much noise shows more than too little
+# ([@song2020]; chapter 08 has the numbers).
 
 # %% tags=["check"]
 # @title ✓ (3.7) against brute force, and (3.8) on data that are not Gaussian
 for u, s in ((0.0, 0.1), (-0.46, 0.1), (1.0, 0.2)):
-    grid = way_back(two_humps, u, s, 0.4)
-    assert torch.allclose(torch.stack(moments(grid)), torch.stack(true_step(u, s)))
+    grid = torch.stack(moments(way_back(two_humps, u, s, 0.4)))
+    assert torch.allclose(grid, torch.stack(true_step(u, s)))
 p_t, alpha_t = marginal(two_humps, at, 0.4), schedule(0.4)[0]
 unknown = torch.stack([true_step(float(u), 0.0)[1] for u in at])
 part = (schedule(0.1)[0] * most / (1 - alpha_t**2)) ** 2 * unknown
 average, v_t = (p_t * true).sum() / p_t.sum(), 1 - alpha_t**2 * 0.96
 assert torch.allclose(true, least + part) and least < average < most < true.max()
 left, right = (w * normal(at, alpha_t * m, v_t) for w, m in ((0.4, -1.2), (0.6, 0.8)))
-assert abs(at[true.argmax()] - at[(left - right).abs().argmin()]) < 0.06
-print(f"✓ from 0.4 to 0.1: v {least:.3f}, average {average:.3f}, sigma_ts^2 {most:.3f},",
-      f"widest {true.max():.2f} at {at[true.argmax()]:.2f}")
+even, peak = (left / (left + right) - 0.5).abs().argmin(), true.argmax()
+assert abs(at[peak] - at[even]) < 0.06  # widest where both are equally likely
+print(f"✓ {least:.3f} < average {average:.3f} < {most:.3f}; widest at {at[peak]:.2f}")
 
 # %% tags=["check"]
 # @title ✓ The mean of (3.10) is that of the true step
@@ -806,47 +786,22 @@ assert stray_bare < 0.01 and rare_bare < 0.08 and 0.74 < bare.std() < 0.82
 assert more_20 > stray_20 and wide_20 > 0.207 and abs(wide_100 - 0.2) < 0.01
 noise = 1 - (1 - betas).cumprod(0)  # variances; steps 2 and 100
 assert (noise[[0, 98]] / noise[[1, 99]] - torch.tensor([0.45, 0.98])).norm() < 0.01
-print(f"✓ z = 0: {rare_bare:.0%} in rare clusters for 25%, spread {bare.std():.2f} for 1;",
+print(f"✓ z = 0: {rare_bare:.0%} rare for 25%, spread {bare.std():.2f} for 1;",
       f"sigma_ts^2: width {wide_20:.2f} at 20 steps, {wide_100:.2f} at 100")
-
-# %% [markdown]
-# ### Find the bug
-#
-# From public code, the end of a step of DDPM, taken in *every* step. `var` is $\beta_t$. What would you see?
-#
-# ```python
-# return mean + (var ** .5) * torch.randn(xt.shape)
-# ```
-#
-# <details><summary>Answer</summary>
-#
-# The last step adds noise too, and nobody takes it out. With 1,000 steps nobody sees it. With 20 it is 0.17 wide, and
-# the clusters are 0.1 and 0.2. The $v$ of (3.4) ends at 0. (labml's annotated
-# [DDPM](https://github.com/labmlai/annotated_deep_learning_paper_implementations/blob/0157f7e76867b193653050f43dca13ac77521737/labml_nn/diffusion/ddpm/__init__.py).)
-#
-# </details>
-
-# %% tags=["check"]
-# @title ✓ The bug runs: clusters too wide
-left = transition(0.0, 0.05, schedule)[1]  # the last of 20 steps
-noise = torch.randn(cloud.shape, generator=seeded(11))
-width = measure(wide[20] + left * noise)[1]
-assert 0.16 < left < 0.18 and width > 0.24 and betas[0].sqrt() < 0.02
-print(f"✓ noise {left:.2f} wide is left, clusters {width:.2f} wide for 0.20")
 
 # %% [markdown]
 # ## 6. A denoiser with perfect memory
 #
-# Pictures have no formula for their density, but a data set. Take it as the whole truth: $N$ pictures $d_n$, equally
-# likely, and nothing else possible. That is a mixture of $N$ Gaussians of width 0, and (3.9) becomes
+# Of pictures we have no formula, but a data set. Take it as the whole truth: $N$ pictures $d_n$, equally likely, nothing
+# else possible. That is a mixture of $N$ Gaussians of width 0, and (3.9) becomes
 #
 # $$ \hat x_0 = \sum_n r_n(x_t)\; d_n, \qquad
 # r_n(x_t) = \underset{n}{\mathrm{softmax}}
 # \left( -\frac{|x_t - \alpha_t d_n|^2}{2\,\sigma_t^2} \right) . \tag{3.11} $$
 #
-# (In $r_n$ equal weights and widths cancel; what is left, exponentials over their sum, is a softmax.) It is the average
-# of all pictures, each weighted by how well it explains what we see ([@karras2022], appendix B). For *these*
-# data it is the best denoiser, `Empirical`. We show it a boot that it knows and a shirt that it has never seen.
+# (Equal weights and widths cancel in $r_n$; exponentials over their sum are a softmax.) Each picture counts by how well
+# it explains what we see ([@karras2022], appendix B). For *these* data it is the best denoiser, `Empirical`. We show it
+# a boot that it knows and a shirt that it has never seen.
 #
 # *Predict: what will it make of them?*
 
@@ -866,17 +821,18 @@ def look(picture):
 # %%
 (boots, of_boots), (shirts, of_shirts) = look(wardrobe[11]), look(new[4])
 blank = torch.ones(1, 1, 32, 32)
-rows = {"a boot": torch.cat([wardrobe[11:12], boots]), "guess": torch.cat([blank, of_boots]),
-        "a new shirt": torch.cat([new[4:5], shirts]), "guess ": torch.cat([blank, of_shirts])}
+rows = {"a boot": torch.cat([wardrobe[11:12], boots]),
+        "guess": torch.cat([blank, of_boots]),
+        "a new shirt": torch.cat([new[4:5], shirts]),
+        "guess ": torch.cat([blank, of_shirts])}
 above = ["clean"] + [f"t = {t:.2f}" for t in six]
 plot.strips(rows, "A boot and a shirt, clean, in noise, and as guessed.", above=above)
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Up to $t = 0.4$ it finds the boot exactly, in every pixel: 1,024 pixels are 1,024 witnesses. Then many
-# pictures fit, and it averages. The new shirt, seen through hardly any noise, becomes *another* shirt, and at 0.2 yet
-# another. A perfect memory cannot see what is new.
+# Up to $t = 0.4$ it finds the boot exactly: 1,024 pixels are 1,024 witnesses. Then many pictures fit, and it averages.
+# The new shirt, through hardly any noise, becomes *another* shirt. A perfect memory cannot see what is new.
 #
 # </details>
 #
@@ -901,9 +857,8 @@ plot.strips({"drawn": drawn, "in memory": wardrobe[index]},
 #
 # </details>
 #
-# The sampler is right, the denoiser the best for these data, and together they draw names from a hat. New clothes need
-# a denoiser that does not remember everything but finds out what clothes have in common. A network can. (It can also
-# memorise, if it is large and sees few pictures often: [@carlini2023].)
+# The sampler is right, the denoiser the best, and together they draw names from a hat. New clothes need a denoiser that finds out what clothes have in common. A network can. (It can also memorise:
+# [@carlini2023].)
 
 # %% tags=["check"]
 # @title ✓ Memory: what it finds, and what it draws
@@ -923,7 +878,7 @@ print(f"✓ to the nearest in memory, root of all squared differences: drawn",
 # ## 7. Arrows: the score
 #
 # The arrows of the opening picture are the [score](../docs/glossary.md#score), the gradient of the log density: where
-# noisy data become likelier, and how fast. (Drawn is $\sigma_t$ times the score, long arrows shortened: compare directions.) Differentiate
+# noisy data become likelier, and how fast. (Long arrows are drawn shorter: compare directions.) Differentiate
 # $p_t(x_t) = \int q(x_t \mid x_0)\, q(x_0)\, dx_0$:
 #
 # $$ \begin{aligned}
@@ -933,14 +888,13 @@ print(f"✓ to the nearest in memory, root of all squared differences: drawn",
 # &= \int \frac{\alpha_t x_0 - x_t}{\sigma_t^2}\; q(x_0 \mid x_t)\, dx_0 .
 # \end{aligned} $$
 #
-# The second line is the gradient of a Gaussian, the third is Bayes. What is left is an average over $x_0$ given $x_t$:
+# The second line has the gradient of a Gaussian, the third is Bayes, and what is left is an average:
 #
 # $$ \nabla \log p_t(x_t) = \frac{\alpha_t\, \hat x_0 - x_t}{\sigma_t^2} , \tag{3.12} $$
 #
 # *Tweedie's formula*. **A denoiser and a score are the same thing**: the arrow points from $x_t$ to $\alpha_t$ times the
-# guess. ([@robbins1956] and, for Gaussian noise, Miyasawa 1961 in the Bulletin of the International Statistical
-# Institute 38; [@efron2011]; for denoisers [@vincent2011]. [@song2019] learned scores and sampled with them before
-# DDPM.)
+# guess. ([@robbins1956]; Miyasawa 1961 for Gaussian noise, Bull. Inst. Internat. Statist. 38; [@efron2011]; [@vincent2011]
+# for denoisers. [@song2019] sampled by scores before DDPM.)
 #
 # **Your turn.** The judge is automatic differentiation of the exact log density.
 
@@ -963,14 +917,13 @@ check(score, by_autograd, [(crowd[:2], 0.1), (crowd[:100], 0.6)],
       hint="from x_t to alpha times the guess, over the variance of the noise")
 
 # %% [markdown]
-# In (3.5) the best guess at $\epsilon$ is $(x_t - \alpha_t \hat x_0)/\sigma_t$, which is $-\sigma_t$ times the score.
-# So a step back becomes
+# In (3.5) the best guess at $\epsilon$ is $-\sigma_t$ times the score. So a step back becomes
 #
 # $$ x_s = \frac{1}{\alpha_{ts}} \Big( x_t + \sigma_{ts}^2\; \nabla \log p_t(x_t) \Big) + \sqrt v\; z :
 # \tag{3.13} $$
 #
-# *go along the arrow, stretch, add noise* ([@anderson1982] in continuous time). Take the blind loop of section 1 and
-# give it the arrow. The clothes are among those that our memory of section 6 knows, so it has an exact score.
+# *go along the arrow, stretch, add noise* ([@anderson1982] in continuous time). Give the blind loop of section 1 the arrow, by the memory
+# of section 6, which knows these clothes.
 
 # %%
 mended, generator = forward, seeded(0)
@@ -985,11 +938,10 @@ plot.strips(rows, "Three rows of four pictures.",
             size=96)
 
 # %% [markdown]
-# One term, and the clothes are back. (The loop draws with $\beta$, the upper choice of section 5; and $-z$ is as good a
-# draw as $z$.)
+# One term, and the clothes are back. ($-z$ is as good a draw as $z$.)
 #
-# Now walk along with the points of the opening picture, by the true clusters and by a memory of 12 points, the crosses.
-# Three clusters have no cross.
+# Now the points of the opening picture, led by the true clusters or by a memory of 12 points, the crosses. Three clusters
+# have no cross.
 #
 # *Predict: what do the walks of the memory make of those three?*
 
@@ -1022,8 +974,8 @@ arrows(0.9, 0.4, 0.02)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Nothing ends there. At $t = 0.9$ the scores of the two typically differ by less than a hundredth, at 0.4 by a quarter;
-# near the data the lower arrows lead to the 12 points, and to nothing else.
+# Nothing ends there. At $t = 0.9$ the two scores typically differ by less than a hundredth, at 0.4 by a quarter; near the
+# data the lower arrows lead only to the 12 points.
 #
 # </details>
 #
@@ -1034,10 +986,10 @@ slider = ipywidgets.FloatSlider(0.2, min=0.01, max=0.99, step=0.01, description=
 _ = widgets.explore(lambda t: arrows(t), t=slider)
 
 # %% [markdown]
-# A network gets points like these 12, and should learn the arrows of the eight clusters. What do we ask of it? Squared
-# error, in which the mean is best. But *over 12 points* the best mean is the memory (3.11): the loss itself asks for
-# the wrong field. Only what a network cannot represent, or is stopped from fitting, leads it to the right one.
-# Chapter 04 finds this loss in a bound on the likelihood; chapter 07 trains.
+# A network gets points like these 12, and should learn the upper arrows. What do we ask of it? Squared error. But *over
+# the 12 points* it is least for the lower arrows, (3.11): the loss itself asks for the wrong field. Only what a network
+# cannot represent, or is stopped from fitting, leads to the right one. Chapter 04 finds this loss in a bound on the
+# likelihood.
 
 # %% tags=["check"]
 # @title ✓ The mended walk: from noise to the clusters, and to the clothes of section 1
@@ -1065,40 +1017,34 @@ ends, kept = (torch.cdist(walks["a memory of 12 points"][0.0], to).min(1)
               for to in (twelve, clusters.means))
 assert apart[0.9] < 0.01 and 0.2 < apart[0.4] < 0.3 and apart[0.02] > 1
 assert ends.values.quantile(0.9) < 0.05 and len(kept.indices.unique()) == 5
-print(f"✓ apart by {apart[0.4]:.0%} (median) at 0.4; nine in ten end at the 12, in 5 clusters")
+print(f"✓ apart by {apart[0.4]:.0%} (median) at 0.4; nine in ten end at the 12,",
+      "in 5 clusters")
 
 # %% [markdown]
 # ## What to keep
 #
-# - The true step back depends on all data (3.1). Given $x_0$ it is a Gaussian that anybody can write down (3.4):
-#   precisions add, means are averaged by precision.
-# - A long step back is not Gaussian, a short one nearly is: hence many small steps. Each draws noise, or the rare dies
-#   out.
-# - The best denoiser in squared error is the mean $\hat x_0$. In the place of $x_0$ it makes the mean of a step exact.
-#   That is all a sampler needs (3.10).
+# - The true step back depends on all data (3.1). Given $x_0$ it is a known Gaussian (3.4): precisions add.
+# - A short step back is nearly Gaussian, a long one is not: hence many small steps. They draw, or the rare dies out.
+# - The best denoiser is the mean $\hat x_0$. In the place of $x_0$ it makes the mean of a step exact (3.10).
 # - Denoiser and score are one thing (3.12): the arrow points to the guess.
 # - The best denoiser of a *data set* only remembers (3.11). A network is there to be wrong about that in the right way.
 #
 # ## Exercises
 #
-# **1. Pen.** (a) What are $m$ and $v$ of (3.4) at $s = 0$? Which bug of section 5 does that exclude? (b) Let $s \to t$
-# at a fixed $t > 0$. What becomes of the ratio of the bounds in (3.8), $\sigma_s^2 / \sigma_t^2$, and of the choice
-# between them? (c) Near the data $\sigma_k^2 \approx k\beta$ after $k$ equal tiny steps. How does the ratio go there,
+# **1. Pen.** (a) What are $m$ and $v$ of (3.4) at $s = 0$? May a walk add noise in its last step? (b) Let $s \to t$
+# at a fixed $t > 0$. What becomes of the ratio of the bounds in (3.8), $\sigma_s^2 / \sigma_t^2$? (c) Near the data $\sigma_k^2 \approx k\beta$ after $k$ equal tiny steps. How does the ratio go there,
 # step by step, and why do smaller steps not help?
 #
 # <details><summary>Answer</summary>
 #
-# (a) $\sigma_0 = 0$ and $\alpha_0 = 1$, so $v = 0$ and $x_t$ drops out; $\sigma_{t0}^2 = \sigma_t^2$ leaves $m = x_0$.
-# Noise in the last step. (b) It tends to 1, as $\sigma$ is continuous and $\sigma_t > 0$: the bounds meet, and with them
-# any choice between. (c) From step $k$ to $k - 1$ it is $(k-1)/k$: 0, a half, two thirds. $\beta$ has dropped out:
-# however small it is, the first few steps have these ratios.
+# (a) $\sigma_0 = 0$, so $v = 0$, and $m = x_0$, as $\sigma_{t0} = \sigma_t$: no noise in the last step. (b) It tends to 1, as $\sigma_t > 0$: the bounds meet. (c) From step $k$ to
+# $k - 1$ it is $(k-1)/k$: 0, a half, two thirds. $\beta$ has dropped out.
 #
 # </details>
 
 # %% [markdown]
-# **2. Code.** Long strides in the papers' letters. Given $\bar\alpha_s$ and $\bar\alpha_t$ for any two steps $s < t$,
-# return mean and *standard deviation* of $q(x_s \mid x_t, x_0)$. What plays the part of their $\alpha_t$, and what that
-# of $\beta_t$?
+# **2. Code.** Long strides in the papers' letters: given $\bar\alpha_s$ and $\bar\alpha_t$ for any steps $s < t$, return mean
+# and *standard deviation* of $q(x_s \mid x_t, x_0)$. What plays their $\alpha_t$, and what $\beta_t$?
 
 # %%
 def stride(x_t, x_0, alpha_bar_s, alpha_bar_t):
@@ -1125,10 +1071,8 @@ check(stride, in_two_steps, cases,
       hint="if s = t - 1 it must be DDPM's: what is alpha_bar_t / alpha_bar_s then?")
 
 # %% [markdown]
-# **3. Open.** When does the true step back have two humps? `humps_back` counts them. Find a rule of thumb that compares
-# $\sigma_{ts} / \alpha_{ts}$, how blurred the view back is, with how far apart the components are at time $s$ and how
-# wide. Which needs smaller steps, a pair farther apart or one of wider components? Can three components give three
-# humps? A good rule foretells within a tenth when the second hump comes, for a pair that it was not made from.
+# **3. Open.** When does the true step back have two humps? `humps_back` counts them. Find a rule of thumb that compares the blur of the view back, $\sigma_{ts} / \alpha_{ts}$, with distance and width of
+# the components at time $s$. It should foretell within a tenth when another pair gets its second hump.
 
 # %%
 def humps_back(mixture, x_t, step, t):
@@ -1140,13 +1084,13 @@ def humps_back(mixture, x_t, step, t):
 
 for step in (0.1, 0.2, 0.3):
     alpha_s, (a, b) = schedule(0.4 - step)[0], transition(0.4 - step, 0.4, schedule)
-    width = (1 - alpha_s**2 + (alpha_s * std) ** 2).sqrt()  # of a component at s
+    width = (1 - alpha_s**2 + (alpha_s * 0.2) ** 2).sqrt()  # of a component at s
     print(f"step {step}: humps {humps_back(humps, 0.0, step, 0.4)}, blur {b / a:.2f}, "
           f"distance {alpha_s * 2:.2f}, width {width:.2f}")
 
 # %% [markdown]
-# **Deeper:** [03, deeper](deeper/03_reverse_diffusion.ipynb) has the proof of the bounds, how fast steps
-# become Gaussian, when a walk is decided, two more bugs, and a memory that draws new points.
+# **Deeper:** [03, deeper](deeper/03_reverse_diffusion.ipynb): proof of the bounds, how fast steps become Gaussian, when a
+# walk is decided, two more bugs, a memory that draws new points.
 #
 # **Next:** [04 · The variational bound](04_variational_bound.ipynb), from a walk back to a likelihood.
 #
