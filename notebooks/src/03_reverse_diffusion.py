@@ -306,8 +306,7 @@ step_back = yours(step_back, package,
 # > + \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1 - \bar\alpha_t}\, x_0, \qquad
 # > \tilde\beta_t = \frac{1 - \bar\alpha_{t-1}}{1 - \bar\alpha_t}\,\beta_t . $$
 #
-# The package's `posterior` is (3.4). It returns a `Gaussian` with `mean`, `std`, which is the *root* of $v$, and
-# `sample`.
+# The package's `posterior` returns (3.4) as a `Gaussian` with `mean`, `std`, the *root* of $v$, and `sample`.
 
 # %% tags=["check"]
 # @title ✓ (3.4) is what Bayes says on a grid, for near and far times
@@ -406,8 +405,8 @@ diagrams.against(x, panels, ("true", "best Gaussian"), alt)
 #
 # </details>
 #
-# Why? Take logarithms in (3.1). The step of noise, seen from $x_t$, is a narrow bell around $x_t/\alpha_{ts}$ of width
-# $\sigma_{ts}/\alpha_{ts}$. Across a narrow bell $\log p_s$ is nearly a straight line:
+# Take logarithms in (3.1). The step of noise is a narrow bell around $x_t/\alpha_{ts}$, across which $\log p_s$ is nearly a
+# straight line:
 #
 # $$ \log q(x_s \mid x_t) \approx -\frac{\alpha_{ts}^2}{2\sigma_{ts}^2}
 # \left| x_s - \frac{x_t}{\alpha_{ts}} \right|^2 + (x_s - x_t) \cdot \nabla \log p_s(x_t) + \text{const.} $$
@@ -437,8 +436,7 @@ print(f"✓ KL from the best Gaussian: {far(0.35):.2f} for step 0.35, {far(0.05)
 #
 # $$ E\,|x_0 - f|^2 = E\,|x_0 - \hat x_0|^2 + E\,|\hat x_0 - f|^2 , $$
 #
-# because at a fixed $x_t$ the mixed term $2(x_0 - \hat x_0)\cdot(\hat x_0 - f)$ averages to 0: its second factor is
-# fixed, and its first is 0 on average. So the best denoiser is $f = \hat x_0$, the *posterior mean*.
+# because at a fixed $x_t$ the mixed term $2(x_0 - \hat x_0)\cdot(\hat x_0 - f)$ averages to 0, as its first factor does. So the best denoiser is $f = \hat x_0$, the *posterior mean*.
 #
 # To *see* it we need data with a formula, a **mixture**, like the two humps: each point picks component $j$ with
 # probability $w_j$, and falls around its centre $m_j$ with standard deviation $c_j$. By (2.2) noise turns each component
@@ -730,13 +728,12 @@ for n, points in wide.items():
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The width: at 20 steps a little too much, at 100 right. Not the strays: they come from the *shape*, two humps where we
-# draw one, and only shorter steps mend that.
+# The width: too narrow becomes hardly too wide. Not the strays: they come from the *shape*, two humps where we draw one,
+# and only shorter steps mend that.
 #
 # </details>
 #
-# With many steps the choice matters little: the ratio $\sigma_s^2/\sigma_t^2$ of the bounds is 0.98 at DDPM's step 100
-# (0.45 at step 2). DDPM tried both, [@nichol2021] learn a variance between, [@bao2022] compute the average in (3.8). The
+# With many steps the bounds nearly meet: their ratio $\sigma_s^2/\sigma_t^2$ is 0.98 at DDPM's step 100 (0.45 at step 2). DDPM tried both, [@nichol2021] learn a variance between, [@bao2022] compute the average in (3.8). The
 # package takes $v$: it ends at 0 by itself, and in pictures of few steps too much noise shows more than too little
 # ([@song2020]; chapter 08 has the numbers).
 
