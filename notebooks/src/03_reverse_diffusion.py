@@ -258,8 +258,7 @@ _ = widgets.explore(lambda s, x_t, x_0: testimony(s, x_t=x_t, x_0=x_0),
 # %%
 def step_back(x_t, x_0, s, t):
     """Return mean and std of q(x_s | x_t, x_0): the product of the two witnesses."""
-    (alpha_s, sigma_s), (_, sigma_t) = schedule(s), schedule(t)
-    alpha_ts, sigma_ts = transition(s, t, schedule)
+    (alpha_s, sigma_s), (alpha_ts, sigma_ts) = schedule(s), transition(s, t, schedule)
     ### BEGIN SOLUTION
     v = 1 / ((alpha_ts / sigma_ts) ** 2 + 1 / sigma_s**2)
     mean = v * (alpha_ts * x_t / sigma_ts**2 + alpha_s * x_0 / sigma_s**2)
@@ -454,7 +453,19 @@ print(f"✓ KL from the best Gaussian: {far(0.35):.2f} for step 0.35, {far(0.05)
 #
 # $$ q(x_s \mid x_t) = \sum_j r_j(x_t)\; \mathcal N(x_s;\ \mu_j,\ v_j I) , \tag{3.7} $$
 #
-# a mixture too. Asked for $x_0$, one says $m_j$ with variance $c_j^2$, the other $x_t/\alpha_t$ with variance
+# a mixture too. Its variance, for any data: draw first $x_0$ given $x_t$, then $x_s$ by (3.4). The uncertainties add, the
+# *law of total variance*. In each coordinate
+#
+# $$ \begin{gathered}
+# \mathrm{Var}(x_s \mid x_t) = v
+# + \left( \frac{\alpha_s\sigma_{ts}^2}{\sigma_t^2} \right)^{\!2} \mathrm{Var}(x_0 \mid x_t), \\
+# v \;\le\; E\big[\mathrm{Var}(x_s \mid x_t)\big] \;\le\; \sigma_{ts}^2 ,
+# \end{gathered} \tag{3.8} $$
+#
+# the last for $\alpha^2 + \sigma^2 = 1$ and a coordinate of variance at most one ([@sohldickstein2015]; proof in
+# *deeper*). Section 5 uses it.
+#
+# Asked for $x_0$, one witness says $m_j$ with variance $c_j^2$, the other $x_t/\alpha_t$ with variance
 # $\sigma_t^2/\alpha_t^2$: by (3.3) a guess of each component, and the responsibilities average them:
 #
 # $$ \hat x_0 = \sum_j r_j(x_t) \left( m_j
@@ -498,7 +509,7 @@ assert ((torch.stack(errors) - least) / extra - 1).abs().max() < 0.2
 bins = ((seen + 2) / 0.05).long().clamp(0, 79)  # 80 of width 0.05
 found = bins.bincount(pure) / bins.bincount()  # averages
 assert (found - curve)[15:65].abs().max() < 0.05 and min(errors) > least + 0.003
-print("✓ errors: {:.3f}; alpha x {:.3f}, a wave {:.3f}, 0.9 {:.3f}".format(least, *errors))
+print(f"✓ error {least:.3f}; alpha x_t, a wave, 0.9:", *(f"{e:.3f}" for e in errors))
 
 # %% tags=["check"]
 # @title ✓ The best guess in the humps, and when there is only noise
@@ -669,16 +680,8 @@ diagrams.clouds({"with noise": clouds["500 steps"], "z = 0": bare, "data": truth
 #
 # ### How wide is a step?
 #
-# How much noise? The true step is drawn in two stages: first an $x_0$ given $x_t$, then $x_s$ by (3.4). Their
-# uncertainties add (*law of total variance*). In each coordinate
-#
-# $$ \mathrm{Var}(x_s \mid x_t) = v
-# + \left( \frac{\alpha_s\sigma_{ts}^2}{\sigma_t^2} \right)^{\!2} \mathrm{Var}(x_0 \mid x_t), \qquad
-# v \;\le\; E\big[\mathrm{Var}(x_s \mid x_t)\big] \;\le\; \sigma_{ts}^2 , \tag{3.8} $$
-#
-# the last for $\alpha^2 + \sigma^2 = 1$ and a coordinate of variance at most one ([@sohldickstein2015]; proof in
-# *deeper*). So $v$ is the least, right if only one picture is possible;
-# $\sigma_{ts}^2$ is the most, right if the data are noise.
+# How much noise? By (3.8) at least $v$, right if only one picture is possible; and at most $\sigma_{ts}^2$, right if the
+# data are noise.
 #
 # *Predict: data with two humps, a step from 0.4 to 0.1. At which* $x_t$ *is the true step widest?*
 
@@ -868,7 +871,7 @@ misfit = (boots[3] - alpha * wardrobe).square().sum((1, 2, 3)) / (2 * sigma**2)
 by_hand = torch.tensordot((-misfit).softmax(0), wardrobe, 1)  # (3.11)
 assert torch.allclose(by_hand, of_boots[3], atol=1e-8)
 usual = nearest(new[:200], wardrobe)[0].median()
-print(f"✓ to the nearest in memory, root of all squared differences: drawn",
+print("✓ to the nearest in memory, root of all squared differences: drawn",
       f"{distance.max():.0f}, new ones {usual:.1f}")
 
 # %% [markdown]
