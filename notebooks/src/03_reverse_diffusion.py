@@ -2,9 +2,8 @@
 # # 03 · Reverse diffusion
 #
 # **Noise is easy to add. What must we know to take it out again?** Below, 600 points that began as pure noise walk
-# back to data, eight clusters. The arrows say at each place where *noisy* data are likelier: at first in the middle, in
-# the end at the clusters (long arrows are drawn shorter). Here they are computed exactly; a network will have to learn
-# them.
+# back to data, eight clusters. The grey says where *noisy* data are likely, the arrows where they are likelier: at
+# first in the middle, in the end at the clusters. Here they are computed; a network will have to learn them.
 
 # %%
 import torch
@@ -38,8 +37,8 @@ diagrams.score_arrows(panels, schedule, alt)
 
 # %% [markdown]
 # **You build** the exact step back for one who knows the clean picture, then the best possible denoiser, and out of the
-# two a sampler. Nothing is trained. You need chapter 02 and Bayes' rule. It takes an hour to read, another for the gaps
-# and predictions; after section 5 is a good place to stop. The computer needs half a minute.
+# two a sampler. Nothing is trained. You need chapter 02 and Bayes' rule. An hour to read, another
+# for gaps and predictions, half a minute to run; a good break is after section 5.
 #
 # | letter | meaning |
 # |---|---|
@@ -71,15 +70,14 @@ for beta in betas[:200].flip(0):
 # %%
 rows = {"data": x0, "200 forward": forward,
         "only stretched": forward / schedule(0.2)[0], '200 "back"': backward}
-plot.strips(rows, "Four rows: clothes; in noise; brighter; in twice the noise.",
+plot.strips(rows, "Four rows of four pictures.",
             size=96)
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# More noise than before, twice the variance of only stretching. A new draw has nothing to do with the noise in the
-# picture, and variances add, whatever the sign: we *added* noise and took none away. (Section 7 mends this loop with
-# one term.)
+# More noise than before. A new draw has nothing to do with the noise in the picture, and variances add, whatever the
+# sign: we *added* noise. (Section 7 mends this loop with one term.)
 #
 # </details>
 
@@ -94,13 +92,13 @@ print(f"✓ variance of the noise: stretched {stretched:.2f}, walked back {walke
 # %% [markdown]
 # ### One giant step
 #
-# Then guess the picture all at once.
+# Or guess the picture at once, in one step.
 #
 # *Predict: you see nothing but noise, and are judged by squared error. What do you draw?*
 
 # %%
 mean = clothes.mean(0, keepdim=True)
-alt = "A grey blur that is shirt, shoe and bag at once; then six clear pictures."
+alt = "A guess, and six pictures of the data."
 plot.strips({"": torch.cat([mean, clothes[:6]])}, alt, above=["guess"] + ["data"] * 6)
 
 # %% [markdown]
@@ -110,9 +108,8 @@ plot.strips({"": torch.cat([mean, clothes[:6]])}, alt, above=["guess"] + ["data"
 #
 # </details>
 #
-# One giant step gives an *average*, never a *sample*. Many small ones can give samples. The walks of this chapter draw
-# at *every* step, as the way to noise did. (Those of chapters 00 and 01 drew only the start; both reach the same data,
-# chapter 08.) What should a step back draw?
+# One giant step gives an *average*, never a *sample*. Many small ones can, if they draw. (Chapters 00 and 01 drew only
+# the start. Both ways reach the same *distribution*: chapter 08.) What should a step back draw?
 #
 # ### What Bayes says
 #
@@ -123,9 +120,9 @@ plot.strips({"": torch.cat([mean, clothes[:6]])}, alt, above=["guess"] + ["data"
 # q(x_s) = \int q(x_s \mid x_0)\; q(x_0)\, dx_0 .
 # \end{gathered} \tag{3.1} $$
 #
-# This is the *true step back*, or reverse kernel. The first factor is a step of noise: known. The denominator does
-# not contain $x_s$, it only normalises. But $q(x_s)$ asks how likely each noisy picture is *among all noisy pictures of
-# the world*: an integral over the data. For single numbers a grid can do it.
+# This is the *true step back*, or reverse kernel. The first factor is a step of noise, the denominator only normalises.
+# But $q(x_s)$ asks how likely a noisy picture is *among all noisy pictures of the world*: an integral over the data. For
+# single numbers a grid can do it.
 
 # %%
 from minidiff import transition
@@ -147,23 +144,27 @@ def marginal(data, x_t, t):
 
 
 # %% [markdown]
-# Two worlds of numbers, both with mean 0 and variance 1: near -1.2 or near 0.8 in one, a single bell in the other.
+# Two worlds of numbers, both with mean 0 and variance 1: two humps at -1.2 and 0.8, or one bell.
 #
 # *Predict: in both we stand at* $x_t = 0$ *at* $t = 0.4$. *Where was each likely to be at* $s = 0.1$*?*
 
 # %%
 two_humps = 0.4 * normal(x, -1.2, 0.2**2) + 0.6 * normal(x, 0.8, 0.2**2)
 worlds = {"two humps": two_humps, "one hump": normal(x, 0.0, 1.0)}
-alpha_ts, sigma_ts = transition(0.1, 0.4, schedule)
-came_here = normal(0.0, alpha_ts * x, sigma_ts**2)  # q(x_t = 0 | x_s), for each x_s
 
-back = {}
-for name, data in worlds.items():
-    joint = came_here * marginal(data, x, 0.1)
-    back[name] = joint / (joint.sum() * dx)
+
+def way_back(data, x_t, s, t):
+    """q(x_s | x_t) on the grid, by (3.1)."""
+    alpha_ts, sigma_ts = transition(s, t, schedule)
+    came_here = normal(x_t, alpha_ts * x, sigma_ts**2)  # q(x_t | x_s), for each x_s
+    joint = came_here * marginal(data, x, s)
+    return joint / (joint.sum() * dx)
+
+
+back = {name: way_back(data, 0.0, 0.1, 0.4) for name, data in worlds.items()}
 
 # %%
-alt = "Where x was: two far peaks for the data with two humps, one wide peak otherwise."
+alt = "Two densities of where x was, one for each world."
 places = {"two humps": (-1.15, 0.48), "one hump": (-0.14, 0.5)}
 lines = {name: (back[name], place) for name, place in places.items()}
 picture = diagrams.labelled(x, lines, alt, "where it was at s = 0.1", "density")
@@ -188,9 +189,8 @@ print(f"✓ density at 0: {two[1200]:.2f} with two humps, {one[1200]:.2f} with o
 #
 # </details>
 #
-# Same noise, same place, different answers: **the way back depends on the data.** That is how data can come out at the
-# end. But for pictures nobody knows $q(x_0)$, and a grid would have $2401^{1024}$ points. The integral is
-# *intractable*: well defined, and out of reach.
+# **The way back depends on the data.** That is how data can come out. But for pictures nobody knows $q(x_0)$, and a grid
+# would have $2401^{1024}$ points: the integral is *intractable*.
 #
 # ## 2. If the picture were known
 #
@@ -199,35 +199,28 @@ print(f"✓ density at 0: {two[1200]:.2f} with two humps, {one[1200]:.2f} with o
 # $$ q(x_s \mid x_t, x_0)
 # = \frac{q(x_t \mid x_s)\; q(x_s \mid x_0)}{q(x_t \mid x_0)} . \tag{3.2} $$
 #
-# (The first factor needs no $x_0$: noise has no memory.) As functions of $x_s$ both factors on top are bells. Two
-# witnesses speak about $x_s$:
+# (The first factor needs no $x_0$: noise has no memory.) Two witnesses speak about $x_s$, each a bell:
 #
 # - $x_0$ says: near $\alpha_s x_0$, with variance $\sigma_s^2$.
 # - $x_t = \alpha_{ts} x_s + \sigma_{ts}\epsilon'$, divided by $\alpha_{ts}$, says: near $x_t / \alpha_{ts}$, with
 #   variance $\sigma_{ts}^2 / \alpha_{ts}^2$.
 #
-# The figure multiplies them, at first for $x_0 = 0.8$ and $x_t = -0.8$, $t = 0.2$. Slide $s$ from the data to $t$.
+# Here they are, multiplied, for $x_0 = 0.8$, $x_t = -0.8$, $t = 0.2$.
 #
 # *Predict: for which* $s$ *does the product listen more to* $x_0$, *for which to* $x_t$*?*
 
 # %%
-def testimony(s, x_t, x_0, t=0.2):
-    alpha_s, sigma_s = schedule(s)
-    alpha_ts, sigma_ts = transition(s, t, schedule)
-    noisy = x_t / alpha_ts, (sigma_ts / alpha_ts) ** 2
-    clean = alpha_s * x_0, sigma_s**2
-    names = "what $x_t$ says", "what $x_0$ says", "both"
-    alt = f"Two bells at s = {s:.2f}; their product is between them, and narrower."
-    return diagrams.two_bells(noisy, clean, names, alt, f"$s = {s:.2f}$,  $t = {t}$")
+def testimony(*steps, x_t=-0.8, x_0=0.8, t=0.2):
+    panels = {}
+    for s in steps:
+        (alpha_s, sigma_s), (a, b) = schedule(s), transition(s, t, schedule)
+        noisy, clean = (x_t / a, (b / a) ** 2), (alpha_s * x_0, sigma_s**2)
+        panels[f"$s = {s:.2f}$"] = noisy, clean
+    names = "what $x_t$ says", "what $x_0$ says", "both, multiplied"
+    return diagrams.two_bells(panels, names, "Two bells and their product, at some s.")
 
 
-# %%
-import ipywidgets
-
-s_at = ipywidgets.FloatSlider(0.12, min=0.01, max=0.19, step=0.01, description="s")
-x_t_at, x_0_at = (ipywidgets.FloatSlider(at, min=-1.5, max=1.5, description=name)
-                  for at, name in ((-0.8, "x_t"), (0.8, "x_0")))
-_ = widgets.explore(testimony, s=s_at, x_t=x_t_at, x_0=x_0_at)
+testimony(0.03, 0.1, 0.17)
 
 # %% [markdown]
 # <details><summary>Answer</summary>
@@ -236,6 +229,18 @@ _ = widgets.explore(testimony, s=s_at, x_t=x_t_at, x_0=x_0_at)
 #
 # </details>
 #
+# Where a kernel runs, move all three.
+
+# %%
+import ipywidgets
+
+s_at = ipywidgets.FloatSlider(0.12, min=0.01, max=0.19, step=0.01, description="s")
+x_t_at, x_0_at = (ipywidgets.FloatSlider(at, min=-1.5, max=1.5, description=name)
+                  for at, name in ((-0.8, "x_t"), (0.8, "x_0")))
+_ = widgets.explore(lambda s, x_t, x_0: testimony(s, x_t=x_t, x_0=x_0),
+                    s=s_at, x_t=x_t_at, x_0=x_0_at)
+
+# %% [markdown]
 # For any two Gaussians ($\propto$ means equal up to a factor without $x$):
 #
 # $$ \begin{gathered}
@@ -244,33 +249,39 @@ _ = widgets.explore(testimony, s=s_at, x_t=x_t_at, x_0=x_0_at)
 # m = v \left( \frac{m_1}{v_1} + \frac{m_2}{v_2} \right) .
 # \end{gathered} \tag{3.3} $$
 #
-# *Precisions, one over variance, add. Means are averaged by precision.* Proof: in the exponent of the product
-# $-\frac12 x^2$ has the factor $\frac1{v_1} + \frac1{v_2}$ and $x$ has $\frac{m_1}{v_1} + \frac{m_2}{v_2}$; in that
-# of $\mathcal N(x; m, v)$ they have $\frac1v$ and $\frac mv$.
+# *Precisions, one over variance, add. Means are averaged by precision.* Proof: compare the factors of $-\frac12 x^2$ and
+# of $x$ in the exponents.
 #
-# **Your turn.** The judge multiplies on a grid and knows no theorem.
+# **Your turn**, with pen first: which $v$ and $m$ do the two witnesses give? (Pixels are independent here: a picture is
+# handled like a number.)
 
 # %%
-def product(m_1, v_1, m_2, v_2):
-    """Return (m, v) of the product of two bells: means m_1, m_2, variances v_1, v_2."""
+def step_back(x_t, x_0, s, t):
+    """Return mean and std of q(x_s | x_t, x_0): the product of the two witnesses."""
+    (alpha_s, sigma_s), (alpha_ts, sigma_ts) = schedule(s), transition(s, t, schedule)
     ### BEGIN SOLUTION
-    v = 1 / (1 / v_1 + 1 / v_2)
-    return v * (m_1 / v_1 + m_2 / v_2), v
+    v = 1 / ((alpha_ts / sigma_ts) ** 2 + 1 / sigma_s**2)
+    mean = v * (alpha_ts * x_t / sigma_ts**2 + alpha_s * x_0 / sigma_s**2)
+    return mean, v**0.5
     ### END SOLUTION
 
 
 # %%
-def by_grid(m_1, v_1, m_2, v_2):
-    weights = normal(x, m_1, v_1) * normal(x, m_2, v_2)
-    m = (x * weights).sum() / weights.sum()
-    return m, ((x - m) ** 2 * weights).sum() / weights.sum()
+from minidiff import posterior
 
 
-check(product, by_grid, [(1.0, 0.5, -1.0, 0.25), (0.5, 2.0, 2.0, 0.1)],
-      hint="precisions first: 1 / v is a sum; v weighs the means over their variances")
+def package(x_t, x_0, s, t):
+    step = posterior(x_t, x_0, s, t, schedule)
+    return step.mean, step.std
+
+
+noisy, clean = torch.tensor([-0.8, 2.0]), torch.tensor([0.8, -0.4])
+step_back = yours(step_back, package,
+                  [(noisy, clean, 0.1, 0.4), (noisy, clean, 0.3, 0.7)],
+                  "precisions first: 1 / v is a sum; v weighs the means; std is a root")
 
 # %% [markdown]
-# Now the two witnesses go into (3.3). Their precisions add up to
+# With pen it gets simpler. The precisions of the two witnesses add up to
 #
 # $$ \frac1v = \frac{\alpha_{ts}^2}{\sigma_{ts}^2} + \frac1{\sigma_s^2}
 # = \frac{\alpha_{ts}^2\sigma_s^2 + \sigma_{ts}^2}{\sigma_{ts}^2\,\sigma_s^2}
@@ -294,35 +305,7 @@ check(product, by_grid, [(1.0, 0.5, -1.0, 0.25), (0.5, 2.0, 2.0, 0.1)],
 # > + \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1 - \bar\alpha_t}\, x_0, \qquad
 # > \tilde\beta_t = \frac{1 - \bar\alpha_{t-1}}{1 - \bar\alpha_t}\,\beta_t . $$
 #
-# **Your turn.** Pixels are independent here, so a picture is handled like a number.
-
-# %%
-def step_back(x_t, x_0, s, t):
-    """Return mean and std of (3.4)."""
-    (alpha_s, sigma_s), (_, sigma_t) = schedule(s), schedule(t)
-    alpha_ts, sigma_ts = transition(s, t, schedule)
-    ### BEGIN SOLUTION
-    mean = (alpha_ts * sigma_s**2 * x_t + alpha_s * sigma_ts**2 * x_0) / sigma_t**2
-    return mean, sigma_ts * sigma_s / sigma_t
-    ### END SOLUTION
-
-
-# %%
-from minidiff import posterior
-
-
-def package(x_t, x_0, s, t):
-    step = posterior(x_t, x_0, s, t, schedule)
-    return step.mean, step.std
-
-
-noisy, clean = torch.tensor([-0.8, 2.0]), torch.tensor([0.8, -0.4])
-step_back = yours(step_back, package,
-                  [(noisy, clean, 0.1, 0.4), (noisy, clean, 0.3, 0.7)],
-                  "the mean has two terms, both over sigma_t squared; v is a variance")
-
-# %% [markdown]
-# The package's `posterior` is this. It returns a `Gaussian` with `mean`, `std`, which is the *root* of $v$, and `sample`.
+# The package's `posterior` returns (3.4) as a `Gaussian` with `mean`, `std`, the *root* of $v$, and `sample`.
 
 # %% tags=["check"]
 # @title ✓ (3.4) is what Bayes says on a grid, for near and far times
@@ -340,13 +323,18 @@ print("✓ mean and variance agree with brute force, one step apart and 300")
 
 # %% [markdown]
 # **In terms of the noise.** A network may guess the noise instead of the picture. Put
-# $x_0 = (x_t - \sigma_t\epsilon)/\alpha_t$ into (3.4). As $\alpha_t = \alpha_s \alpha_{ts}$ and
-# $\alpha_{ts}^2\sigma_s^2 + \sigma_{ts}^2 = \sigma_t^2$ (2.5), the two factors of $x_t$ add up to $1/\alpha_{ts}$:
+# $x_0 = (x_t - \sigma_t\epsilon)/\alpha_t$ into (3.4), with $\alpha_t = \alpha_s \alpha_{ts}$. By (2.5) the two factors
+# of $x_t$ add up to
+#
+# $$ \frac{\alpha_{ts}\sigma_s^2}{\sigma_t^2} + \frac{\sigma_{ts}^2}{\alpha_{ts}\sigma_t^2}
+# = \frac{\alpha_{ts}^2\sigma_s^2 + \sigma_{ts}^2}{\alpha_{ts}\sigma_t^2} = \frac1{\alpha_{ts}} , $$
+#
+# and so
 #
 # $$ m = \frac{1}{\alpha_{ts}} \left( x_t - \frac{\sigma_{ts}^2}{\sigma_t}\; \epsilon \right) . \tag{3.5} $$
 #
-# Compare the blind walk, $x_s = (x_t - \sigma_{ts}\, z)/\alpha_{ts}$. The right step takes away a part of $\epsilon$, the
-# noise that *is* there. And then it draws, with variance $v$: it *adds* fresh noise.
+# The blind walk had $x_s = (x_t - \sigma_{ts}\, z)/\alpha_{ts}$. The right step takes away a part of $\epsilon$, the noise
+# that *is* there. Then it *adds* fresh noise, of variance $v$.
 #
 # *Predict: at step 500, which is larger, what the right step takes away or what it adds?*
 
@@ -361,15 +349,16 @@ for k in (1, 2, 100, 500):
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# What it adds, nearly ten times larger, and as large as in the blind walk! So fresh noise was not the mistake. The walk
-# lacked the small term with $\epsilon$.
+# What it adds, nearly ten times, as much as the blind walk! That walk lacked only the small term with $\epsilon$.
 #
 # </details>
 #
-# How can so small a term win? Independent draws add *variances*, here $\sigma_{ts}^2$. The term shrinks the noise that
-# is there from $\sigma_t$ to $\sigma_t - \sigma_{ts}^2/\sigma_t$, and $\sigma_t^2 - (\sigma_t -
-# \sigma_{ts}^2/\sigma_t)^2 \approx 2\,\sigma_{ts}^2$: it takes off *twice* what a draw brings. (It is the part of the
-# noise which, as far as one can tell, the last step had added: *deeper*.)
+# How can so small a term win? Independent draws add *variances*, here $\sigma_{ts}^2$; what is aligned adds *lengths*.
+# The noise shrinks to $\sigma_t - \sigma_{ts}^2/\sigma_t$, and its variance by
+#
+# $$ \sigma_t^2 - \Big(\sigma_t - \frac{\sigma_{ts}^2}{\sigma_t}\Big)^2 \approx 2\,\sigma_{ts}^2 : $$
+#
+# half undoes the step forward, half pays for the draw.
 
 # %% tags=["check"]
 # @title ✓ (3.5) is (3.4)
@@ -388,61 +377,12 @@ print(f"✓ one mean, to 1e-8; step 500 adds {adds / takes:.1f} times what it ta
 # %% [markdown]
 # ## 3. The true step back, and why steps are small
 #
-# Now without knowing $x_0$. To *see* the true step we need data whose density we know: a mixture of Gaussians. Each
-# point picks component $j$ with probability $w_j$, and falls around the mean $m_j$ with standard deviation $c_j$. By
-# (2.2) noise turns each component into a Gaussian again. **A mixture stays a mixture**:
+# Now without knowing $x_0$. For numbers we have the true step (3.1) on the grid.
 #
-# $$ p_t(x) = \sum_j w_j\; \mathcal N\!\left(x;\ \alpha_t m_j,\
-# (\alpha_t^2 c_j^2 + \sigma_t^2)\, I\right) . \tag{3.6} $$
-#
-# **Your turn.** The judge is the integral of (3.1).
+# *Predict: data with two humps, and we stand at* $x_t = 0$ *at* $t = 0.4$. *How will a long step back look, how a short
+# one?*
 
 # %%
-weights, means = torch.tensor([0.4, 0.6]), torch.tensor([-1.2, 0.8])
-std = torch.tensor(0.2)  # of both components
-
-
-def density(x_t, t):
-    """Return p_t at points x_t (N,): (3.6), component by component."""
-    alpha, sigma = schedule(t)
-    ### BEGIN SOLUTION
-    variance = alpha**2 * std**2 + sigma**2
-    return sum(w * normal(x_t, alpha * m, variance) for w, m in zip(weights, means))
-    ### END SOLUTION
-
-
-# %%
-check(density, lambda x_t, t: marginal(two_humps, x_t, t),
-      [(torch.tensor([-1.0, 0.0, 0.7]), t) for t in (0.05, 0.3, 1.0)],
-      hint="alpha multiplies means and stds; noise adds the variance sigma squared")
-
-# %% [markdown]
-# The package's `Mixture` is this, in any dimension. Now the step back. If we knew the component, there would be two
-# witnesses again: the component, which at time $s$ is a bell of variance $V_j = \alpha_s^2 c_j^2 + \sigma_s^2$ around
-# $\alpha_s m_j$, and $x_t$. By (3.3) they make a bell of
-#
-# $$ \frac1{v_j} = \frac1{V_j} + \frac{\alpha_{ts}^2}{\sigma_{ts}^2}, \qquad
-# \mu_j = v_j \left( \frac{\alpha_s m_j}{V_j} + \frac{\alpha_{ts} x_t}{\sigma_{ts}^2} \right) . $$
-#
-# We do not know the component, but how likely each is, given $x_t$: its share $r_j$ of the sum in (3.6), called its
-# *responsibility*. So
-#
-# $$ q(x_s \mid x_t) = \sum_j r_j(x_t)\; \mathcal N(x_s;\ \mu_j,\ v_j I) : \tag{3.7} $$
-#
-# a mixture again, and *a mixture of two Gaussians is not a Gaussian*. `Mixture.reverse` computes it.
-#
-# *Predict: we stand at* $x_t = 0$ *at* $t = 0.4$. *How will a long step back look, how a short one?*
-
-# %%
-humps = Mixture(weights, means[:, None], std.expand(2))
-
-
-def way_back(x_t, s, t):
-    """q(x_s | x_t) on the grid."""
-    kernel = humps.reverse(torch.tensor([x_t]), s, t, schedule)
-    return kernel.log_prob(x[:, None], 0.0, schedule).exp()  # 0: with no more noise
-
-
 def moments(p):
     mean = (x * p).sum() * dx
     return mean, ((x - mean) ** 2 * p).sum() * dx
@@ -451,33 +391,33 @@ def moments(p):
 # %%
 panels = {}
 for s in (0.05, 0.2, 0.35):
-    true = way_back(0.0, s, 0.4)
+    true = way_back(two_humps, 0.0, s, 0.4)
     panels[f"from 0.4 to {s}"] = true, normal(x, *moments(true))
-alt = "The true step for three lengths: two humps, a lopsided hump, a bell."
+alt = "The true step for three lengths, and the best Gaussian for each."
 diagrams.against(x, panels, ("true", "best Gaussian"), alt)
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# A long step has two humps; the best Gaussian, of the same mean and variance, puts its weight between them. A short
-# step is a bell.
+# A long step has two humps, and the best Gaussian, of the same mean and variance, lies between them. A short one is a
+# bell.
 #
 # </details>
 #
-# Why? Take logarithms in (3.1). The step of noise, seen from $x_t$, is a narrow bell around $x_t/\alpha_{ts}$ of width
-# $\sigma_{ts}/\alpha_{ts}$. Across a narrow bell $\log p_s$ is nearly a straight line:
+# Take logarithms in (3.1). The step of noise is a narrow bell around $x_t/\alpha_{ts}$, across which $\log p_s$ is nearly a
+# straight line:
 #
 # $$ \log q(x_s \mid x_t) \approx -\frac{\alpha_{ts}^2}{2\sigma_{ts}^2}
 # \left| x_s - \frac{x_t}{\alpha_{ts}} \right|^2 + (x_s - x_t) \cdot \nabla \log p_s(x_t) + \text{const.} $$
 #
-# A parabola plus a straight line is the same parabola, moved. (The gradient that moves it returns in section 7.) **Long steps back are not Gaussian, short ones nearly
-# are** ([@feller1949] for the limit; [@sohldickstein2015] built on it; [@nakkiran2024] for this short proof). Hence many
-# small steps, and networks that need only tell a mean.
+# A parabola plus a straight line is the same parabola, moved. **Long steps back are not Gaussian, short ones nearly
+# are.** Hence many small steps, and networks that need only tell a mean. ([@sohldickstein2015] built on it;
+# [@anderson1982] has the limit, [@nakkiran2024] this short proof.)
 
 # %% tags=["check"]
 # @title ✓ How far from Gaussian: the KL divergence of chapter 02, in nats
 def far(step):
-    true = way_back(0.0, 0.4 - step, 0.4)
+    true = way_back(two_humps, 0.0, 0.4 - step, 0.4)
     mean, variance = moments(true)
     log = -((x - mean) ** 2 / variance + (2 * torch.pi * variance).log()) / 2
     return (torch.xlogy(true, true) - true * log).sum() * dx
@@ -485,59 +425,7 @@ def far(step):
 
 assert far(0.35) > 0.1 and far(0.05) < 0.01 and 7 < far(0.01) / far(0.005) < 9
 print(f"✓ KL from the best Gaussian: {far(0.35):.2f} for step 0.35, {far(0.05):.0e}",
-      f"for 0.05; halving 0.01 divides it by {far(0.01) / far(0.005):.1f}")
-
-# %% [markdown]
-# ### How wide is a step?
-#
-# The true step is drawn in two stages: first an $x_0$ given $x_t$, then $x_s$ by (3.4). Their uncertainties add, the
-# *law of total variance*. In each coordinate
-#
-# $$ \mathrm{Var}(x_s \mid x_t) = v
-# + \left( \frac{\alpha_s\sigma_{ts}^2}{\sigma_t^2} \right)^{\!2} \mathrm{Var}(x_0 \mid x_t), \qquad
-# v \;\le\; E\big[\mathrm{Var}(x_s \mid x_t)\big] \;\le\; \sigma_{ts}^2 , \tag{3.8} $$
-#
-# the last for $\alpha^2 + \sigma^2 = 1$ and a coordinate of variance at most one ([@sohldickstein2015]; proof in
-# *deeper*).
-#
-# *Predict: data with two humps, a step from 0.4 to 0.1. At which* $x_t$ *is the true step widest?*
-
-# %%
-at = x[::20]
-true, unknown = (torch.stack([moments(way_back(float(u), s, 0.4))[1] for u in at])
-                 for s in (0.1, 0.0))
-least, most = step_back(noisy, clean, 0.1, 0.4)[1].mean() ** 2, sigma_ts**2
-lines = {"true": (true, (0.62, 0.86)), "$v$": (least.expand(121), (1.6, 0.13)),
-         r"$\sigma_{ts}^2$": (most.expand(121), (1.6, 0.81))}
-alt = "A hill over the middle, above a line in places; all of it above a lower line."
-picture = diagrams.labelled(at, lines, alt, "$x_t$", "variance of $x_s$")
-picture.axes[0].set(xlim=(-2.2, 2.2), ylim=(0, 1.05))
-picture
-
-# %% [markdown]
-# <details><summary>Answer</summary>
-#
-# Between the humps, where one knows least about $x_0$. There it is above $\sigma_{ts}^2$, which bounds the *average*.
-#
-# </details>
-#
-# So $v$ is the least: right if only one picture is possible. And $\sigma_{ts}^2$ is the most, on average: right if the
-# data are noise themselves. Samplers take one or the other. Their ratio, $\sigma_s^2/\sigma_t^2$, is 0.98 at DDPM's step
-# 100 but 0.45 at step 2: with many steps the choice matters only for the finest grain. DDPM tried both; the package
-# samples with $v$.
-
-# %% tags=["check"]
-# @title ✓ (3.7) against brute force, and (3.8) on data that are not Gaussian
-assert torch.allclose(way_back(0.0, 0.1, 0.4), back["two humps"], atol=1e-6)
-p_t = marginal(two_humps, at, 0.4)
-part = (schedule(0.1)[0] * most / schedule(0.4)[1] ** 2) ** 2 * unknown
-average = (p_t * true).sum() / p_t.sum()
-assert torch.allclose(true, least + part, atol=1e-8)
-assert (true >= least).all() and least < average < most < true.max()
-assert at[true.argmax()].abs() < 0.5
-noise = 1 - (1 - betas).cumprod(0)  # variances; steps 2 and 100
-assert (noise[[0, 98]] / noise[[1, 99]] - torch.tensor([0.45, 0.98])).norm() < 0.01
-print(f"✓ from 0.4 to 0.1: v {least:.3f}, average {average:.3f}, sigma_ts^2 {most:.3f}")
+      f"for 0.05; halving 0.01 divides it by {far(0.01) / far(0.005):.1f} (limit: 8)")
 
 # %% [markdown]
 # ## 4. The best guess at the picture
@@ -547,51 +435,81 @@ print(f"✓ from 0.4 to 0.1: v {least:.3f}, average {average:.3f}, sigma_ts^2 {m
 #
 # $$ E\,|x_0 - f|^2 = E\,|x_0 - \hat x_0|^2 + E\,|\hat x_0 - f|^2 , $$
 #
-# because at a fixed $x_t$ the mixed term $2(x_0 - \hat x_0)\cdot(\hat x_0 - f)$ averages to 0: its second factor is
-# fixed, and its first is 0 on average. The first part does not depend on $f$, so the best denoiser is $f = \hat x_0$,
-# the mean, or *posterior mean*. For a mixture
+# because at a fixed $x_t$ the mixed term $2(x_0 - \hat x_0)\cdot(\hat x_0 - f)$ averages to 0, as its first factor does. So the best denoiser is $f = \hat x_0$, the *posterior mean*.
+#
+# To *see* it we need data with a formula, a **mixture**, like the two humps: each point picks component $j$ with
+# probability $w_j$, and falls around its centre $m_j$ with standard deviation $c_j$. By (2.2) noise turns each component
+# into a Gaussian again, so *a mixture stays a mixture*:
+#
+# $$ p_t(x) = \sum_j w_j\; \mathcal N_j(x), \qquad
+# \mathcal N_j(x) = \mathcal N\!\left(x;\ \alpha_t m_j,\ (\alpha_t^2 c_j^2 + \sigma_t^2)\, I\right) . \tag{3.6} $$
+#
+# Bayes again: $x_t$ came from component $j$ with the probability
+#
+# $$ r_j(x_t) = \frac{w_j\, \mathcal N_j(x_t)}{\sum_k w_k\, \mathcal N_k(x_t)} , $$
+#
+# its *responsibility*. If we knew $j$, there would be two witnesses, the component and $x_t$. Asked for $x_s$, they give
+# by (3.3) some mean $\mu_j$ and variance $v_j$. Then the true step back is
+#
+# $$ q(x_s \mid x_t) = \sum_j r_j(x_t)\; \mathcal N(x_s;\ \mu_j,\ v_j I) , \tag{3.7} $$
+#
+# a mixture too. Its variance, for any data: draw first $x_0$ given $x_t$, then $x_s$ by (3.4). The uncertainties add, the
+# *law of total variance*. In each coordinate
+#
+# $$ \begin{gathered}
+# \mathrm{Var}(x_s \mid x_t) = v
+# + \left( \frac{\alpha_s\sigma_{ts}^2}{\sigma_t^2} \right)^{\!2} \mathrm{Var}(x_0 \mid x_t), \\
+# v \;\le\; E\big[\mathrm{Var}(x_s \mid x_t)\big] \;\le\; \sigma_{ts}^2 ,
+# \end{gathered} \tag{3.8} $$
+#
+# the last for $\alpha^2 + \sigma^2 = 1$ and a coordinate of variance at most one ([@sohldickstein2015]; proof in
+# *deeper*). Section 5 uses it.
+#
+# Asked for $x_0$, one witness says $m_j$ with variance $c_j^2$, the other $x_t/\alpha_t$ with variance
+# $\sigma_t^2/\alpha_t^2$: by (3.3) a guess of each component, and the responsibilities average them:
 #
 # $$ \hat x_0 = \sum_j r_j(x_t) \left( m_j
-# + \frac{\alpha_t c_j^2}{\alpha_t^2 c_j^2 + \sigma_t^2}\, (x_t - \alpha_t m_j) \right) : \tag{3.9} $$
+# + \frac{\alpha_t c_j^2}{\alpha_t^2 c_j^2 + \sigma_t^2}\, (x_t - \alpha_t m_j) \right) . \tag{3.9} $$
 #
-# each component makes a guess and the responsibilities average them. The guess is (3.3) once more: its witnesses are
-# the component, $m_j$ with variance $c_j^2$, and $x_t/\alpha_t$ with variance $\sigma_t^2/\alpha_t^2$. It is
-# `Mixture.denoise`.
+# The package has them as `Mixture.log_prob`, `reverse` and `denoise`.
 #
 # *Predict: how will it look as a function of* $x_t$, *for little noise, for some, for nothing but noise?*
 
 # %%
+humps = Mixture(torch.tensor([0.4, 0.6]), torch.tensor([[-1.2], [0.8]]),
+                torch.tensor([0.2, 0.2]))
 places = {0.01: (1.2, 1.65), 0.2: (-0.3, 0.55), 0.6: (1.6, 0.42), 1.0: (-1.6, 0.12)}
 lines = {f"t = {t}": (humps.denoise(x[:, None], t, schedule)[:, 0], place)
          for t, place in places.items()}
-alt = "A diagonal, two soft steps between the humps, and a flat line."
+alt = "Four curves, one for each t, and dotted lines at the centres."
 picture = diagrams.labelled(x, lines, alt, "$x_t$", "best guess at $x_0$")
 picture.axes[0].set(xlim=(-2, 2), ylim=(-2, 2))
+for centre in (-1.2, 0.8):
+    picture.axes[0].axhline(centre, color="0.6", linestyle=":")
 picture
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# With little noise it believes what it sees (but for a small jump at -0.2, where it changes from one hump to the
-# other). At $t = 0.2$ it is a soft step, and *between the humps it hedges*. At 0.6 it hardly dares to leave the mean, and
-# at $t = 1$ it sees nothing and says the mean: the blur.
+# With little noise it believes what it sees, but for a jump at -0.2, from one hump to the other. At $t = 0.2$ the step is
+# soft: *between the humps it hedges*. At 0.6 it hardly leaves the mean, and at $t = 1$ it says the mean: the blur.
 #
 # </details>
 
 # %% tags=["check"]
-# @title ✓ (3.9) against averages of half a million pairs; others guess worse
+# @title ✓ (3.9) is the average of half a million pairs; others guess worse
 pure = humps.sample(500_000, seeded(3))[:, 0]
 seen = add_noise(pure, torch.randn(pure.shape, generator=seeded(6)), 0.2, schedule)
 places = torch.linspace(-1.975, 1.975, 80)
 best, curve = (humps.denoise(y[:, None], 0.2, schedule)[:, 0] for y in (seen, places))
 rivals = schedule(0.2)[0] * seen, best + 0.1 * (3 * seen).sin(), 0.9 * best
 least, *errors = [(pure - f).square().mean() for f in (best, *rivals)]
-assert all(abs((e - least) / (best - f).square().mean() - 1) < 0.2
-           for e, f in zip(errors, rivals))
+extra = torch.stack([(best - f).square().mean() for f in rivals])
+assert ((torch.stack(errors) - least) / extra - 1).abs().max() < 0.2
 bins = ((seen + 2) / 0.05).long().clamp(0, 79)  # 80 of width 0.05
 found = bins.bincount(pure) / bins.bincount()  # averages
 assert (found - curve)[15:65].abs().max() < 0.05 and min(errors) > least + 0.003
-print(f"✓ squared error {least:.3f}; of others", *(f"{e:.3f}" for e in errors))
+print(f"✓ error {least:.3f}; alpha x_t, a wave, 0.9:", *(f"{e:.3f}" for e in errors))
 
 # %% tags=["check"]
 # @title ✓ The best guess in the humps, and when there is only noise
@@ -607,25 +525,22 @@ print(f"✓ at t = 0.2 it says {left:.2f} at -1.2, {right:.2f} at 0.8; at t = 1 
 # %% [markdown]
 # ## 5. The first samples
 #
-# We know the step back if $x_0$ is known, and the best guess at $x_0$. Put the one into the other. With $v$ as in (3.4)
-# and fresh noise $z$,
+# Put the best guess into the step back. With $v$ as in (3.4) and fresh noise $z$,
 #
 # $$ x_s = \frac{\alpha_{ts}\,\sigma_s^2}{\sigma_t^2}\; x_t
 # + \frac{\alpha_s\,\sigma_{ts}^2}{\sigma_t^2}\; \hat x_0 + \sqrt v\; z, \qquad
 # z \sim \mathcal N(0, I). \tag{3.10} $$
 #
 # This is [ancestral sampling](../docs/glossary.md#ancestral-sampling) (DDPM's algorithm 2). May an average stand for
-# the picture? For the mean, yes: $m$ in (3.4) is linear in $x_0$, so its average over all possible $x_0$ is its value
-# at their average. The mean of (3.10) *is* that of the true step, however long. Shape and variance are not, but short
-# steps are nearly Gaussian (section 3), and next to the data only the finest grain is drawn (exercise 1c).
+# the picture? For the mean, yes: $m$ in (3.4) is linear in $x_0$, so the mean of (3.10) *is* that of the true step,
+# however long. Shape and variance are not; but a short step is nearly a Gaussian (section 3 shows it).
 #
-# > **How the papers write it.** The model is this chain with a network in it,
-# > $p_\theta(x_{0:T}) = p(x_T) \prod_t p_\theta(x_{t-1} \mid x_t)$, of steps $\mathcal N(\mu_\theta, \Sigma_\theta)$:
-# > $\mu_\theta$ is $\tilde\mu_t$ with the network's $\hat x_0$, and $\Sigma_\theta$ is $\tilde\beta_t I$ or
-# > $\beta_t I$.
+# > **How the papers write it.** $p_\theta(x_{0:T}) = p(x_T) \prod_t p_\theta(x_{t-1} \mid x_t)$, steps
+# > $\mathcal N(\mu_\theta, \Sigma_\theta)$ with $\tilde\mu_t$ of the network's $\hat x_0$ for $\mu_\theta$, and
+# > $\tilde\beta_t I$ or $\beta_t I$ for $\Sigma_\theta$.
 #
-# **Your turn.** Walk from noise to data. `ts` is a falling grid of times; `denoise`, from the first cell, is the best
-# denoiser of the clusters.
+# **Your turn.** Walk from noise to data. `ts` is a falling grid of times; `denoise`, from the top, is the best
+# denoiser of the eight clusters.
 
 # %%
 from itertools import pairwise
@@ -655,8 +570,8 @@ ancestral = yours(ancestral, by_package, cases,
                        "sample")
 
 # %% [markdown]
-# The package's `ddpm` is the same loop, but hands over each state on its way; `final` takes the last. First single
-# numbers, on the ribbon of chapter 02.
+# The package's `ddpm` is the same loop, and hands over each state on its way; `final` takes the last. First single
+# numbers.
 
 # %%
 def guess(x, t):
@@ -666,28 +581,30 @@ def guess(x, t):
 ts, start = times(100), torch.linspace(-1.5, 1.5, 6)[:, None]
 walk = ddpm(guess, start, ts, schedule, seeded(5))
 paths = torch.cat([start, *(state.x for state in walk)], 1).T  # (101, 6)
-alt = "Six jagged paths start in one wide bell at t = 1 and end in two bands at t = 0."
+alt = "Six jagged paths from a wide bell at t = 1 to two bands at t = 0."
 diagrams.ribbon(humps, schedule, ts, paths, alt, arrow="back: data come out")
 
 # %% [markdown]
-# Then the 600 points of the opening picture, with the guesses that led them.
+# Six starts, two humps: the draws decide. Now the 600 points from the top, with the guesses that led them.
 
 # %%
-def frame(state):
-    alt = "Six hundred points walk from a round cloud into eight clusters."
-    picture, (ax,) = plot.figure(alt, width=4.2, height=4.4)
-    ax.scatter(*state.x0.T, s=4, color=plot.COLOURS[1], label="its guess at $x_0$")
-    ax.scatter(*state.x.T, s=4, color=plot.COLOURS[0], label="point")
-    ax.legend(loc="upper right", markerscale=3, fontsize=11, frameon=True)
-    ax.set(xlim=(-3, 3), ylim=(-3, 3), aspect="equal", title=f"t = {state.t:.2f}")
-    return picture
+def shot(state):
+    return {f"t = {state.t:.2f}": (state.x, state.x0)}
 
 
-widgets.film([frame(state) for state in list(states.values())[3::8]], ms=250)
+alt = "Six hundred points and the guesses at where they come from."
+widgets.film([diagrams.guesses(shot(state), alt)
+              for state in list(states.values())[3::8]], ms=250)
+
+# %%
+four = {title: pair for t in (0.64, 0.32, 0.16, 0.0)
+        for title, pair in shot(states[t]).items()}
+diagrams.guesses(four, "Four moments of the film.")
 
 # %% [markdown]
-# The guesses start at the mean and take the shape of the data before the points do. Nothing was trained! But are they
-# *right*, not only pretty? Now 4,000 points, by your own walk.
+# The guesses start at the mean and take the shape of the data before the points do. Nothing was trained! Is it *right*,
+# not only pretty? Now 4,000 points, by your own walk. **Strays** are farther than three of its widths from every cluster:
+# $e^{-4.5} = 1.1\%$ of exact data.
 #
 # *Predict: how many steps are enough: 5, 20, 100 or 500?*
 
@@ -695,119 +612,196 @@ widgets.film([frame(state) for state in list(states.values())[3::8]], ms=250)
 truth = clusters.sample(4000, seeded(4))
 cloud = torch.randn(4000, 2, generator=seeded(9))
 clouds = {f"{n} steps": ancestral(cloud, times(n), 10) for n in (5, 20, 100, 500)}
-shown = {name: clouds[name][:1500] for name in ("5 steps", "20 steps", "500 steps")}
-alt = "5 steps: a smear; 20: narrow clusters, strays between; 500: like the data."
-diagrams.clouds({**shown, "data": truth[:1500]}, alt, columns=4)
+shown = {name: clouds[name] for name in ("5 steps", "20 steps", "100 steps")}
+diagrams.clouds({**shown, "data": truth}, "Four clouds, a quarter of the plane each.",
+                columns=4, window=(-0.3, 1.9))
 
 
 # %%
-def strays_and_width(points):
-    nearest = torch.cdist(points, clusters.means).min(1)
-    inside = nearest.values < 3 * clusters.stds[nearest.indices]
-    common = inside & (clusters.weights[nearest.indices] > 0.1)
-    radius = nearest.values[common].median()  # half of a bell in the plane lies
-    return 1 - inside.double().mean(), radius / 1.177  # within 1.177 of its widths
+def measure(points):
+    """Share of strays, width of the common clusters, share of the rare ones."""
+    widths, which = (torch.cdist(points, clusters.means) / clusters.stds).min(1)
+    rare, stray = clusters.weights[which] < 0.1, widths > 3
+    middle = widths[~rare & ~stray].median()  # half of a bell in the plane
+    return stray.double().mean(), 0.2 * middle / 1.177, rare.double().mean()
+
+
+def row(name, points):
+    stray, width, rare = measure(points)
+    print(f"{name:>18}: {stray:5.1%} strays, common clusters {width:.2f} wide, "
+          f"{rare:3.0%} in rare ones")
 
 
 for name, points in {**clouds, "data": truth}.items():
-    print(f"{name:>9}: {{:4.1%}} strays, common clusters {{:.2f}} wide".format(
-        *strays_and_width(points)))
+    row(name, points)
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Hundreds. Five steps leave nearly half of the points astray, farther than three widths from every cluster. Between
-# two clusters the true step has two humps, and a long Gaussian step goes to neither. Twenty look better, but clusters are
-# too narrow, as $v$ is only the lower bound of (3.8), and a hundred have not quite mended that.
+# Hundreds, with this $v$. Of five steps nearly half end astray: between two clusters the true step has two humps, and a long Gaussian
+# one goes to neither. Twenty look better, but the common clusters are too narrow, even after a hundred.
 #
 # </details>
 #
 # Chapter 08 needs far fewer steps.
+#
+# ### Why add noise at all?
+#
+# A step takes noise away, then puts some back. Leave that out!
+#
+# *Predict: 500 steps, each to the mean of the true step,* $z = 0$. *What comes out?*
+
+# %%
+def other_walk(n, factor):
+    """Walk by (3.10) with factor * sigma_ts for the root of v; no noise at the end."""
+    points, generator = cloud, seeded(10)
+    for t, s in pairwise(times(n)):
+        z = torch.randn(points.shape, generator=generator)
+        noise = factor * transition(s, t, schedule)[1] * z if s > 0 else 0
+        points = posterior(points, denoise(points, t), s, t, schedule).mean + noise
+    return points
+
+
+# %%
+bare = other_walk(500, 0)
+row("z = 0", bare)
+diagrams.clouds({"with noise": clouds["500 steps"], "z = 0": bare, "data": truth},
+                "Three clouds of points.", window=(-1.9, 1.9))
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Hardly a stray, yet wrong: the rare clusters, 25% of the data, have almost died out. A mean averages all places where
+# $x$ may have been. Who always goes there ends with the majority, near the middle.
+#
+# </details>
+#
+# So noise keeps the shares. (Walks without it need another step: chapter 08.)
+#
+# ### How wide is a step?
+#
+# How much noise? By (3.8) at least $v$, right if only one picture is possible; and at most $\sigma_{ts}^2$, right if the
+# data are noise.
+#
+# *Predict: data with two humps, a step from 0.4 to 0.1. At which* $x_t$ *is the true step widest?*
+
+# %%
+def true_step(x_t, s, t=0.4):
+    """Mean and variance of (3.7)."""
+    kernel = humps.reverse(torch.tensor([x_t]), s, t, schedule)
+    means, w = kernel.means[:, 0], kernel.weights
+    mean = (w * means).sum()
+    return mean, (w * (kernel.stds[:, 0] ** 2 + means**2)).sum() - mean**2
+
+
+at = x[200:2201:10]  # 201 places, from -5 to 5
+true = torch.stack([true_step(float(u), 0.1)[1] for u in at])
+least, most = (step_back(noisy, clean, 0.1, 0.4)[1].mean() ** 2,
+               transition(0.1, 0.4, schedule)[1] ** 2)
+
+# %%
+lines = {"true": (true, (0.75, 0.86)), "$v$": (least.expand(201), (1.7, 0.13)),
+         r"$\sigma_{ts}^2$": (most.expand(201), (1.7, 0.81))}
+alt = "Three curves over x_t, and dotted lines at the centres of the humps."
+picture = diagrams.labelled(at, lines, alt, "$x_t$", "variance of $x_s$")
+picture.axes[0].set(xlim=(-2.2, 2.2), ylim=(0, 1.05))
+for name, centre in ((r"$\alpha_t m_1$", -1.2), (r"$\alpha_t m_2$", 0.8)):
+    place = float(schedule(0.4)[0]) * centre
+    picture.axes[0].axvline(place, color="0.5", linestyle=":")
+    picture.axes[0].text(place + 0.05, 0.03, name, fontsize=14)
+picture
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Near $-0.46$, where both humps are equally likely: $r_1 = r_2 = \frac12$. That is left of the middle, as the left hump
+# weighs less. There it is wider than $\sigma_{ts}^2$, which bounds the *average*.
+#
+# </details>
+#
+# *Predict: the clusters again. What does* $\sigma_{ts}^2$ *in the place of* $v$ *mend at 20 steps: the width, the
+# strays, or both? And at 100?*
+
+# %%
+wide = {n: other_walk(n, 1) for n in (20, 100)}
+for n, points in wide.items():
+    row(f"{n} steps, v", clouds[f"{n} steps"])
+    row("sigma_ts^2", points)
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# The width: too narrow becomes hardly too wide. Not the strays: they come from the *shape*, two humps where we draw one,
+# and only shorter steps mend that.
+#
+# </details>
+#
+# With many steps the bounds nearly meet: their ratio $\sigma_s^2/\sigma_t^2$ is 0.98 at DDPM's step 100 (0.45 at step 2). DDPM tried both, [@nichol2021] learn a variance between, [@bao2022] compute the average in (3.8). The
+# package takes $v$: it ends at 0 by itself, and in pictures of few steps too much noise shows more than too little
+# ([@song2020]; chapter 08 has the numbers).
+
+# %% tags=["check"]
+# @title ✓ (3.7) against brute force, and (3.8) on data that are not Gaussian
+for u, s in ((0.0, 0.1), (-0.46, 0.1), (1.0, 0.2)):
+    grid = torch.stack(moments(way_back(two_humps, u, s, 0.4)))
+    assert torch.allclose(grid, torch.stack(true_step(u, s)))
+p_t, alpha_t = marginal(two_humps, at, 0.4), schedule(0.4)[0]
+unknown = torch.stack([true_step(float(u), 0.0)[1] for u in at])
+part = (schedule(0.1)[0] * most / (1 - alpha_t**2)) ** 2 * unknown
+average, v_t = (p_t * true).sum() / p_t.sum(), 1 - alpha_t**2 * 0.96
+assert torch.allclose(true, least + part) and least < average < most < true.max()
+left, right = (w * normal(at, alpha_t * m, v_t) for w, m in ((0.4, -1.2), (0.6, 0.8)))
+even, peak = (left / (left + right) - 0.5).abs().argmin(), true.argmax()
+assert abs(at[peak] - at[even]) < 0.06  # widest where both are equally likely
+print(f"✓ {least:.3f} < average {average:.3f} < {most:.3f}; widest at {at[peak]:.2f}")
 
 # %% tags=["check"]
 # @title ✓ The mean of (3.10) is that of the true step
 for s, t in ((0.39, 0.4), (0.1, 0.4), (0.2, 0.9)):
     for u in (-1.5, 0.0, 1.0):
-        at = torch.tensor([[u]])
-        ours = posterior(at, guess(at, t), s, t, schedule).mean[0, 0]
-        assert torch.isclose(ours, moments(way_back(u, s, t))[0], atol=1e-8)
+        here = torch.tensor([[u]])
+        ours = posterior(here, guess(here, t), s, t, schedule).mean[0, 0]
+        assert torch.isclose(ours, moments(way_back(two_humps, u, s, t))[0], atol=1e-8)
 print("✓ to 1e-8, at nine places and for steps of three lengths")
 
 # %% tags=["check"]
 # @title ✓ 500 steps draw the right moments, 5 and 20 do not
-(stray_5, _), (stray_20, narrow), (_, nearly), (stray, width) = (
-    strays_and_width(points) for points in clouds.values())
-assert stray_5 > 0.4 and 0.02 < stray_20 < 0.06 and stray < 0.015
-assert narrow < 0.165 and 0.17 < nearly < 0.19 and 0.185 < width < 0.205
-where = torch.cdist(clouds["500 steps"], clusters.means).argmin(1)
-share = torch.bincount(where, minlength=8) / 4000
-assert states[0.99].x0.abs().max() < 0.05  # the first guesses are the mean
-nearer = strays_and_width(states[0.1].x0)[0] / strays_and_width(states[0.1].x)[0]
-assert nearer < 0.7 and torch.allclose(share, clusters.weights, atol=0.025)
+(stray_5, _, _), (stray_20, narrow, _), (_, nearly, _), (stray, width, _) = (
+    measure(points) for points in clouds.values())
+assert stray_5 > 0.4 and 0.02 < stray_20 < 0.06 and narrow < 0.165
+assert abs(stray - 0.011) < 0.005 and abs(measure(truth)[0] - 0.011) < 0.005
+assert 0.17 < nearly < 0.19 and 0.185 < width < 0.205
+share = torch.cdist(clouds["500 steps"], clusters.means).argmin(1).bincount() / 4000
+nearer = measure(states[0.1].x0)[0] / measure(states[0.1].x)[0]
+assert states[0.99].x0.abs().max() < 0.05 and nearer < 0.7  # the guesses lead
+assert torch.allclose(share, clusters.weights, atol=0.025)
 assert torch.allclose(clouds["500 steps"].std(0), torch.ones(2), atol=0.04)
 print("✓ with 500 steps shares to 0.025, widths to 0.015, overall spread to 0.04")
 
-# %% [markdown]
-# ### Find the bug
-#
-# Two lines from public code. What would you see in a walk by (3.10)?
-#
-# **a.** A table of $\bar\alpha_s$ for the step back. Its first entry belongs to the step to the data.
-#
-# ```python
-# alpha_bar_prev = torch.cat([alpha_bar[0:1], alpha_bar[:-1]])  # alpha_bar[0] is 1 - beta_1
-# ```
-#
-# <details><summary>Answer</summary>
-#
-# At $s = 0$ nothing has been shrunk: the entry must be 1. With $1 - \beta_1$ in its place (3.4) makes the last mean
-# $\sqrt{1-\beta_1}\,(x_t + \hat x_0)$: the picture twice. (Adapted from labml's annotated
-# [DDIM](https://github.com/labmlai/annotated_deep_learning_paper_implementations/blob/88ad6733df65f9abe69acd67e4f3cca193baee9b/labml_nn/diffusion/stable_diffusion/sampler/ddim.py).
-# In DDIM it is a convention, which stops one step of noise before the data: diffusers has it as `set_alpha_to_one`, and
-# an open [pull request](https://github.com/lllyasviel/ControlNet/pull/587) changes it in ControlNet.)
-#
-# </details>
-#
-# **b.** The end of a step of DDPM, taken in *every* step. `var` is $\beta_t$.
-#
-# ```python
-# return mean + (var ** .5) * torch.randn(xt.shape)
-# ```
-#
-# <details><summary>Answer</summary>
-#
-# The last step adds noise too, and nobody takes it out. With 1,000 steps nobody sees it. With 20 it is 0.17 wide, and
-# the clusters are 0.1 and 0.2. The $v$ of (3.4) ends at 0. (labml's annotated
-# [DDPM](https://github.com/labmlai/annotated_deep_learning_paper_implementations/blob/0157f7e76867b193653050f43dca13ac77521737/labml_nn/diffusion/ddpm/__init__.py).)
-#
-# </details>
-
 # %% tags=["check"]
-# @title ✓ Both bugs run: pictures twice as large; clusters too wide
-almost = by_package(cloud, times(1000)[:-1], 10)  # one step is left
-picture, one = denoise(almost, 0.001), 1 - betas[0]
-doubled = one.sqrt() * ((1 - one) * almost + betas[0] * picture) / (1 - one)
-assert 1.9 < doubled.std() / almost.std() < 2.1
-wide, generator = cloud, seeded(10)
-for t, s in pairwise(times(20)):  # b: noise in every step
-    left = transition(s, t, schedule)[1] * torch.randn(cloud.shape, generator=generator)
-    wide = posterior(wide, denoise(wide, t), s, t, schedule).mean + left
-width = strays_and_width(wide)[1]
-assert 0.16 < left.std() < 0.18 and width > 0.24 and betas[0].sqrt() < 0.02
-print(f"✓ a: spread {doubled.std():.2f} for 1; b: clusters {width:.2f} wide for 0.20")
+# @title ✓ What noise is for, and what more of it mends
+stray_bare, _, rare_bare = measure(bare)
+assert stray_bare < 0.01 and rare_bare < 0.08 and 0.74 < bare.std() < 0.82
+(more_20, wide_20, _), (_, wide_100, _) = (measure(points) for points in wide.values())
+assert more_20 > stray_20 and wide_20 > 0.207 and abs(wide_100 - 0.2) < 0.01
+noise = 1 - (1 - betas).cumprod(0)  # variances; steps 2 and 100
+assert (noise[[0, 98]] / noise[[1, 99]] - torch.tensor([0.45, 0.98])).norm() < 0.01
+print(f"✓ z = 0: {rare_bare:.0%} rare for 25%, spread {bare.std():.2f} for 1;",
+      f"sigma_ts^2: width {wide_20:.2f} at 20 steps, {wide_100:.2f} at 100")
 
 # %% [markdown]
 # ## 6. A denoiser with perfect memory
 #
-# Pictures have no formula for their density, but a data set. Take it as the whole truth: $N$ pictures $d_n$, equally
-# likely, and nothing else possible. That is a mixture of $N$ Gaussians of width 0, and (3.9) becomes
+# Of pictures we have no formula, but a data set. Take it as the whole truth: $N$ pictures $d_n$, equally likely, nothing
+# else possible. That is a mixture of $N$ Gaussians of width 0, and (3.9) becomes
 #
 # $$ \hat x_0 = \sum_n r_n(x_t)\; d_n, \qquad
 # r_n(x_t) = \underset{n}{\mathrm{softmax}}
-# \left( -\frac{|x_t - \alpha_t d_n|^2}{2\,\sigma_t^2} \right) : \tag{3.11} $$
+# \left( -\frac{|x_t - \alpha_t d_n|^2}{2\,\sigma_t^2} \right) . \tag{3.11} $$
 #
-# the average of all pictures, each weighted by how well it explains what we see ([@karras2022], appendix B). For *these*
-# data it is the best denoiser, `Empirical`. We show it a boot that it knows and a shirt that it has never seen.
+# (Equal weights and widths cancel in $r_n$; exponentials over their sum are a softmax.) Each picture counts by how well
+# it explains what we see ([@karras2022], appendix B). For *these* data it is the best denoiser, `Empirical`. We show it
+# a boot that it knows and a shirt that it has never seen.
 #
 # *Predict: what will it make of them?*
 
@@ -826,16 +820,19 @@ def look(picture):
 
 # %%
 (boots, of_boots), (shirts, of_shirts) = look(wardrobe[11]), look(new[4])
-rows = {"a boot": boots, "guess": of_boots, "a new shirt": shirts, "guess ": of_shirts}
-alt = "A boot is found three times, then blurs. A shirt becomes another shirt."
-plot.strips(rows, alt, above=[f"t = {t:.2f}" for t in six])
+blank = torch.ones(1, 1, 32, 32)
+rows = {"a boot": torch.cat([wardrobe[11:12], boots]),
+        "guess": torch.cat([blank, of_boots]),
+        "a new shirt": torch.cat([new[4:5], shirts]),
+        "guess ": torch.cat([blank, of_shirts])}
+above = ["clean"] + [f"t = {t:.2f}" for t in six]
+plot.strips(rows, "A boot and a shirt, clean, in noise, and as guessed.", above=above)
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Up to $t = 0.4$ it finds the boot exactly, in every pixel: 1,024 pixels are 1,024 witnesses. Then many
-# pictures fit, and it averages. The new shirt, seen through hardly any noise, becomes *another* shirt, and at 0.2 yet
-# another. A perfect memory cannot see what is new.
+# Up to $t = 0.4$ it finds the boot exactly: 1,024 pixels are 1,024 witnesses. Then many pictures fit, and it averages.
+# The new shirt, through hardly any noise, becomes *another* shirt. A perfect memory cannot see what is new.
 #
 # </details>
 #
@@ -851,7 +848,7 @@ from minidiff.app.metrics import nearest
 
 distance, index = nearest(drawn, wardrobe)
 plot.strips({"drawn": drawn, "in memory": wardrobe[index]},
-            "Eight sharp pieces of clothing, and below them the same eight again.")
+            "Two rows of eight pictures.")
 
 # %% [markdown]
 # <details><summary>Answer</summary>
@@ -860,9 +857,8 @@ plot.strips({"drawn": drawn, "in memory": wardrobe[index]},
 #
 # </details>
 #
-# The sampler is right, the denoiser the best for these data, and together they draw names from a hat. New clothes need
-# a denoiser that does not remember everything but finds out what clothes have in common. A network can. (It can also
-# memorise, if it is large and sees few pictures often: [@carlini2023].)
+# The sampler is right, the denoiser the best, and together they draw names from a hat. New clothes need a denoiser that finds out what clothes have in common. A network can. (It can also memorise:
+# [@carlini2023].)
 
 # %% tags=["check"]
 # @title ✓ Memory: what it finds, and what it draws
@@ -875,22 +871,30 @@ misfit = (boots[3] - alpha * wardrobe).square().sum((1, 2, 3)) / (2 * sigma**2)
 by_hand = torch.tensordot((-misfit).softmax(0), wardrobe, 1)  # (3.11)
 assert torch.allclose(by_hand, of_boots[3], atol=1e-8)
 usual = nearest(new[:200], wardrobe)[0].median()
-print(f"✓ to the nearest in memory: drawn {distance.max():.0f}, new ones {usual:.1f}")
+print("✓ to the nearest in memory, root of all squared differences: drawn",
+      f"{distance.max():.0f}, new ones {usual:.1f}")
 
 # %% [markdown]
 # ## 7. Arrows: the score
 #
 # The arrows of the opening picture are the [score](../docs/glossary.md#score), the gradient of the log density: where
-# noisy data become likelier, and how fast. (Drawn is $\sigma_t$ times the score, long arrows shortened: compare
-# directions, and lengths only within a panel.) Differentiate
-# $p_t(x_t) = \int q(x_t \mid x_0)\, q(x_0)\, dx_0$. The gradient of the Gaussian $q(x_t \mid x_0)$ is
-# $-(x_t - \alpha_t x_0)/\sigma_t^2$ times itself. Divided by $p_t(x_t)$ the weights under the integral are, by Bayes,
-# those of $x_0$ *given* $x_t$. So
+# noisy data become likelier, and how fast. (Long arrows are drawn shorter: compare directions.) Differentiate
+# $p_t(x_t) = \int q(x_t \mid x_0)\, q(x_0)\, dx_0$:
+#
+# $$ \begin{aligned}
+# \nabla \log p_t(x_t)
+# &= \frac{1}{p_t(x_t)} \int \nabla q(x_t \mid x_0)\; q(x_0)\, dx_0 \\
+# &= \int \frac{\alpha_t x_0 - x_t}{\sigma_t^2}\; \frac{q(x_t \mid x_0)\; q(x_0)}{p_t(x_t)}\, dx_0 \\
+# &= \int \frac{\alpha_t x_0 - x_t}{\sigma_t^2}\; q(x_0 \mid x_t)\, dx_0 .
+# \end{aligned} $$
+#
+# The second line has the gradient of a Gaussian, the third is Bayes, and what is left is an average:
 #
 # $$ \nabla \log p_t(x_t) = \frac{\alpha_t\, \hat x_0 - x_t}{\sigma_t^2} , \tag{3.12} $$
 #
-# *Tweedie's formula* ([@robbins1956], [@efron2011]; for denoisers [@vincent2011]). **A denoiser and a score are the same thing**: the arrow points from $x_t$ to
-# $\alpha_t$ times the guess. [@song2019] learned scores and sampled with them before DDPM.
+# *Tweedie's formula*. **A denoiser and a score are the same thing**: the arrow points from $x_t$ to $\alpha_t$ times the
+# guess. ([@robbins1956]; Miyasawa 1961 for Gaussian noise, Bull. Inst. Internat. Statist. 38; [@efron2011]; [@vincent2011]
+# for denoisers. [@song2019] sampled by scores before DDPM.)
 #
 # **Your turn.** The judge is automatic differentiation of the exact log density.
 
@@ -913,14 +917,13 @@ check(score, by_autograd, [(crowd[:2], 0.1), (crowd[:100], 0.6)],
       hint="from x_t to alpha times the guess, over the variance of the noise")
 
 # %% [markdown]
-# In (3.5) the best guess at $\epsilon$ is $(x_t - \alpha_t \hat x_0)/\sigma_t$, which is $-\sigma_t$ times the score.
-# So a step back becomes
+# In (3.5) the best guess at $\epsilon$ is $-\sigma_t$ times the score. So a step back becomes
 #
 # $$ x_s = \frac{1}{\alpha_{ts}} \Big( x_t + \sigma_{ts}^2\; \nabla \log p_t(x_t) \Big) + \sqrt v\; z :
 # \tag{3.13} $$
 #
-# *go along the arrow, stretch, add noise* ([@anderson1982] in continuous time). Take the blind loop of section 1 and
-# give it the arrow. The clothes are among those that our memory of section 6 knows, so it has an exact score.
+# *go along the arrow, stretch, add noise* ([@anderson1982] in continuous time). Give the blind loop of section 1 the arrow, by the memory
+# of section 6, which knows these clothes.
 
 # %%
 mended, generator = forward, seeded(0)
@@ -931,15 +934,14 @@ for beta, t in zip(betas[:200].flip(0), times(1000)[800:], strict=False):
     mended = (mended + beta * arrow - beta.sqrt() * z) / (1 - beta).sqrt()
 
 rows = {"200 forward": forward, "back, blind": backward, "with the arrow": mended}
-plot.strips(rows, "Clothes in noise; in more noise; and the clothes themselves.",
+plot.strips(rows, "Three rows of four pictures.",
             size=96)
 
 # %% [markdown]
-# One term, and the clothes are back. (The rest may stay: $-z$ is as good a draw as $z$, and its size is near the upper
-# choice of section 3.)
+# One term, and the clothes are back. ($-z$ is as good a draw as $z$.)
 #
-# Now walk along with the points of the opening picture, by the true clusters and by a memory of 12 points, the crosses.
-# Three clusters have no cross. The slider moves $t$.
+# Now the points of the opening picture, led by the true clusters or by a memory of 12 points, the crosses. Three clusters
+# have no cross.
 #
 # *Predict: what do the walks of the memory make of those three?*
 
@@ -959,26 +961,35 @@ walks = {name: walked(data) for name, data in fields.items()}
 
 
 # %%
-def arrows(t):
+def arrows(*ts):
     panels = [(data, t, walks[name][round(t, 2)], name)
-              for name, data in fields.items()]
-    alt = f"Arrows and walking points at t = {t:.2f}, for the clusters and a memory."
-    return diagrams.score_arrows(panels, schedule, alt, crosses=twelve)
+              for name, data in fields.items() for t in ts]
+    alt = "Arrows and walking points, for the clusters and for a memory of 12 points."
+    return diagrams.score_arrows(panels, schedule, alt, crosses=twelve,
+                                 columns=max(len(ts), 2))
 
 
-slider = ipywidgets.FloatSlider(0.02, min=0.01, max=0.99, step=0.01, description="t")
-_ = widgets.explore(arrows, t=slider)
+arrows(0.9, 0.4, 0.02)
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Nothing ends there. At $t = 0.9$ the scores of the two differ by less than a hundredth, at 0.4 by a quarter; near the
-# data the arrows on the right lead to the 12 points, and to nothing else.
+# Nothing ends there. At $t = 0.9$ the two scores typically differ by less than a hundredth, at 0.4 by a quarter; near the
+# data the lower arrows lead only to the 12 points.
 #
 # </details>
 #
-# A network gets points like these 12, and shall learn the arrows on the left. What to teach it is clear: squared error,
-# in which the mean is best. Chapter 04 finds it in a bound on the likelihood.
+# Where a kernel runs, the slider moves $t$.
+
+# %%
+slider = ipywidgets.FloatSlider(0.2, min=0.01, max=0.99, step=0.01, description="t")
+_ = widgets.explore(lambda t: arrows(t), t=slider)
+
+# %% [markdown]
+# A network gets points like these 12, and should learn the upper arrows. What do we ask of it? Squared error. But *over
+# the 12 points* it is least for the lower arrows, (3.11): the loss itself asks for the wrong field. Only what a network
+# cannot represent, or is stopped from fitting, leads to the right one. Chapter 04 finds this loss in a bound on the
+# likelihood.
 
 # %% tags=["check"]
 # @title ✓ The mended walk: from noise to the clusters, and to the clothes of section 1
@@ -989,7 +1000,7 @@ for beta, t in zip(betas.flip(0), times(1000), strict=False):
     points = (points + beta * arrow - beta.sqrt() * z) / (1 - beta).sqrt()
 found, which = nearest(mended, wardrobe)
 assert which.tolist() == [0, 1, 5, 8] and found.max() < 0.5  # 0.01 in each pixel
-stray, width = strays_and_width(points)
+stray, width, _ = measure(points)
 assert stray < 0.02 and abs(width - 0.2) < 0.01
 print(f"✓ clusters {width:.2f} wide, {stray:.1%} strays; clothes at most",
       f"{found.max():.2f} from those of section 1")
@@ -1006,39 +1017,34 @@ ends, kept = (torch.cdist(walks["a memory of 12 points"][0.0], to).min(1)
               for to in (twelve, clusters.means))
 assert apart[0.9] < 0.01 and 0.2 < apart[0.4] < 0.3 and apart[0.02] > 1
 assert ends.values.quantile(0.9) < 0.05 and len(kept.indices.unique()) == 5
-print(f"✓ apart by {apart[0.4]:.0%} at 0.4; nine in ten end at the 12, in 5 clusters")
+print(f"✓ apart by {apart[0.4]:.0%} (median) at 0.4; nine in ten end at the 12,",
+      "in 5 clusters")
 
 # %% [markdown]
 # ## What to keep
 #
-# - The true step back depends on all data (3.1). Given $x_0$ it is a Gaussian that anybody can write down (3.4):
-#   precisions add, means are averaged by precision.
-# - A long step back is not Gaussian, a short one nearly is: hence many small steps.
-# - The best denoiser in squared error is the mean $\hat x_0$. In the place of $x_0$ it makes the mean of a step exact.
-#   That is all a sampler needs (3.10).
+# - The true step back depends on all data (3.1). Given $x_0$ it is a known Gaussian (3.4): precisions add.
+# - A short step back is nearly Gaussian, a long one is not: hence many small steps. They draw, or the rare dies out.
+# - The best denoiser is the mean $\hat x_0$. In the place of $x_0$ it makes the mean of a step exact (3.10).
 # - Denoiser and score are one thing (3.12): the arrow points to the guess.
 # - The best denoiser of a *data set* only remembers (3.11). A network is there to be wrong about that in the right way.
 #
 # ## Exercises
 #
-# **1. Pen.** (a) What are $m$ and $v$ of (3.4) at $s = 0$? Which bugs of section 5 does that exclude? (b) Let $s \to t$
-# at a fixed $t > 0$. What becomes of the ratio of the bounds in (3.8), $\sigma_s^2 / \sigma_t^2$, and of the choice
-# between them? (c) Near the data $\sigma_k^2 \approx k\beta$ after $k$ equal tiny steps. How does the ratio go there,
+# **1. Pen.** (a) What are $m$ and $v$ of (3.4) at $s = 0$? May a walk add noise in its last step? (b) Let $s \to t$
+# at a fixed $t > 0$. What becomes of the ratio of the bounds in (3.8), $\sigma_s^2 / \sigma_t^2$? (c) Near the data $\sigma_k^2 \approx k\beta$ after $k$ equal tiny steps. How does the ratio go there,
 # step by step, and why do smaller steps not help?
 #
 # <details><summary>Answer</summary>
 #
-# (a) $\sigma_0 = 0$ and $\alpha_0 = 1$, so $v = 0$ and $x_t$ drops out; $\sigma_{t0}^2 = \sigma_t^2$ leaves $m = x_0$.
-# That excludes a and b. (b) It tends to 1, as $\sigma$ is continuous and $\sigma_t > 0$: the bounds meet, and with them
-# any choice between. (c) From step $k$ to $k - 1$ it is $(k-1)/k$: 0, a half, two thirds. $\beta$ has dropped out:
-# however small it is, the first few steps have these ratios.
+# (a) $\sigma_0 = 0$, so $v = 0$, and $m = x_0$, as $\sigma_{t0} = \sigma_t$: no noise in the last step. (b) It tends to 1, as $\sigma_t > 0$: the bounds meet. (c) From step $k$ to
+# $k - 1$ it is $(k-1)/k$: 0, a half, two thirds. $\beta$ has dropped out.
 #
 # </details>
 
 # %% [markdown]
-# **2. Code.** Long strides in the papers' letters. Given $\bar\alpha_s$ and $\bar\alpha_t$ for any two steps $s < t$,
-# return mean and *standard deviation* of $q(x_s \mid x_t, x_0)$. What plays the part of their $\alpha_t$, and what that
-# of $\beta_t$?
+# **2. Code.** Long strides in the papers' letters: given $\bar\alpha_s$ and $\bar\alpha_t$ for any steps $s < t$, return mean
+# and *standard deviation* of $q(x_s \mid x_t, x_0)$. What plays their $\alpha_t$, and what $\beta_t$?
 
 # %%
 def stride(x_t, x_0, alpha_bar_s, alpha_bar_t):
@@ -1065,28 +1071,26 @@ check(stride, in_two_steps, cases,
       hint="if s = t - 1 it must be DDPM's: what is alpha_bar_t / alpha_bar_s then?")
 
 # %% [markdown]
-# **3. Open.** When does the true step back have two humps? `humps_back` counts them. Find a rule of thumb that compares
-# $\sigma_{ts} / \alpha_{ts}$, how blurred the view back is, with how far apart the components are at time $s$ and how
-# wide. Which needs smaller steps, a pair farther apart or one of wider components? Can three components give three
-# humps? A good rule foretells within a tenth when the second hump comes, for a pair that it was not made from.
+# **3. Open.** When does the true step back have two humps? `humps_back` counts them. Find a rule of thumb that compares the blur of the view back, $\sigma_{ts} / \alpha_{ts}$, with distance and width of
+# the components at time $s$. It should foretell within a tenth when another pair gets its second hump.
 
 # %%
 def humps_back(mixture, x_t, step, t):
     """The number of humps of q(x_s | x_t) at s = t - step; x_t is a number."""
     kernel = mixture.reverse(torch.tensor([x_t]), t - step, t, schedule)
-    p = kernel.log_prob(x[:, None], 0.0, schedule).exp()
+    p = kernel.log_prob(x[:, None], 0.0, schedule).exp()  # 0.0: no more noise
     return int(((p[1:-1] > p[:-2]) & (p[1:-1] > p[2:])).sum())
 
 
 for step in (0.1, 0.2, 0.3):
     alpha_s, (a, b) = schedule(0.4 - step)[0], transition(0.4 - step, 0.4, schedule)
-    width = (1 - alpha_s**2 + (alpha_s * std) ** 2).sqrt()  # of a component at s
+    width = (1 - alpha_s**2 + (alpha_s * 0.2) ** 2).sqrt()  # of a component at s
     print(f"step {step}: humps {humps_back(humps, 0.0, step, 0.4)}, blur {b / a:.2f}, "
           f"distance {alpha_s * 2:.2f}, width {width:.2f}")
 
 # %% [markdown]
-# **Deeper:** [03, deeper](deeper/03_reverse_diffusion.ipynb) has the proof of the bounds, how fast steps
-# become Gaussian, when a walk is decided, two more bugs, and a memory that draws new points.
+# **Deeper:** [03, deeper](deeper/03_reverse_diffusion.ipynb): proof of the bounds, how fast steps become Gaussian, when a
+# walk is decided, two more bugs, a memory that draws new points.
 #
 # **Next:** [04 · The variational bound](04_variational_bound.ipynb), from a walk back to a likelihood.
 #

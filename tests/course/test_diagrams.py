@@ -130,10 +130,11 @@ PLANE = Mixture(torch.tensor([0.5, 0.5]), torch.tensor([[-1.0, 0.0], [1.0, 0.0]]
 
 
 def test_two_bells_draw_their_product():
-    picture = diagrams.two_bells((torch.tensor(-1.0), 0.5), (1.0, torch.tensor(0.5)), ["a", "b", "both"], "bells", "s")
-    (ax,) = picture.axes
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b", "both"] and picture.alt == "bells"
-    x, height = ax.lines[2].get_data()
+    panels = {"s": ((torch.tensor(-1.0), 0.5), (1.0, torch.tensor(0.5))), "s'": ((0.0, 1.0), (1.0, 0.5))}
+    picture = diagrams.two_bells(panels, ["a", "b", "both"], "bells")
+    assert [text.get_text() for text in picture.legends[0].get_texts()] == ["a", "b", "both"]
+    assert [ax.get_title() for ax in picture.axes] == ["s", "s'"] and picture.alt == "bells"
+    x, height = picture.axes[0].lines[2].get_data()
     assert abs(x[height.argmax()]) < 1e-6  # two equal witnesses are met halfway
     assert abs((height[1:] * (x[1] - x[0])).sum() - 1) < 1e-6
     assert abs((x**2 * height).sum() / height.sum() - 0.25) < 1e-3  # precisions add
@@ -153,6 +154,8 @@ def test_score_arrows_point_to_the_data():
         assert (np.sign(arrows.U[between]) == (1 if mean else -1)).all()
     (ax,) = diagrams.score_arrows(panels[:1], Cosine(), "", crosses=torch.ones(3, 2)).axes
     assert any(np.allclose(c.get_offsets(), float(Cosine()(0.9)[0])) for c in ax.collections)  # shrunk as at t
+    above, below = diagrams.score_arrows(panels, Cosine(), "", columns=1).axes
+    assert abs(above.get_position().x0 - below.get_position().x0) < 1e-6  # one under the other
     assert picture.png() == picture.png()
 
 
@@ -309,6 +312,16 @@ def test_clouds_stand_in_rows_of_equal_panels():
     picture = diagrams.clouds({f"{k}": torch.zeros(4, 2) for k in range(5)}, "five clouds", title="all")
     assert [ax.get_title() for ax in picture.axes] == list("01234") and picture.get_suptitle() == "all"
     assert len({ax.get_xlim() for ax in picture.axes}) == 1 and picture.png() == picture.png()
+    assert diagrams.clouds({"a": torch.zeros(4, 2)}, "", window=(0.0, 2.0)).axes[0].get_ylim() == (0.0, 2.0)
+
+
+def test_guesses_lie_over_their_points():
+    picture = diagrams.guesses({"far": (torch.ones(7, 2), torch.zeros(7, 2)), "near": (torch.ones(7, 2),) * 2}, "two")
+    assert [ax.get_title() for ax in picture.axes] == ["far", "near"] and picture.alt == "two"
+    below, above = picture.axes[0].collections
+    assert np.allclose(below.get_offsets(), 1) and np.allclose(above.get_offsets(), 0)
+    assert [text.get_text() for text in picture.legends[0].get_texts()] == ["point", "its guess"]
+    assert picture.png() == picture.png()
 
 
 def test_four_walks_show_every_end():

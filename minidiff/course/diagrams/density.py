@@ -126,24 +126,25 @@ def bells(
 
 
 def two_bells(
-    first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], names: Sequence[str], alt: str, title: str = ""
+    panels: Mapping[str, tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]], names: Sequence[str], alt: str
 ) -> Picture:
-    """Draw two bells, each (mean, variance), and the one that is their product (eq. 3.3), under their three names."""
-    (m_1, v_1), (m_2, v_2) = ((float(m), float(v)) for m, v in (first, second))
-    v = 1 / (1 / v_1 + 1 / v_2)
-    bells = [(m_1, v_1, COLOURS[0]), (m_2, v_2, COLOURS[1]), (v * (m_1 / v_1 + m_2 / v_2), v, BLACK)]
+    """Draw in each panel two bells, each (mean, variance), and their product (eq. 3.3); `names` are the three's."""
+    picture = Picture(alt, 7.0, 3.4)
     x = torch.linspace(-2.5, 2.5, 1001, dtype=torch.float64)
-    picture = Picture(alt, 7.0, 3.0)
-    ax, top = picture.add_subplot(1, 1, 1), 0.0
-    for (mean, variance, colour), name in zip(bells, names, strict=True):
-        height = torch.distributions.Normal(mean, variance**0.5).log_prob(x).exp()
-        top = max(top, 1.15 * float(height.max()))
-        ax.fill_between(x, height, color=colour, alpha=0.25 if colour != BLACK else 0.0, linewidth=0)
-        ax.plot(x, height, color=colour, lw=2.5 if colour == BLACK else 1.5, label=name)
-    ax.set(xlim=(-2.5, 2.5), ylim=(0, top), ylabel="density")
-    ax.set_xlabel("$x_s$", fontsize=WORDS)
-    ax.set_title(title, fontsize=WORDS)
-    ax.legend(loc="upper left", fontsize=12)
+    for k, (title, pair) in enumerate(panels.items(), 1):
+        (m_1, v_1), (m_2, v_2) = ((float(m), float(v)) for m, v in pair)
+        v = 1 / (1 / v_1 + 1 / v_2)
+        bells = [(m_1, v_1, COLOURS[0]), (m_2, v_2, COLOURS[1]), (v * (m_1 / v_1 + m_2 / v_2), v, BLACK)]
+        ax, top = picture.add_subplot(1, len(panels), k), 0.0
+        for (mean, variance, colour), name in zip(bells, names, strict=True):
+            height = torch.distributions.Normal(mean, variance**0.5).log_prob(x).exp()
+            top = max(top, 1.05 * float(height.max()))
+            ax.fill_between(x, height, color=colour, alpha=0.25 if colour != BLACK else 0.0, linewidth=0)
+            ax.plot(x, height, color=colour, lw=2.5 if colour == BLACK else 1.5, label=name)
+        ax.set(xlim=(-2.5, 2.5), ylim=(0, top), yticks=[], ylabel="density" if k == 1 else "")
+        ax.set_xlabel("$x_s$", fontsize=WORDS)
+        ax.set_title(title, fontsize=WORDS)
+    picture.legend(*picture.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=12)
     return picture
 
 

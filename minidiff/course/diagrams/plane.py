@@ -12,19 +12,43 @@ from minidiff.schedule import Schedule
 
 
 def clouds(
-    panels: Mapping[str, Tensor], alt: str, colours: Sequence[str] | str = FORWARD, columns: int = 3, title: str = ""
+    panels: Mapping[str, Tensor],
+    alt: str,
+    colours: Sequence[str] | str = FORWARD,
+    columns: int = 3,
+    title: str = "",
+    window: tuple[float, float] = (-2.5, 2.5),
 ) -> Picture:
-    """Draw point clouds (N, 2) in rows of equal panels; `colours` is one for all, or one for each of N points."""
+    """Draw point clouds (N, 2) in rows of equal panels; `colours` is one for all, or one for each of N points.
+
+    `window` is what each panel shows of both axes.
+    """
     rows = -(-len(panels) // columns)
     picture = Picture(alt, 7.0, 7.0 / columns * rows * 1.1 + 0.3 * bool(title))
     for k, (name, x) in enumerate(panels.items(), 1):
         ax = picture.add_subplot(rows, columns, k)
         ax.scatter(x[:, 0], x[:, 1], s=3, linewidths=0, c=colours)
-        ax.set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5), xticks=[], yticks=[], aspect="equal")
+        ax.set(xlim=window, ylim=window, xticks=[], yticks=[], aspect="equal")
         ax.spines[["left", "bottom"]].set_visible(False)
         ax.set_title(name, fontsize=WORDS)
     if title:
         picture.suptitle(title, fontsize=WORDS)
+    return picture
+
+
+def guesses(panels: Mapping[str, tuple[Tensor, Tensor]], alt: str) -> Picture:
+    """Draw points (N, 2) and, over them, the guesses (N, 2) at where they come from, in a row of equal panels."""
+    width = 7.0 if len(panels) > 1 else 4.4
+    picture = Picture(alt, width, width / len(panels) + 0.7)
+    for k, (title, (points, guessed)) in enumerate(panels.items(), 1):
+        ax = picture.add_subplot(1, len(panels), k)
+        ax.scatter(*points.T.numpy(), s=5, linewidths=0, color=FORWARD, label="point")
+        ax.scatter(*guessed.T.numpy(), s=5, linewidths=0, color=COLOURS[1], label="its guess")
+        ax.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), xticks=[], yticks=[], aspect="equal")
+        ax.grid(False)
+        ax.set_title(title, fontsize=WORDS)
+    handles = picture.axes[0].get_legend_handles_labels()
+    picture.legend(*handles, loc="outside lower center", ncols=2, markerscale=4, fontsize=12, handletextpad=0)
     return picture
 
 
@@ -74,12 +98,17 @@ def four_walks(panels: Mapping[str, Tensor], behind: Sequence[Tensor], alt: str)
 
 
 def score_arrows(
-    panels: Sequence[tuple[Mixture, float, Tensor, str]], schedule: Schedule, alt: str, crosses: Tensor | None = None
+    panels: Sequence[tuple[Mixture, float, Tensor, str]],
+    schedule: Schedule,
+    alt: str,
+    crosses: Tensor | None = None,
+    columns: int = 0,
 ) -> Picture:
     """Draw the score of a mixture in the plane as arrows over its density, with points (N, 2) on them.
 
     Each panel is a mixture, a time, the points and a line of words below. Arrows are as long as the score times sigma,
     where that is short; longer ones are compressed. `crosses` are points (K, 2) of the data to mark, shrunk as at t.
+    All panels stand in one row, or in rows of `columns`.
     """
     for mixture, _, points, _ in panels:
         if mixture.means.shape[1] != 2 or points.shape[1:] != (2,):
@@ -89,9 +118,11 @@ def score_arrows(
             )
     fine, coarse = (torch.linspace(-2.4, 2.4, n, dtype=torch.float64) for n in (97, 13))
     plane, places = torch.cartesian_prod(fine, fine), torch.cartesian_prod(coarse, coarse)  # (9409, 2), (169, 2)
-    picture = Picture(alt, 7.0, 7.0 / len(panels) + 0.6)
+    columns = columns or len(panels)
+    rows = -(-len(panels) // columns)
+    picture = Picture(alt, 7.0, (7.0 / columns + 0.6) * rows)
     for k, (mixture, t, points, words) in enumerate(panels, 1):
-        ax = picture.add_subplot(1, len(panels), k)
+        ax = picture.add_subplot(rows, columns, k)
         density = mixture.log_prob(plane, t, schedule).exp().reshape(97, 97).T
         ax.imshow(
             (density / density.max()).sqrt().numpy(), cmap="Greys", vmax=1.8, origin="lower", extent=(-2.4, 2.4) * 2

@@ -2,8 +2,8 @@
 # # 03, deeper · Reverse diffusion
 #
 # What the main line of [chapter 03](../03_reverse_diffusion.ipynb) states and leaves: why blind subtraction doubles the
-# noise, the posterior in the papers' letters, what part of the noise the last step made, the proof of the variance
-# bounds, how fast steps become Gaussian, when a walk is decided, two more bugs, and a memory that draws new points.
+# noise, what part of the noise the last step made, the proof of the variance
+# bounds, how fast steps become Gaussian, when a walk is decided, three bugs, and a memory that draws new points.
 # The sections can be read one by one; numbers like (3.4) lead to the main line. The letters are the same:
 # $x_t = \alpha_t x_0 + \sigma_t \epsilon$, times $s < t$, a step forward $x_t = \alpha_{ts} x_s + \sigma_{ts} \epsilon'$.
 
@@ -64,26 +64,7 @@ assert torch.isclose(walker.var(), 2 * (1 / square[199] - 1), rtol=0.02)
 print(f"✓ after 200 blind steps {walker.var():.2f}, twice {1 / square[199] - 1:.2f}")
 
 # %% [markdown]
-# ## 2. The posterior in the papers' letters
-#
-# In this section, and only here, $t$ counts steps and $\alpha_t = 1 - \beta_t$,
-# $\bar\alpha_t = \alpha_1 \cdots \alpha_t$ are those of [@ho2020]. The two Gaussians in (3.4) that are multiplied have the means $x_t/\sqrt{\alpha_t}$ with variance
-# $\beta_t/\alpha_t$ and $\sqrt{\bar\alpha_{t-1}}\, x_0$ with variance $1 - \bar\alpha_{t-1}$. Their precisions add up to
-#
-# $$ \frac1v = \frac{\alpha_t}{\beta_t} + \frac{1}{1-\bar\alpha_{t-1}}
-# = \frac{\alpha_t (1-\bar\alpha_{t-1}) + \beta_t}{\beta_t (1-\bar\alpha_{t-1})}
-# = \frac{1-\bar\alpha_t}{\beta_t (1-\bar\alpha_{t-1})} , $$
-#
-# since $\alpha_t\bar\alpha_{t-1} = \bar\alpha_t$ and $\alpha_t + \beta_t = 1$. So
-# $v = \tilde\beta_t = \beta_t (1-\bar\alpha_{t-1})/(1-\bar\alpha_t)$, and $v$ times
-# $\sqrt{\alpha_t}\, x_t/\beta_t + \sqrt{\bar\alpha_{t-1}}\, x_0/(1-\bar\alpha_{t-1})$ is the mean
-# $\tilde\mu_t$ of the posterior. With $x_0 = (x_t - \sqrt{1-\bar\alpha_t}\,\epsilon)/\sqrt{\bar\alpha_t}$ the factors of $x_t$ add up to
-# $1/\sqrt{\alpha_t}$, by the same two identities, and that of $\epsilon$ is
-# $-\beta_t/(\sqrt{\alpha_t}\sqrt{1-\bar\alpha_t})$:
-#
-# $$ \tilde\mu_t = \frac{1}{\sqrt{\alpha_t}} \left( x_t - \frac{\beta_t}{\sqrt{1-\bar\alpha_t}}\;\epsilon \right) , $$
-#
-# DDPM's best-known line, and (3.5) in its letters.
+# ## 2. What part of the noise did the last step make?
 
 # %% tags=["check"]
 # @title ✓ Both forms of mu-tilde, and beta-tilde, are the package's posterior
@@ -100,7 +81,7 @@ for k in (1, 2, 300, 999, 1000):
 print("✓ to 1e-8, at the first steps, in the middle and at the last")
 
 # %% [markdown]
-# **What part of the noise did the last step make?** The noise in $x_t$ is a sum of what was there at $s$, shrunk, and
+# The noise in $x_t$ is a sum of what was there at $s$, shrunk, and
 # of what came in since: $\sigma_t\epsilon = \alpha_{ts}\sigma_s\,\epsilon_s + \sigma_{ts}\,\epsilon'$. Who sees only the
 # sum can guess the second part. The best straight line through $\sigma_{ts}\epsilon'$ as a function of $\epsilon$ has
 # the slope $E[\sigma_{ts}\epsilon'\,\epsilon]/E[\epsilon^2] = \sigma_{ts}^2/\sigma_t$: just what (3.5) takes away. A
@@ -170,7 +151,8 @@ picture
 #
 # </details>
 #
-# The lowest curve is $\sigma_s^2/\sigma_t^2$. At step 2 it is below a half, at step 100 two percent below 1. So for
+# The lowest curve is $\sigma_s^2/\sigma_t^2$, which [@nichol2021] drew. The average in (3.8) can be computed and used as the
+# variance of a step: [@bao2022]. At step 2 it is below a half, at step 100 two percent below 1. So for
 # most of the walk the choice hardly matters, and in its last few steps it decides how the finest grain is drawn.
 
 # %% tags=["check"]
@@ -284,7 +266,7 @@ print("✓ powers for short steps:", ", ".join(f"{slope[0]:.1f}" for slope in sl
 #
 # $$ \sum_{k \ge 2} \frac12 \left( \frac{k}{k-1} - 1 - \log \frac{k}{k-1} \right) = \frac\gamma2 \approx 0.29 $$
 #
-# nats per dimension, with Euler's constant $\gamma$, however many steps there are. (The sum of the first two terms is a
+# nats per dimension in the limit of many steps, with Euler's constant $\gamma$. (The sum of the first two terms is a
 # harmonic one, the logarithms telescope.) A table whose $\sigma$ grows by equal *factors* does better: its cost goes to 0
 # with the number of steps, but for the first one, of variance 0, which costs infinitely much. In a picture this is too
 # little of the finest grain, which nobody sees; in a likelihood (chapter 04) it counts.
@@ -390,9 +372,9 @@ picture
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Read it from right to left, as the walk goes. For the first third the likeliest cluster is the final one hardly more
-# often than by chance, three times in sixteen (the weight of a common cluster). Most is decided between $t = 0.4$ and
-# $t = 0.1$.
+# Read it from right to left, as the walk goes. Down to $t = 0.6$ the likeliest cluster is the final one hardly more
+# often than by chance, three times in sixteen (the weight of a common cluster). More than half of
+# the rest is decided between $t = 0.4$ and $t = 0.1$.
 #
 # </details>
 #
@@ -412,11 +394,25 @@ assert 0.28 < blur[1] / apart < 0.38
 print(f"✓ {gain:.0%} decided there; sigma / alpha from {blur[0]:.1f} to {blur[1]:.2f}")
 
 # %% [markdown]
-# ## 6. Two more bugs
+# ## 6. Three bugs
 #
-# Both are from a good article. What would you see?
+# What would you see?
 #
-# **a.** The article: $\Sigma_\theta = \sigma_t^2 I$, where "$\sigma_t$ is not learned but set to $\beta_t$ or
+# **a.** From public code, the end of a step of DDPM, taken in *every* step; `var` is $\beta_t$:
+#
+# ```python
+# return mean + (var ** .5) * torch.randn(xt.shape)
+# ```
+#
+# <details><summary>Answer</summary>
+#
+# The last step adds noise too, and nobody takes it out. With 1,000 steps it is invisible, with 20 it is 0.17 wide, and
+# the clusters are 0.1 and 0.2. The $v$ of (3.4) ends at 0. (labml's annotated
+# [DDPM](https://github.com/labmlai/annotated_deep_learning_paper_implementations/blob/0157f7e76867b193653050f43dca13ac77521737/labml_nn/diffusion/ddpm/__init__.py).)
+#
+# </details>
+#
+# **b.** From a good article: $\Sigma_\theta = \sigma_t^2 I$, where "$\sigma_t$ is not learned but set to $\beta_t$ or
 # $\tilde\beta_t$".
 #
 # <details><summary>Answer</summary>
@@ -427,7 +423,7 @@ print(f"✓ {gain:.0%} decided there; sigma / alpha from {blur[0]:.1f} to {blur[
 #
 # </details>
 #
-# **b.** The same article, the score as an average: $\nabla \log q(x_t) = E_{q(x_0)}[\nabla q(x_t \mid x_0)] =
+# **c.** The same article, the score as an average: $\nabla \log q(x_t) = E_{q(x_0)}[\nabla q(x_t \mid x_0)] =
 # E_{q(x_0)}[-\epsilon_\theta(x_t, t)/\sqrt{1-\bar\alpha_t}]$.
 #
 # <details><summary>Answer</summary>
@@ -437,6 +433,17 @@ print(f"✓ {gain:.0%} decided there; sigma / alpha from {blur[0]:.1f} to {blur[
 # $\epsilon_\theta$ is the best guess at the noise. Test: *automatic differentiation of an exact log density*.
 #
 # </details>
+
+# %% tags=["check"]
+# @title ✓ Noise in the last step
+wide, noise = torch.randn(2000, 2, generator=seeded(9)), seeded(10)
+for t, s in zip(times(20), times(20)[1:], strict=False):
+    left = transition(s, t, schedule)[1] * torch.randn(wide.shape, generator=noise)
+    wide = posterior(wide, denoise(wide, t), s, t, schedule).mean + left
+near = torch.cdist(wide, clusters.means).min(1)
+width = near.values[near.indices % 2 == 1].median() / 1.177
+assert 0.16 < left.std() < 0.18 and width > 0.24 and betas[0].sqrt() < 0.02
+print(f"✓ common clusters {width:.2f} wide for 0.20")
 
 # %% tags=["check"]
 # @title ✓ A variance taken for a standard deviation
