@@ -884,7 +884,7 @@ expect([off_plane < 0.2, 0.752 < sum(curve[-50:]) / 50 < 0.77],
 # $\epsilon$ is at its floor. $x_0$ has found the plane, and on it a ring; the stored run, with 1,500 steps, has a roll.
 #
 # Even the size of the failures follows. Who says nothing in 385 directions leaves their noise in place: with $v$ about
-# $\sqrt{385} = 19.6$. With $\epsilon$, (5.7) divides by $\alpha_{ts}$ and takes nothing away: noise grows to 777. Stored
+# $\sqrt{385} = 19.6$. With $\epsilon$, (5.7) divides by $\alpha_{ts}$ and takes nothing away: noise grows to 778. Stored
 # are 19.1 and 775.
 
 # %% tags=["check"]
