@@ -427,7 +427,7 @@ print("✓ zoomed, VarianceExploding gives Cosine's pictures at equal log SNR, t
 #
 # The package writes $\sigma_{ts}^2$ as $\sigma_t^2\,(1 - e^{u})$, where $u < 0$ is the change of log SNR from $s$ to $t$.
 # It is the same number as in (2.5), $\sigma_t^2 - \alpha_{ts}^2\sigma_s^2$. It saves no digits, as you will see, but
-# rounding cannot make it negative, and its root not `nan`.
+# hardly ever comes out below 0, and where times are one rounding apart and it does, it counts as 0: a root is never `nan`.
 
 # %%
 plot.show_source(transition)
@@ -706,7 +706,7 @@ assert change.abs().max() < 0.15
 print(f"✓ alpha at the end {old[-1]:.3f}, then 0; early betas change by under 15 %")
 
 # %% [markdown]
-# ### Why nats are bounded by the signal
+# ### What bounds the nats
 #
 # For one pixel of one picture the end is $x_1 = \alpha_1 x_0 + \sigma_1 \epsilon$, and the difference of the log densities
 # is $-\log \sigma_1 - \tfrac12 \epsilon^2 + \tfrac12 x_1^2$. The mean of $\epsilon^2$ is 1, that of $x_1^2$ is
