@@ -66,7 +66,7 @@ diagrams.contest(dict(zip(codes, draws, strict=True)), codes,
 # larger of DDPM's two variances. In the end the smaller is scored, too, and the model can win.
 #
 # **You build** the length of a code, the divergence of two Gaussians, one term of the bound, and probabilities for
-# grey levels. Nothing is trained. You need chapters 02 and 03 and an hour; the computer needs a minute of it.
+# grey levels. Nothing is trained. You need chapters 02 and 03 and an hour.
 #
 # | letter | meaning |
 # |---|---|
@@ -171,8 +171,8 @@ print(f"✓ there histograms {edge[1]:.3f} bits, model {edge[0]:.2f};",
       f"inside {inner[1]:.2f} and {inner[0]:.2f}")
 
 # %% [markdown]
-# All three pack the same hundred photographs; ± is a 95 % interval for other hundreds. Only our model is told the class.
-# That is worth at most $\log_2 10$ bits for a picture, 0.003 for a pixel.
+# All three pack the same hundred photographs; ± is a 95 % interval. Only our model is told the class, worth at most
+# $\log_2 10$ bits for a picture, 0.003 for a pixel.
 #
 # A first clue: a frame of two pixels is black in *every* picture. There the histograms pay 0.004 bits for a pixel, the
 # model 1.92! Inside the model wins, 4.13 to 4.54. Why can it not say "surely black"?
@@ -378,7 +378,7 @@ print("✓ pushing the density of noise through the two steps gives it too, to 1
 # $$ -\log p_\theta(x_0) = L(x_0) - \mathrm{KL}\big(q(\text{path} \mid x_0)\,\|\,
 # p_\theta(\text{path} \mid x_0)\big) \tag{4.8} $$
 #
-# and a KL is never negative. $\blacksquare$ (Tag (4.7), the average over the data, is in
+# and a KL is never negative. $\blacksquare$ ((4.7), the average over the data, is in
 # [deeper](deeper/04_variational_bound.ipynb#1-the-second-route-jensen).)
 #
 # $L$ is the [variational bound](../docs/glossary.md#variational-bound); its negative is the *evidence lower bound*,
@@ -418,8 +418,8 @@ picture
 # The real paths pass near 0.8. The model's belief is highest near 0.3, and breaks off at -0.1: below that the denoiser
 # guesses the other hump.
 #
-# *Predict: which of the model's two steps is to blame, the long one from 1 to 0.1 or the last one?* The folded cell replaces
-# each by the true step, alone, then both.
+# The folded cell replaces each step of the model by the true one, alone, then both. *Predict: which is to blame, the long
+# step from 1 to 0.1 or the last one?*
 
 # %% tags=["check"]
 # @title ✓ Which step is to blame?
@@ -633,7 +633,7 @@ print("✓ bits with 4, 16, 64 steps:", *(f"{each.sum():.2f}" for each in sums.v
 # ## 6. Pixels are whole numbers
 #
 # A photograph's pixels are grey levels, one of 256 each, and a *density* there is no probability: it grows without limit as a
-# bell gets narrow. So the last step must hand out probabilities of levels.
+# bell gets narrow. So the last step gives levels probabilities.
 # [@ho2020] let each level own the interval up to half way to its neighbours, and give it the mass of the last Gaussian
 # there. On $[-1, 1]$ the levels are $2/255$ apart; the outermost intervals are open:
 #
@@ -688,8 +688,8 @@ print("✓ for four bells, also one off the scale, as often as 400,000 rounded d
 #
 # $$ \frac{L(x_0)}{D \ln 2} \tag{4.13} $$
 #
-# The model's 3.61 ± 0.11 is this number: (4.10) with (4.12), one draw of each term, the mean over 100 photographs. It
-# estimates a bound, so the true cost is probably less.
+# The model's 3.61 ± 0.11 is this number: (4.10) with (4.12), one draw of each term. It estimates a bound, so the true cost is
+# probably less.
 #
 # Can a file have that length? The sender must choose a path. Other bits of the message make the choice for her; the
 # receiver finds the path, and so gets those *bits back* ([@hinton1993], [@frey1997], [@townsend2019]).
@@ -744,7 +744,7 @@ diagrams.split_bars(by_length, ("constants", "last bell", "above the clairvoyant
 #
 # </details>
 #
-# So the clairvoyant is no floor. With 1,000 steps it pays 1.08 bits, our model 3.77
+# The clairvoyant is no floor. With 1,000 steps it pays 1.08 bits, our model 3.77
 # ([deeper, 7](deeper/04_variational_bound.ipynb#7-the-bound-from-a-few-random-steps)).
 #
 # At which noise are the bits of our fifty steps spent?
@@ -761,7 +761,7 @@ diagrams.split_bars(rows, ("the clairvoyant's", "above the clairvoyant"),
                     "bits for each pixel", "Four bars of two parts.")
 
 # %% [markdown]
-# The last step takes 1.96 of 3.61 bits, more than half. Can you see the noise from which it starts? Which noise hides a shape?
+# The last step takes more than half of all bits. Can you see the noise from which it starts? Which noise hides a shape?
 
 # %%
 eps = torch.randn(4, 1, 32, 32, generator=seeded(9), dtype=torch.float32)
@@ -803,7 +803,7 @@ print(f"told a wrong class: {wrong.mean():.2f} bits for each pixel;",
 # <details><summary>Answer</summary>
 #
 # 3.65 in place of 3.61, 1 % more. What a picture *shows* hardly counts among all the bits. (Yet 38 bits for a picture are
-# eleven times the $\log_2 10 = 3.3$ that a true class can save: lies are dear.)
+# eleven times the $\log_2 10 = 3.3$ that a true class can save.)
 #
 # </details>
 #
@@ -812,7 +812,7 @@ print(f"told a wrong class: {wrong.mean():.2f} bits for each pixel;",
 # Two repairs need no training. **First, narrower steps.** Chapter 03's sampler takes $\tilde\sigma^2$. Then truth and model
 # are equally wide, and the constants, 1.01 bits, are gone. (The last step keeps its bell: a width of 0 would give no code.)
 #
-# In (4.11) $\tilde\sigma^2 = r\,\sigma_{ts}^2$ takes the place of $\sigma_{ts}^2$, so no new draws are needed.
+# In (4.11) $\tilde\sigma^2 = r\,\sigma_{ts}^2$ now stands for $\sigma_{ts}^2$.
 # *Predict: is the new number $3.61 - 1.01 = 2.60$?*
 
 # %%
@@ -912,9 +912,9 @@ print(f"✓ {fixed:.2f} + {wrong:.2f} + {at_black[-1]:.2f}; guesses {on_frame:.3
 
 # %% [markdown]
 # From 3.61 bits to 2.94 for the same hundred photographs, with the same network. Wide steps also draw some grain. But the two
-# upper rows of clothes look alike, and their codes are 0.39 bits apart.
+# upper rows of clothes look alike, 0.39 bits apart.
 #
-# The number judges guesses, widths and steps together, and most of a code describes what nobody notices ([@ho2020]). Good
+# The number judges guesses, widths and steps together. Most of a code describes what nobody notices ([@ho2020]). Good
 # likelihood and good samples are different things ([@theis2016]).
 #
 # A network that is to *draw* should be trained with other weights for the terms of (4.10). That is chapter 05.
@@ -988,7 +988,7 @@ check(prior_bits, prior_by_package, cases,
 # **3. Open.** Twenty steps are all you have. Which times give the *fewest bits*? `times(20)` spaces them evenly. Try others:
 # crowded near the data; a last step of your choice; even in log SNR ($t = \frac2\pi \arctan e^{-\lambda/2}$ has log SNR
 # $\lambda$ on `Cosine`). Judge them with the wide steps, then *draw* with the same times. Fewer than 3.3 bits is possible.
-# (Hint: where should the *last* step start?) Can you tell the best code by its clothes?
+# (Where should the *last* step start?) Can you tell the best code by its clothes?
 
 # %%
 def judge(ts, seed=13):
