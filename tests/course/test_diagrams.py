@@ -170,6 +170,9 @@ def test_a_contest_writes_what_each_code_draws_and_spends():
     assert {"grain", "zip", "nothing", "3.50", "3.00", "all levels alike: 8"} <= set(texts(picture))
     grain, zipped = (bar.get_width() for bar in picture.axes[0].patches)
     assert grain / zipped == pytest.approx(3.5 / 3)
+    first, second = (bar.get_facecolor() for bar in picture.axes[0].patches)
+    again = diagrams.contest({"a": "x", "b": "y"}, {"a": 1, "b": 2}, "one colour", colours=(1, 1)).axes[0].patches
+    assert first != second == again[0].get_facecolor() == again[1].get_facecolor()
     with pytest.raises(ValueError, match="expected bits for"):
         diagrams.contest({"grain": "nothing"}, {"zip": 3.0}, "one code")
 
@@ -189,9 +192,9 @@ def test_a_telescope_leaves_only_its_far_end():
     assert len(terms) == 5 and sum("x_1" in term for term in terms) == 1 and texts(picture).count("0") == 2
 
 
-def test_split_bars_write_the_parts_that_have_room_and_the_sum():
+def test_split_bars_write_all_parts_and_the_sum():
     picture = FIGURES["split bars"]()
-    assert [text.strip() for text in texts(picture)] == ["1.00", "2.00", "3.00", "0.50", "0.51"]
+    assert [text.strip() for text in texts(picture)] == ["1.00", "2.00", "3.00", "0.50", "0.01", "0.51"]
     assert [bar.get_width() for bar in picture.axes[0].patches] == pytest.approx([1, 2, 0.5, 0.01])
     with pytest.raises(ValueError, match=r"expected 2 parts in every row, got \[1\]"):
         diagrams.split_bars({"one": (1.0,)}, ("a", "b"), "bits", "one part")

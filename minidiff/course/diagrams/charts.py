@@ -84,7 +84,7 @@ def bars(panels: Mapping[str, Mapping[str, float | None]], alt: str) -> Picture:
 def split_bars(
     rows: Mapping[str, Sequence[Tensor | float]], names: Sequence[str], label: str, alt: str, height: float = 3.3
 ) -> Picture:
-    """Draw one bar for each row, of its named parts: each part's length in it where there is room, the sum behind it.
+    """Draw one bar for each row, of its named parts: each one's length in or above it, the sum behind it.
 
     The last part is orange, those before it grey.
     """
@@ -100,6 +100,8 @@ def split_bars(
             ax.barh(y, part, 0.6, left=left, color=colour, label=name if y == 0 else None)
             if part > 0.1 * longest:
                 ax.text(left + part / 2, y, f"{part:.2f}", ha="center", va="center", fontsize=WORDS)
+            else:
+                ax.text(left + part / 2, y - 0.31, f"{part:.2f}", ha="center", va="bottom", fontsize=WORDS)
             left += part
         ax.text(left, y, f"  {left:.2f}", va="center", fontsize=WORDS, weight="bold")
     ax.set(xlim=(0, 1.15 * longest), xlabel=label)

@@ -60,10 +60,16 @@ def dissolve(x: Tensor, title: str, alt: str) -> Picture:
     return picture
 
 
-def contest(drawn: Mapping[str, Tensor | str], bits: Mapping[str, float], alt: str, most: float = 8.0) -> Picture:
+def contest(
+    drawn: Mapping[str, Tensor | str],
+    bits: Mapping[str, float],
+    alt: str,
+    most: float = 8.0,
+    colours: Sequence[int] = (),
+) -> Picture:
     """Draw one row for each code: what it draws, images (6, C, H, W) or a word, and the bits it spends, as a bar.
 
-    `most` is the length of the bars' scale, a dotted line.
+    `most` is the length of the bars' scale, a dotted line; `colours` are numbers in the course's list, one a row.
     """
     if list(drawn) != list(bits):
         raise ValueError(f"expected bits for {list(drawn)}, got them for {list(bits)}")
@@ -81,7 +87,7 @@ def contest(drawn: Mapping[str, Tensor | str], bits: Mapping[str, float], alt: s
                 grey = (image.permute(1, 2, 0).clamp(-1, 1) + 1) / 2
                 ax.imshow(grey.numpy(), cmap="gray", vmin=0, vmax=1, extent=(1.04 * k, 1.04 * k + 1, y, y + 1))
         length = 2.9 * bits[name] / most
-        ax.barh(y + 0.5, length, 0.55, left=6.5, color=COLOURS[row % len(COLOURS)])
+        ax.barh(y + 0.5, length, 0.55, left=6.5, color=COLOURS[(colours or range(len(COLOURS)))[row]])
         ax.text(6.62 + length, y + 0.5, f"{bits[name]:.2f}", va="center", fontsize=WORDS + 2, weight="bold")
     ax.plot([9.4, 9.4], [0.05, height - 1.05], color="0.4", linestyle=":")
     ax.text(9.6, height - 0.6, f"all levels alike: {most:g}", ha="right", va="top", fontsize=WORDS, color="0.35")

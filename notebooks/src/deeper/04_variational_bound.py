@@ -3,9 +3,14 @@
 #
 # What the main line of [chapter 04](../04_variational_bound.ipynb) leaves: a second route to the bound, how tight it is,
 # which variance a step should have and how a network learns it, what $L_T$ says of a schedule, rounding in the tails, a
-# bound from a few random steps, and bugs to find. Each section needs the first cells only, but that 3, 4 and 5 use the functions of section 2, and the last check of 8 uses the draws of
-# section 1. The
-# letters are those of the main line: times $s < t$, the path is all noisy states, $\sigma_{ts}^2$ is the variance of a
+# bound from a few random steps, and bugs to find.
+#
+# Each section needs only the first cells. (Sections 3, 4 and 5 also use the functions of section 2, and the last check of 8
+# the draws of section 1.) Words of the main line: the *clairvoyant* is a denoiser that is shown the picture; the *decoder*
+# is the last step, which gives grey levels probabilities (4.12); 3.61 bits for each pixel is the bound of the course's model
+# of clothes with 50 steps of variance $\sigma_{ts}^2$, and 3.48 the length of a code by histograms.
+#
+# The letters are those of the main line: times $s < t$, the path is all noisy states, $\sigma_{ts}^2$ is the variance of a
 # step forward (DDPM's $\beta_t$), $\tilde\sigma^2 = \sigma_{ts}^2 \sigma_s^2/\sigma_t^2$ that of a step back for one who
 # knows $x_0$ (DDPM's $\tilde\beta_t$). `times(T)` are $T + 1$ even times from 1 to 0. `LinearBeta` is the schedule whose
 # noise per time grows linearly, DDPM's with short steps (chapter 02).
@@ -33,7 +38,7 @@ def seeded(seed):
 humps = Mixture(torch.tensor([0.4, 0.6]), torch.tensor([[-1.2], [0.8]]),
                 torch.tensor([0.2, 0.2]))
 linear = LinearBeta()
-denoiser, _ = load_denoiser(shipped("fashion.safetensors"))  # for sections 4 and 7
+denoiser, _ = load_denoiser(shipped("fashion.safetensors"))  # sections 4, 5, 7
 denoiser, photos = denoiser.float().requires_grad_(False), load("fashion", "test")
 walk, cosine = times(50), denoiser.schedule
 
@@ -351,7 +356,8 @@ print(f"✓ to 0: {price[:-1].sum():.3f} + {price[-1]:.3f} nats stay; above: as 
 #
 # $$ \Sigma^* = \tilde\sigma^2 + c^2\, \frac{E|x_0 - \hat x_0|^2}{D} \tag{4.14} $$
 #
-# ([@bao2022covariance], for imperfect means; [@bao2022] for the best ones): what is left when $x_0$ is known, and the
+# ([@bao2022covariance], "Estimating the optimal covariance", for imperfect means; [@bao2022], "Analytic-DPM", for the best
+# ones): what is left when $x_0$ is known, and the
 # denoiser's error. Before that, [@nichol2021] let the network give a second output $v_\theta$ beside the guess. It mixes
 # the two logarithms,
 #
@@ -444,7 +450,7 @@ print(f"✓ the learned variances are (4.14), to 2 %; {fixed + last:.2f} bits be
 #
 # $$ L_\mathrm{hybrid} = L_\mathrm{simple} + \lambda L_\mathrm{VLB}, \qquad \lambda = 0.001, \tag{4.16} $$
 #
-# where $L_\mathrm{simple} = E|\epsilon - \epsilon_\theta|^2$ (chapter 05) says nothing of the variance, and the gradient of
+# where $\epsilon_\theta$ is a network's guess of the noise, and $L_\mathrm{simple} = E|\epsilon - \epsilon_\theta|^2$ (chapter 05) says nothing of the variance, and the gradient of
 # $L_\mathrm{VLB}$ is kept from $\epsilon_\theta$: the bound may teach the variance, not spoil the guess. Executed for the
 # two humps, with a small network and a walk of 16 steps:
 
@@ -514,7 +520,7 @@ ax.invert_yaxis()
 picture
 
 # %% [markdown]
-# The first three have the exact denoiser; "(4.14)" is the best variance for each step. The trained network, whose guesses are a little worse, needs fewer nats than
+# The first three have the exact denoiser; "(4.14)" is the best variance for each step. The trained network needs fewer nats than
 # any of them, since its variance may depend on $x_t$: near the data wide between the humps, where $x_0$ is uncertain, and
 # narrow on them. The next cell prints its $v_\theta$ there. It may leave the interval from 0 to 1.
 # In the paper this brought the bound of a model of small colour photographs down without harm to its samples, and
@@ -608,8 +614,8 @@ print("✓ the same by formula; where data are noise, half a bit of L_T and noth
 # the logarithm of its probability, on a computer?*
 
 # %%
-black, bell = torch.tensor([[-1.0]]), torch.distributions.Normal(0.5, 0.01)
-simple = (bell.cdf(black + 1 / 255) - 0).log()
+black, narrow = torch.tensor([[-1.0]]), torch.distributions.Normal(0.5, 0.01)
+simple = (narrow.cdf(black + 1 / 255) - 0).log()
 package = discretized_log_likelihood(Gaussian(torch.tensor([[0.5]]), 0.01), black, 256)
 print(f"by the cumulative function {float(simple):.0f},",
       f"by the package {float(package):.0f}")
@@ -641,7 +647,7 @@ print(f"✓ {float(package):.0f} nats, as -z^2/2 - log(z sqrt(2 pi)) says at z =
 # ## 7. The bound from a few random steps
 #
 # A walk of 1,000 steps costs 1,000 calls of the network for each photograph. But a random *sample* of the terms will do.
-# Write $\ell_k$ for one draw of the term of step $k$, and draw $k$ with probability $\pi_k$:
+# Write $\ell_k$ for one draw of the term of step $k$, and draw $k$ with probability $\pi_k$ (not the number $\pi$):
 #
 # $$ \sum_k E[\ell_k] = E_{k \sim \pi}\!\left[\frac{\ell_k}{\pi_k}\right], \qquad
 # \text{with least variance for}\quad \pi_k \propto \sqrt{E[\ell_k^2]} \tag{4.17} $$
@@ -730,7 +736,7 @@ print(f"the last 20, for a denoiser that is shown the picture: {sure:.2f}")
 #   (4.11) add up to $\frac{1}{\ln 2}\sum_{k \ge 2}\frac12(r - 1 - \log r) = \frac{1}{\ln 2}\big(1 - \gamma + \frac12
 #   (\frac{\pi^2}{6} - 1)\big) = 1.08$ bits, even for a clairvoyant. The last 20 steps alone have 1.02 of them.
 # - **What the states do not tell the network.** At 0.2 levels an exact denoiser would round to the nearest level and be
-#   certain. One that trained for a quarter of an hour is not. At 4 levels nobody could be: part of the rest is the entropy
+#   certain. Ours is not. At 4 levels nobody could be: part of the rest is the entropy
 #   of the exact levels.
 #
 # A bound judges the denoiser, the variances and the steps together.
