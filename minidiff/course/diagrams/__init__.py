@@ -6,7 +6,7 @@ Words stand in them, so fonts are larger than in `plot` and figures are narrow: 
 from minidiff.course.diagrams.charts import bars, labelled, named_points, split_bars
 from minidiff.course.diagrams.density import against, bells, kernels, ribbon, round_cloud, two_bells, under_bells
 from minidiff.course.diagrams.images import contest, dissolve, pictures
-from minidiff.course.diagrams.plane import clouds, four_walks, predictions, score_arrows
+from minidiff.course.diagrams.plane import clouds, over, predictions, score_arrows, walks
 from minidiff.course.diagrams.schedules import log_snr_curves, rows_and_weights, schedule_paths
 from minidiff.course.diagrams.states import chain, guess_and_mix, telescope
 from minidiff.course.diagrams.training import clock_hands, families, guess_the_noise
@@ -21,13 +21,13 @@ __all__ = [
     "contest",
     "dissolve",
     "families",
-    "four_walks",
     "guess_and_mix",
     "guess_the_noise",
     "kernels",
     "labelled",
     "log_snr_curves",
     "named_points",
+    "over",
     "pictures",
     "predictions",
     "ribbon",
@@ -39,4 +39,5 @@ __all__ = [
     "telescope",
     "two_bells",
     "under_bells",
+    "walks",
 ]
