@@ -39,7 +39,7 @@ diagrams.families(noise[:600], [walk[24], walk[36], walk[-1]])
 
 # %% [markdown]
 # Orange boxes are learned; the grey one is not. The right column is needed only while the model learns. All rows
-# show the same points; how well each model learns is the race of section 6. (The layout is that of [@weng2021].)
+# show the same points; how well each model learns is the race of section 6. (Layout: [@weng2021].)
 #
 # **You build** the central line of each model, and train all four on the same data. Only one will find the same map
 # twice. You need PyTorch's basics (a network, a loss, an optimizer), densities as integrals, and in section 4 a
@@ -79,7 +79,7 @@ diagrams.pictures(rows, "Three rows of eight pictures.")
 # <details><summary>Answer</summary>
 #
 # Ghosts of many clothes at once: mean and covariances are right, and no draw is a garment. The last row is drawn by
-# the network of chapter 00. It has help that the Gaussian has not: the name of each garment, and a guidance of 2.
+# chapter 00's network, which has help: the name of each garment, and a guidance of 2.
 #
 # </details>
 #
@@ -157,7 +157,7 @@ logit_of = yours(best_logit, by_division, cases,
                  hint="D / (1 - D) is e to the logit, and p / p_theta for the best D")
 
 # %% [markdown]
-# Does training find this? Here is a discriminator without a network, a free logit at each place of a line, against two
+# Does training find this? Here is a discriminator without a network, a free logit at each place of a line. Take two
 # humps of data and one of fakes. `F.logsigmoid(logit)` is $\log D$, and `F.logsigmoid(-logit)` is $\log(1 - D)$.
 #
 # *Predict: at $x = 3$ there is hardly a point of either kind. What is $D$ there: 0, ½ or 1?*
@@ -244,7 +244,7 @@ diagrams.over(looks, data, "Four blue clouds, each over the grey data.")
 # *likelihood*: make the mean of $\log p_\theta(x)$ over the data large.
 #
 # Suppose each $x$ came from a hidden code $z$, its *latent*: first $z \sim \mathcal N(0, I)$, then $x$ from a Gaussian
-# around the output of a network, the decoder. (Its width is learned, too; we shall see it as fog.) Then
+# around the output of a network, the decoder. (Its width is learned; we shall see it as fog.) Then
 # $p_\theta(x) = \int p(z)\, p_\theta(x \mid z)\, dz$, where $p(z)$ is the density of $\mathcal N(0, I)$.
 #
 # Nearly all $z$ have nothing to do with a given $x$. A second network, the encoder, says which have: a Gaussian
@@ -557,7 +557,7 @@ print("distance:", ", ".join(f"{name} {far[name]:.3f}" for name in models),
 #
 # ### What each trades
 #
-# Three numbers, of ten thousand points. The *distance* is (1.6). *Strays* are beyond two standard deviations of the
+# The *distance* is (1.6). *Strays* are beyond two standard deviations of the
 # nearest centre; of a Gaussian in the plane, and so of the truth, those are $e^{-2}$, 14 %. The *poorest cluster* is the
 # smallest share that any cluster gets, relative to its due: 1 is fair, 0 a lost mode.
 #
@@ -717,7 +717,7 @@ diagrams.walks(panels, [data, data, cloudy], "Three panels of walks over grey cl
 #
 # </details>
 #
-# How likely each cluster still is, Bayes' rule says; the check compares it with 4,000 walks. From $t = 1$, where
+# How likely each cluster still is, Bayes' rule says: 38 % for the nearest, else 19 %. The check compares 4,000 walks. From $t = 1$, where
 # $\alpha_t = 0$, the first step of `ddpm` throws the start away. On the way out a trace $\alpha_t\, x_0$ stays until then.
 
 # %% tags=["check"]
