@@ -3,9 +3,11 @@
 Each has `sample(z, rng)`, which turns noise (N, 2) into points, and `learn(x, rng)`, which takes one step on a batch
 (B, 2) and returns its loss; random numbers come from `rng`. `train_together` runs several side by side; `coverage`
 counts what a cloud misses of the eight clusters of `toy.mixture`; `walk_out` undoes diffusion's sampling and so knows
-its likelihood; `four_ways` walks one start in and out, with fresh noise and without.
+its likelihood; `three_ways` walks one noisy point in and out, with fresh noise and without; `ring` has no
+clusters.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 
@@ -242,21 +244,22 @@ def path_of_noise(x: Tensor, ts: Tensor, schedule: Schedule, generator: Generato
     return torch.stack(path)
 
 
-def four_ways(starts: Tensor, denoise: Callable, schedule: Schedule, many: int = 400) -> dict[str, Tensor]:
-    """Return paths (S, N, 2): in by `ddim`, in by `ddpm`, back out by `ddim`'s steps, and out with fresh noise.
+def three_ways(
+    start: Tensor, denoise: Callable, schedule: Schedule, begin: float = 0.8, many: int = 4000
+) -> dict[str, Tensor]:
+    """Return paths (S, N, 2) of one noisy point (2,) at time `begin`: in by `ddim`, in by `ddpm`, and out again.
 
-    `ddim` carries all starts (N, 2); with fresh noise `many` walks begin at one place, the first start or its end.
+    `ddim` carries it once; `ddpm` carries it `many` times, and as many walks with fresh noise begin where `ddim` ends.
     """
-    up, crowd = torch.linspace(0, 1, 201).double(), starts[:1].repeat(many, 1)
-    by_ddim = torch.stack([starts, *(state.x for state in ddim(denoise, starts, times(200), schedule))])
-    noisy = ddpm(denoise, crowd, times(50), schedule, torch.Generator().manual_seed(5))
-    by_ddpm = torch.stack([crowd, *(state.x for state in noisy)])
-    out = by_ddim[-1, :1].repeat(many, 1)
+    crowd, ts = start.repeat(many, 1), times(100, start=begin)
+    smooth = [state.x for state in ddim(denoise, start[None], times(200, start=begin), schedule)]
+    by_ddim = torch.stack([start[None], *smooth])
+    noisy = ddpm(denoise, crowd, ts, schedule, torch.Generator().manual_seed(5))
+    out = by_ddim[-1].repeat(many, 1)
     return {
         "ddim": by_ddim,
-        "ddpm": by_ddpm,
-        "ddim backwards": path_back(denoise, by_ddim[-1], up, schedule),
-        "fresh noise": path_of_noise(out, up[::4], schedule, torch.Generator().manual_seed(7)),
+        "ddpm": torch.stack([crowd, *(state.x for state in noisy)]),
+        "fresh noise": path_of_noise(out, ts.flip(0), schedule, torch.Generator().manual_seed(7)),
     }
 
 
@@ -266,15 +269,26 @@ def draw(model: Model, z: Tensor) -> Tensor:
     return model.sample(z, torch.Generator().manual_seed(4))
 
 
-def near(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return whether each point (N, 2) is within three standard deviations of a cluster of `toy.mixture`, and which."""
+def near(x: Tensor, within: float = 3.0) -> tuple[Tensor, Tensor]:
+    """Return whether each point (N, 2) is near a cluster of `toy.mixture`, within so many deviations, and which."""
     truth = Mixture(*toy.mixture_parameters())
     distance, cluster = (torch.cdist(x.to(truth.means), truth.means) / truth.stds).min(1)
-    return distance < 3, cluster
+    return distance < within, cluster
 
 
 def coverage(x: Tensor) -> tuple[float, float]:
-    """Return the share of strays, near no cluster, and what the poorest cluster gets of its due: 1 is fair, 0 lost."""
-    close, cluster = near(x)
+    """Return the share of strays, beyond two deviations, and what the poorest cluster gets of its due.
+
+    The truth has strays as well, exp(-2) of its points. A due is what the truth has within two deviations: 1 is fair, 0
+    is a lost cluster.
+    """
+    close, cluster = near(x, within=2.0)
     share = torch.bincount(cluster[close], minlength=8) / len(x)
-    return 1 - close.float().mean().item(), (share / toy.mixture_parameters()[0]).min().item()
+    due = toy.mixture_parameters()[0] * (1 - math.exp(-2))
+    return 1 - close.float().mean().item(), (share / due).min().item()
+
+
+def ring(n: int, generator: Generator | None = None) -> Tensor:
+    """Draw points (n, 2) evenly from the circle through the centres of `toy.mixture`: no clusters at all."""
+    angle = 2 * math.pi * torch.rand(n, generator=generator)
+    return toy.mixture_parameters()[1].norm(dim=1).mean() * torch.stack([angle.cos(), angle.sin()], 1)

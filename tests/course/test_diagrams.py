@@ -327,17 +327,23 @@ def test_guesses_lie_over_their_points():
     assert picture.png() == picture.png()
 
 
-def test_four_walks_show_every_end():
+def test_walks_show_every_end():
     paths = torch.stack([torch.zeros(7, 2), torch.ones(7, 2)])  # (2, 7, 2)
-    panels, behind = dict.fromkeys("abcd", paths), [torch.zeros(3, 2)] * 4
-    picture = diagrams.four_walks(panels, behind, "walks")
-    assert [ax.get_title() for ax in picture.axes] == list("abcd") and picture.alt == "walks"
-    for ax in picture.axes:
-        assert [len(c.get_offsets()) for c in ax.collections] == [3, 7]
+    panels, behind = {"a": paths, "b": paths[:, :1]}, [torch.zeros(3, 2)] * 2
+    picture = diagrams.walks(panels, behind, "walks")
+    assert [ax.get_title() for ax in picture.axes] == ["a", "b"] and picture.alt == "walks"
+    for ax, ends in zip(picture.axes, (7, 1), strict=True):
+        assert [len(c.get_offsets()) for c in ax.collections] == [3, ends]
         assert np.allclose(ax.collections[1].get_offsets(), 1)
     assert picture.png() == picture.png()
-    with pytest.raises(ValueError, match="expected four panels and clouds, got 4 and 3"):
-        diagrams.four_walks(panels, behind[:3], "walks")
+    with pytest.raises(ValueError, match="expected a cloud behind each panel, got 2 panels and 1 clouds"):
+        diagrams.walks(panels, behind[:1], "walks")
+
+
+def test_clouds_over_a_pale_one_stay_in_the_frame():
+    picture = diagrams.over({"a": torch.full((5, 2), 3.0), "b": torch.zeros(4, 2)}, torch.zeros(3, 2), "over")
+    assert [len(ax.collections[1].get_offsets()) for ax in picture.axes] == [5, 4] and picture.alt == "over"
+    assert all(ax.get_xlim() == (-3.5, 3.5) for ax in picture.axes) and picture.png() == picture.png()
 
 
 def test_bars_say_what_is_unknown():

@@ -1,5 +1,7 @@
 """The four tiny models of chapter 01: what can be undone is undone, likelihoods are likelihoods."""
 
+import math
+
 import pytest
 import torch
 
@@ -93,17 +95,41 @@ def test_diffusion_walks_as_ddim_does():
 
 
 def test_coverage_counts_strays_and_the_poorest_cluster():
+    inside = 1 - math.exp(-2)  # of a Gaussian in the plane, within two deviations
     strays, poorest = families.coverage(TRUTH.sample(20_000, seeded(0)))
-    assert strays == pytest.approx(float(torch.tensor(-4.5).exp()), abs=0.004) and poorest > 0.85
-    assert families.coverage(TRUTH.means.repeat(4, 1)) == (0.0, pytest.approx(8 / 12, abs=1e-5))  # equal shares
+    assert strays == pytest.approx(1 - inside, abs=0.01) and 0.85 < poorest < 1.02
+    equal = families.coverage(TRUTH.means.repeat(4, 1))  # equal shares, all at the centres
+    assert equal == (0.0, pytest.approx(8 / 12 / inside, abs=1e-5))
     assert families.coverage(torch.zeros(5, 2)) == (1.0, 0.0)
+
+
+def test_near_counts_deviations():
+    x = TRUTH.means + TRUTH.stds[:, None] * torch.tensor([0.0, 2.5])
+    close, cluster = families.near(x)
+    assert close.all() and torch.equal(cluster, torch.arange(8)) and not families.near(x, within=2.0)[0].any()
+
+
+def test_a_ring_strays_though_no_cluster_is_lost():
+    x = families.ring(20_000, seeded(1))
+    strays, poorest = families.coverage(x)
+    assert torch.allclose(x.norm(dim=1), TRUTH.means[0].norm()) and x.mean(0).abs().max() < 0.03
+    assert strays > 0.35 and poorest > 0.45
 
 
 def test_the_exact_walk_covers_every_cluster():
     noise = torch.randn(4000, 2, generator=seeded(1))
     x = final(ddim(lambda x, t: TRUTH.denoise(x, t, Cosine()), noise, times(100), Cosine()))
     strays, poorest = families.coverage(x)
-    assert strays < 0.03 and poorest > 0.8
+    assert strays < 0.18 and poorest > 0.8
+
+
+def test_three_ways_begin_at_one_noisy_point():
+    start = torch.tensor([1.0, 0.6], dtype=torch.float64)
+    ways = families.three_ways(start, lambda x, t: TRUTH.denoise(x, t, Cosine()), Cosine(), many=50)
+    assert [path.shape for path in ways.values()] == [(201, 1, 2), (101, 50, 2), (101, 50, 2)]
+    assert all(torch.equal(ways[name][0], start.expand_as(ways[name][0])) for name in ("ddim", "ddpm"))
+    out = ways["fresh noise"]
+    assert torch.equal(out[0, 0], ways["ddim"][-1, 0]) and out[-1].std(0).min() > 0.7
 
 
 def test_the_walk_out_knows_the_density_of_the_exact_denoiser():

@@ -6,7 +6,7 @@ Words stand in them, so fonts are larger than in `plot` and figures are narrow: 
 from minidiff.course.diagrams.charts import bars, labelled, shares, split_bars
 from minidiff.course.diagrams.density import against, bells, kernels, ribbon, round_cloud, two_bells, under_bells
 from minidiff.course.diagrams.images import contest, dissolve, pictures
-from minidiff.course.diagrams.plane import clouds, four_walks, guesses, predictions, score_arrows
+from minidiff.course.diagrams.plane import clouds, guesses, over, predictions, score_arrows, walks
 from minidiff.course.diagrams.schedules import log_snr_curves, rows_and_weights, schedule_paths
 from minidiff.course.diagrams.states import chain, guess_and_mix, telescope
 from minidiff.course.diagrams.training import clock_hands, families, guess_the_noise
@@ -21,14 +21,13 @@ __all__ = [
     "contest",
     "dissolve",
     "families",
-    "four_walks",
     "guess_and_mix",
     "guess_the_noise",
     "guesses",
     "kernels",
     "labelled",
     "log_snr_curves",
-    "shares",
+    "over",
     "pictures",
     "predictions",
     "ribbon",
@@ -36,8 +35,10 @@ __all__ = [
     "rows_and_weights",
     "schedule_paths",
     "score_arrows",
+    "shares",
     "split_bars",
     "telescope",
     "two_bells",
     "under_bells",
+    "walks",
 ]

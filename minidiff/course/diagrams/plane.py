@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
+from matplotlib.axes import Axes
 from torch import Tensor
 
 from minidiff.course.diagrams.base import BACKWARD, BLACK, FORWARD, WORDS
@@ -68,33 +69,39 @@ def predictions(panels: Sequence[tuple[str, Tensor, str]], columns: int, rows: S
     return picture
 
 
-def four_walks(panels: Mapping[str, Tensor], behind: Sequence[Tensor], alt: str) -> Picture:
-    """Draw four sets of paths (S, N, 2) in the plane, each over a pale cloud: all ends, and some of the ways there.
-
-    Up to twenty paths are all drawn, the first in red; of more only two. The first start is black. Titles may have two
-    lines.
-    """
-    if not len(panels) == len(behind) == 4:
-        raise ValueError(f"expected four panels and clouds, got {len(panels)} and {len(behind)}")
-    picture = Picture(alt, 7.0, 7.9)
-    for k, ((name, paths), cloud) in enumerate(zip(panels.items(), behind, strict=True), 1):
-        ax = picture.add_subplot(2, 2, k)
-        ax.scatter(cloud[:, 0], cloud[:, 1], s=3, linewidths=0, color="0.85")
-        few = paths.shape[1] <= 20
-        ax.scatter(paths[-1][:, 0], paths[-1][:, 1], s=36 if few else 8, linewidths=0, color=FORWARD)
-        for n in range(1, paths.shape[1] if few else 2):
-            ax.plot(*paths[:, n].T.numpy(), color=FORWARD if few else COLOURS[2], lw=1.2)
-            if few:
-                ax.plot(*paths[0, n].numpy(), "o", color="0.4", markersize=5)
-        ax.plot(*paths[:, 0].T.numpy(), color=BACKWARD, lw=2.5 if few else 1.2)
-        for n in range(1 if few else 2):
-            colour = (BACKWARD, COLOURS[2])[n]
-            ax.plot(*paths[-1, n].numpy(), "o", color=colour, markersize=10, markeredgecolor="white", zorder=4)
-        ax.plot(*paths[0, 0].numpy(), "o", color=BLACK, markersize=10, markeredgecolor="white", zorder=5)
-        ax.set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5), xticks=[], yticks=[], aspect="equal")
-        ax.spines[["left", "bottom"]].set_visible(False)
+def over(panels: Mapping[str, Tensor], behind: Tensor, alt: str, reach: float = 3.5) -> Picture:
+    """Draw point clouds (N, 2) in a row, each over the same pale one, as far as `reach`; titles have one line."""
+    picture = Picture(alt, 7.0, 7.0 / len(panels) + 0.25)
+    for ax, (name, x) in zip(picture.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        _points(ax, behind, x, reach)
         ax.set_title(name, fontsize=WORDS)
     return picture
+
+
+def walks(panels: Mapping[str, Tensor], behind: Sequence[Tensor], alt: str) -> Picture:
+    """Draw sets of paths (S, N, 2) in a row, each over a pale cloud: at most 400 ends, and two of the ways there.
+
+    The start is black, the ends blue, and of the two shown red and green. Titles may have two lines.
+    """
+    if len(panels) != len(behind):
+        raise ValueError(f"expected a cloud behind each panel, got {len(panels)} panels and {len(behind)} clouds")
+    picture = Picture(alt, 7.0, 7.0 / len(panels) + 0.55)
+    axes = picture.subplots(1, len(panels), squeeze=False)[0]
+    for ax, (name, paths), cloud in zip(axes, panels.items(), behind, strict=True):
+        _points(ax, cloud, paths[-1, :400], 2.6)
+        for n, colour in zip(range(paths.shape[1]), (BACKWARD, COLOURS[2]), strict=False):
+            ax.plot(*paths[:, n].T.numpy(), color=colour, lw=1.2)
+            ax.plot(*paths[-1, n].numpy(), "o", color=colour, markersize=9, markeredgecolor="white", zorder=4)
+        ax.plot(*paths[0, 0].numpy(), "o", color=BLACK, markersize=9, markeredgecolor="white", zorder=5)
+        ax.set_title(name, fontsize=WORDS)
+    return picture
+
+
+def _points(ax: Axes, behind: Tensor, x: Tensor, reach: float) -> None:
+    ax.scatter(behind[:, 0], behind[:, 1], s=3, linewidths=0, color="0.82")
+    ax.scatter(x[:, 0], x[:, 1], s=5, linewidths=0, color=FORWARD)
+    ax.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")
+    ax.spines[["left", "bottom"]].set_visible(False)
 
 
 def score_arrows(

@@ -61,7 +61,7 @@ def js(p, q, cell):
 shifts = torch.linspace(0, 3.2, 65, dtype=torch.float64)
 told = torch.stack([js(bell(-1.6), bell(-1.6 + float(shift)), 0.01)
                     for shift in shifts])
-alt = "JS climbs to log 2 within a shift of 1 and stays there; the distance goes on."
+alt = "JS divergence and Wasserstein distance by the shift."
 plot.curves(shifts, {"JS divergence": told, "Wasserstein distance / 4": shifts / 4},
             alt, "shift of the fakes", "divergence; distance / 4")
 
@@ -69,7 +69,8 @@ plot.curves(shifts, {"JS divergence": told, "Wasserstein distance / 4": shifts /
 # <details><summary>Answer</summary>
 #
 # Only when they touch. Beyond a shift of about 1 the curve is flat at $\log 2$: for a certain discriminator "far" and
-# "very far" look alike ([@arjovsky2017]). The Wasserstein distance of (1.6) goes on growing.
+# "very far" look alike ([@arjovsky2017]). The Wasserstein distance of (1.6) goes on growing; a GAN can be trained on it
+# ([@arjovsky2017wgan]).
 #
 # </details>
 
@@ -106,14 +107,14 @@ for k, (ax, name) in enumerate(zip(axes, models, strict=True)):
     ax.scatter(history[3:, k], distance[3:, k], c=range(17), cmap="viridis_r", s=22)
     ax.set(title=name, xlabel="loss", ylim=(0, 1.05 * distance[3:].max()))
     ax.tick_params(labelleft=k == 0)
-axes[0].set(ylabel="distance", xlim=(1.2, 1.5))
+axes[0].set_ylabel("distance")
 axes[0].axvline(1.386, color="0.5")
-axes[0].text(1.4, 0.01, "log 4", fontsize=11)
+axes[0].text(1.387, 0.01, "log 4", fontsize=11)
 picture
 
 # %% [markdown]
-# Each point is one look from batch 240 on, pale early and dark late. A lower loss means closer for the VAE;
-# for flow and diffusion the order is looser. The cell below has the rank correlations: 1 if the loss orders the looks as
+# Each point is one look from batch 240 on: yellow is early, dark blue late. A lower loss means closer for the VAE; for
+# flow and diffusion the order is looser. The cell below has the rank correlations: 1 if the loss orders the looks as
 # the distance does. The discriminator's loss is $-V$, and it stays near $\log 4$, the value of a *finished* game with
 # $D = \frac12$ everywhere. It measures the generator against the discriminator of the moment, and both move.
 #
@@ -165,7 +166,8 @@ print("✓ variances add up to 0.02; left at t = 0.2, 0.4, 0.8:",
 # ## 3. Luck and learning rates
 #
 # One training is one draw, and its learning rate a choice. Here is the race again, from two seeds and at half, once and
-# twice the rate, for 600 batches.
+# twice the rate. The rates of the main line are 0.001 for the GAN, 0.004 for VAE and flow, and 0.008 for diffusion. It is
+# shorter than there: 600 batches, a quarter.
 
 # %%
 reference = truth.sample(10_000, seeded(100))
@@ -204,7 +206,8 @@ expect(distances["diffusion"].std() < min(values.std() for values in others),
        "and varies least")
 
 # %% [markdown]
-# The order of the other three is not to be read off one race: a seed or a rate can turn it round.
+# Each model has six runs of 600 batches here. The order of the other three is not to be read off one race: a seed or a
+# rate can turn it round.
 #
 # ## 4. A sharper likelihood for the VAE
 #
@@ -239,7 +242,7 @@ expect(nats[1] > nats[10] > nats[100], "more codes, a tighter bound")
 # The sliced Wasserstein distance has a blind spot: points between the clusters cost little, as they have not far to go.
 # Put 5 % of all points midway between two clusters.
 #
-# *Predict: does the distance to 10,000 fresh points notice?*
+# *Predict: does the distance to the 10,000 points of `reference` notice?*
 
 # %%
 other = truth.sample(10_000, seeded(101))
@@ -264,18 +267,19 @@ for name, cloud in (("another draw of the truth", other), ("5 % midway", spoilt)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# No. The count of strays does: it doubles. The JS divergence of (1.7) between the shares of 50 by 50 cells grows too, but
-# less.
+# No. Strays beyond two deviations do: nearly all of the 5 % are new ones. A limit of three deviations would miss
+# most of them, as a point midway is less than three deviations of the *wide* cluster away. The JS divergence of (1.7)
+# between the shares of 50 by 50 cells grows too.
 #
 # </details>
 #
-# A second thing that the distance hardly minds: *how* a cluster is filled. A GAN's points often lie on bands with sharp
-# edges where the data fill discs. Maps of density show it, on a logarithmic scale.
+# A second thing to look at is *how* a cluster is filled. A GAN's points often lie on bands with sharp edges where the data
+# fill discs. Maps of density show it, on a logarithmic scale. The models are those of section 2, after 1,200 batches.
 
 # %%
 samples = {name: families.draw(model, z) for name, model in models.items()}
 shown = {"truth": other} | samples
-alt = "Maps of density: the truth has discs, the GAN bands, the flow's ring a gap."
+alt = "Five maps of density."
 picture, axes = plot.figure(alt, 5, width=7.0, height=1.9)
 for ax, (name, cloud) in zip(axes, shown.items(), strict=True):
     ax.hist2d(*cloud.numpy().T, bins=60, range=[[-2.2, 2.2]] * 2, norm="log",
@@ -298,11 +302,13 @@ expect(shape["diffusion"] == min(shape[name] for name in models),
 chance = [sliced_wasserstein(truth.sample(10_000, seeded(101 + k)), reference)
           for k in range(6)]
 assert sliced_wasserstein(spoilt, reference) < 1.3 * max(chance)
-assert families.coverage(spoilt)[0] > 1.5 * families.coverage(other)[0]
+three = [1 - families.near(cloud)[0].double().mean() for cloud in (other, spoilt)]
+assert families.coverage(spoilt)[0] > families.coverage(other)[0] + 0.035
+assert three[1] < three[0] + 0.03  # within three deviations most are near
 assert js_in_cells(spoilt) > 1.1 * js_in_cells(other)
 strays, poorest = families.coverage(other)
-beyond = torch.tensor(-4.5).exp()  # of a Gaussian in the plane, beyond 3 std
-assert abs(strays - beyond) < 0.005 and poorest > 0.85
+beyond = torch.tensor(-2.0).exp()  # of a Gaussian in the plane, beyond 2 std
+assert abs(strays - beyond) < 0.01 and poorest > 0.85
 print(f"✓ the truth's own strays: {strays:.3f}, by the formula {beyond:.3f}")
 
 # %% [markdown]
@@ -372,7 +378,8 @@ print("✓ a linear map to 0.05; the exact walk:",
 #
 # VAE, flow and diffusion can all be run from data to noise. The VAE's encoder learns its way, and the flow has one network
 # for both. Diffusion has two ways: one that adds noise, which training uses, and `ddim`'s steps upwards. Is the end of
-# each the noise from which sampling starts?
+# each the noise from which sampling starts? For the adding of noise we look shortly before the end, at $t = 0.9$, for at
+# $t = 1$ it is noise by definition.
 
 # %%
 given = truth.sample(10_000, seeded(16))
@@ -381,7 +388,7 @@ with torch.no_grad():
     codes = {"VAE": models["VAE"].encode(given).sample(seeded(19)),
              "flow": models["flow"].encode(given)[0],
              "ddim": families.walk_out(models["diffusion"], given)[0],
-             "added noise": add_noise(given, fresh, 1.0, schedule)}
+             "added, t = 0.9": add_noise(given, fresh, 0.9, schedule)}
 colours = [plot.COLOURS[k] for k in families.near(given[:3000])[1]]
 alt = "Data as codes, coloured by cluster: patches for VAE, flow and ddim, then a mix."
 shown = {name: code[:3000] for name, code in codes.items()}
@@ -395,11 +402,11 @@ print("codes to noise:", ", ".join(f"{name} {fit:.3f}" for name, fit in fits.ite
 print(f"two clouds of noise: up to {chance:.3f}")
 expect(fits["VAE"] > 3 * max(fits["flow"], fits["ddim"]), "the VAE's codes miss most")
 expect(min(fits["flow"], fits["ddim"]) > 1.3 * chance, "flow and ddim miss a little")
-expect(fits["added noise"] < 1.3 * chance, "what only adds noise does not")
+expect(fits["added, t = 0.9"] < 1.3 * chance, "what only adds noise does not")
 
 # %% [markdown]
-# By definition the added noise ends as noise: at $t = 1$ nothing of the data is left. What is *learned* misses a little. The VAE's two terms (1.3) pull in
-# opposite directions, and the compromise leaves gaps and heaps among its codes. Flow and `ddim` can be undone, so their codes
+# What is *learned* misses a little. The VAE's two terms (1.3) pull in opposite directions, and the compromise leaves gaps
+# and heaps among its codes ([@hoffman2016] take its loss apart for this). Flow and `ddim` can be undone, so their codes
 # would be noise if their samples were data.
 #
 # The price of a way out that only adds noise: it cannot summarise. There is one noise for each number of the data. In
@@ -457,17 +464,7 @@ print(f"✓ at most {max(apart):.3f} apart; two ways out: {floor:.3f}")
 #
 # </details>
 #
-# **c.** A score of samples: a Fréchet distance (chapter 13) to the statistics of *one batch* of real pictures.
-#
-# <details><summary>Answer</summary>
-#
-# A distance to few points is large even for the truth. Compare the truth with itself at the same number.
-# (denoising-diffusion-pytorch,
-# [issue 224](https://github.com/lucidrains/denoising-diffusion-pytorch/issues/224), since mended.)
-#
-# </details>
-#
-# **d.** A first model for beginners leaves out the time: `net(x_t)` in place of `net(x_t, t)`. Its samples are bad but
+# **c.** A first model for beginners leaves out the time: `net(x_t)` in place of `net(x_t, t)`. Its samples are bad but
 # not absurd. Is it only a matter of training longer?
 #
 # <details><summary>Answer</summary>
@@ -479,7 +476,7 @@ print(f"✓ at most {max(apart):.3f} apart; two ways out: {floor:.3f}")
 #
 # </details>
 #
-# **e.** Samples start from `torch.rand(64, 2)`.
+# **d.** Samples start from `torch.rand(64, 2)`.
 #
 # <details><summary>Answer</summary>
 #
@@ -499,15 +496,13 @@ def best_without_time(x_t, t):
 
 
 # %% tags=["check"]
-# @title ✓ c, d and e, each caught
-few, many = (sliced_wasserstein(*(truth.sample(n, seeded(40 + k)) for k in (0, 1)))
-             for n in (100, 10_000))
+# @title ✓ c and d, both caught
 blind, sighted = loss_of(best_without_time, 20_000), loss_of(best_v, 20_000)
 cornered = final(ddim(best_denoiser, torch.rand(2000, 2), times(50), schedule))
-assert few > 3 * many and blind > sighted + 0.05
+assert blind > sighted + 0.05
 assert families.coverage(cornered)[1] < 0.05
-print(f"✓ c: {few:.2f} at 100 points, {many:.2f} at 10,000; d: least loss {blind:.2f}",
-      f"without time, {sighted:.2f} with it")
+print(f"✓ c: least loss {blind:.2f} without time, {sighted:.2f} with it;",
+      "d: a cluster is lost")
 
 # %% [markdown]
 # ## References
