@@ -491,7 +491,7 @@ picture
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# With little noise it believes what it sees, but for a jump at -0.2, from one hump to the other. At $t = 0.2$ the step is
+# With little noise it believes what it sees, but for a small kink at -0.2, where it turns from one hump to the other. At $t = 0.2$ the step is
 # soft: *between the humps it hedges*. At 0.6 it hardly leaves the mean, and at $t = 1$ it says the mean: the blur.
 #
 # </details>
@@ -665,18 +665,20 @@ def other_walk(n, factor):
 # %%
 bare = other_walk(500, 0)
 row("z = 0", bare)
+print(f"rare clusters: {measure(bare)[2]:.0%} of the points, spread {bare.std():.2f}")
 diagrams.clouds({"with noise": clouds["500 steps"], "z = 0": bare, "data": truth},
                 "Three clouds of points.", window=(-1.9, 1.9))
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Hardly a stray, yet wrong: the rare clusters, 25% of the data, have almost died out. A mean averages all places where
-# $x$ may have been. Who always goes there ends with the majority, near the middle.
+# Wrong: eight specks, drawn in to the middle (their distance from the true centres counts as width), and the rare
+# clusters, 25% of the data, have almost died out. The arrow of (3.5) is twice what undoes the step forward; half of it
+# pays for the draw. Who does not draw goes too far.
 #
 # </details>
 #
-# So noise keeps the shares. (Walks without it need another step: chapter 08.)
+# So drift and noise belong together. (A walk without noise takes half the arrow: chapter 08.)
 #
 # ### How wide is a step?
 #
@@ -788,6 +790,16 @@ noise = 1 - (1 - betas).cumprod(0)  # variances; steps 2 and 100
 assert (noise[[0, 98]] / noise[[1, 99]] - torch.tensor([0.45, 0.98])).norm() < 0.01
 print(f"✓ z = 0: {rare_bare:.0%} rare for 25%, spread {bare.std():.2f} for 1;",
       f"sigma_ts^2: width {wide_20:.2f} at 20 steps, {wide_100:.2f} at 100")
+
+# %% tags=["check"]
+# @title ✓ Half of the arrow, and no noise
+half = cloud
+for t, s in pairwise(times(500)):
+    alpha_ts, sigma_ts = transition(s, t, schedule)
+    half = (half + sigma_ts**2 / 2 * clusters.score(half, t, schedule)) / alpha_ts
+stray, width, rare = measure(half)
+assert stray < 0.03 and abs(width - 0.2) < 0.015 and abs(rare - 0.25) < 0.03
+print(f"✓ {rare:.0%} rare for 25%, width {width:.2f} for 0.20, {stray:.1%} strays")
 
 # %% [markdown]
 # ## 6. A denoiser with perfect memory
@@ -1024,7 +1036,7 @@ print(f"✓ apart by {apart[0.4]:.0%} (median) at 0.4; nine in ten end at the 12
 # ## What to keep
 #
 # - The true step back depends on all data (3.1). Given $x_0$ it is a known Gaussian (3.4): precisions add.
-# - A short step back is nearly Gaussian, a long one is not: hence many small steps. They draw, or the rare dies out.
+# - A short step back is nearly Gaussian, a long one is not: hence many small steps. They draw, for half of their arrow pays for it.
 # - The best denoiser is the mean $\hat x_0$. In the place of $x_0$ it makes the mean of a step exact (3.10).
 # - Denoiser and score are one thing (3.12): the arrow points to the guess.
 # - The best denoiser of a *data set* only remembers (3.11). A network is there to be wrong about that in the right way.
@@ -1090,7 +1102,7 @@ for step in (0.1, 0.2, 0.3):
 
 # %% [markdown]
 # **Deeper:** [03, deeper](deeper/03_reverse_diffusion.ipynb): proof of the bounds, how fast steps become Gaussian, when a
-# walk is decided, two more bugs, a memory that draws new points.
+# walk is decided, more bugs, a memory that draws new points.
 #
 # **Next:** [04 · The variational bound](04_variational_bound.ipynb), from a walk back to a likelihood.
 #

@@ -59,8 +59,8 @@ diagrams.contest(dict(zip(codes, draws, strict=True)), codes,
 # %% [markdown]
 # Grain beats clothes! (Eight bits, the dotted line, are what 256 equally likely grey levels cost: $\log_2 256$.)
 #
-# How does one get that number out of a model that never mentions a probability? And what are the bits spent on? Every
-# diffusion model's loss comes from the answers.
+# How does one get that number out of a model that never mentions a probability? And what are the bits spent on? The
+# loss that diffusion models are trained with comes from the answers (chapter 05).
 #
 # How wide a model's random steps are is a *choice*. The number judges the chain that drew this row: fifty steps with the
 # larger of DDPM's two variances. In the end the smaller is scored, too, and the model can win.
@@ -722,7 +722,8 @@ print(f"clairvoyant {perfect.sum(0).mean():.2f} bits")
 # <details><summary>Answer</summary>
 #
 # Most: 2.78 bits. Steps wider than the true ones cost 1.01, the constants of (4.11). The last bell, four grey levels wide,
-# spreads over neighbouring levels: 1.78 bits of $L_0$. The remaining 0.83 are paid for wrong guesses.
+# spreads over neighbouring levels: 1.78 bits of $L_0$. The remaining 0.83 are paid for wrong guesses, 0.18 of
+# them in the last step.
 #
 # </details>
 #
@@ -739,12 +740,13 @@ diagrams.split_bars(by_length, ("constants", "last bell", "above the clairvoyant
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The clairvoyant, the two grey parts, pays 3.48, 3.23 and 2.78 bits. Our model pays 3.69, 3.64 and 3.61: more steps only
-# move bits from the last bell to the guesses.
+# The clairvoyant, the two grey parts, pays 3.48, 3.23 and 2.78 bits. Our model pays 3.69, 3.64 and 3.61: what
+# more steps save on the last bell, they pay for guesses and constants, nearly all.
 #
 # </details>
 #
-# The clairvoyant is no floor. With 1,000 steps it pays 1.08 bits, our model 3.77
+# The clairvoyant is no floor and no code: the receiver lacks the photograph. With 1,000 steps it pays 1.08 bits, our
+# model 3.77
 # ([deeper, 7](deeper/04_variational_bound.ipynb#7-the-bound-from-a-few-random-steps)).
 #
 # At which noise are the bits of our fifty steps spent?
@@ -912,7 +914,8 @@ print(f"✓ {fixed:.2f} + {wrong:.2f} + {at_black[-1]:.2f}; guesses {on_frame:.3
 
 # %% [markdown]
 # From 3.61 bits to 2.94 for the same hundred photographs, with the same network. Wide steps also draw some grain. But the two
-# upper rows of clothes look alike, 0.39 bits apart.
+# upper rows of clothes look alike, 0.39 bits apart: bolder black is beyond what a screen shows. (It beats this PNG; better
+# packers of pictures exist.)
 #
 # The number judges guesses, widths and steps together. Most of a code describes what nobody notices ([@ho2020]). Good
 # likelihood and good samples are different things ([@theis2016]).

@@ -485,7 +485,7 @@ expect([1.08 < gap[:10].max() < 1.16, 0.02 < levels[gap[:13].argmax()] / T < 0.0
 # right $x_t$ *is* the noise.
 #
 # The loss of 0.24 is an average over evenly drawn times: before 0.1 the floor is 0.7, from 0.5 on 0.01. In that first
-# tenth of the steps lies four fifths of what our network misses; the gap is widest in the valley, 12 %.
+# tenth of the steps lies most of what our network misses; the gap is widest in the valley, 12 %.
 #
 # Whoever knows data by heart gets below the floor, on these alone. So look at the loss by time, on unseen pictures. And
 # never compare losses across schedules: each averages in its own way.
@@ -554,7 +554,7 @@ for name, recipe in recipes.items():
 # $\log_2 17 = 4.09$, for 17 grey levels). The other looks: each network draws 500 digits on demand, in 100 steps, and a
 # classifier reads them. Of real unseen digits it reads 98.0 % right.
 #
-# *Predict: which of them gives the shortest code, which draws the best digits?*
+# *Predict: which of them gives the shortest code, which draws the most legible digits?*
 
 # %%
 from minidiff import bits_per_dim, final, vlb
@@ -616,7 +616,7 @@ print(f"✓ the means agree up to chance; the variance is {a / b:.0f} times as l
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# *Chances* gives the shortest code. *Simple* has the most digits read right: as good as the judge itself. *Weights*
+# *Chances* gives the shortest code. *Simple* has the most digits read right, nearly as many as real ones. *Weights*
 # loses on *both* counts.
 #
 # </details>
@@ -629,8 +629,8 @@ print(f"✓ the means agree up to chance; the variance is {a / b:.0f} times as l
 # | weights | 3.56, 3.61, 3.58 | 84.2, 50.2, 71.6 % |
 # | chances | 3.12, 3.12, 3.12 | 95.2, 94.2, 94.8 % |
 #
-# The order stays; how badly *weights* does is luck. A few huge weights shake its gradients: before training their variance
-# is six times that of *chances*.
+# The order stays; how badly *weights* does is luck. Its squared weights have the mean 5.6: before training, when errors are alike
+# at all times, its gradients vary six times as much as those of *chances*.
 
 # %% [markdown]
 # DDPM has the trade-off on photographs (tables 1 and 2): the bound gave at most 3.70 bits and an FID of 13.5 (a distance
@@ -881,9 +881,10 @@ expect([off_plane < 0.2, 0.752 < sum(curve[-50:]) / 50 < 0.77],
        "x0 finds the plane; the loss of eps stops at its floor")
 
 # %% [markdown]
-# $\epsilon$ is at its floor. $x_0$ has found the plane, and on it a ring; the stored run, with 1,500 steps, has a roll.
+# $\epsilon$ is at its floor. $x_0$ has found the plane, and on it a smeared ring; the stored run, with 1,500 steps, has a
+# roll.
 #
-# Even the size of the failures follows. Who says nothing in 385 directions leaves their noise in place: with $v$ about
+# Even the size of the failures follows, for walks of 100 steps. Who says nothing in 385 directions leaves their noise in place: with $v$ about
 # $\sqrt{385} = 19.6$. With $\epsilon$, (5.7) divides by $\alpha_{ts}$ and takes nothing away: noise grows to 778. Stored
 # are 19.1 and 775.
 
@@ -918,7 +919,7 @@ print(f"✓ {found[0]:.0f} and {found[1]:.1f} off; stored 775 and 19.1, the same
 # **So which one, when?**
 #
 # - $v$, or the velocity on a flow schedule, amplifies nothing at any time. This course takes it from here on, in U-Nets.
-#   (At $D = 16$ it was the *worst*, though no floor forbids it there: one seed, a small network, few steps.)
+#   (At $D = 16$ it was the *worst*, though no floor forbids it there: (5.20) is not the whole story.)
 # - $\epsilon$: what DDPM and older models use. Not where $\alpha_t$ reaches 0.
 # - $x_0$: where the network is narrower than the data, as in transformers on large patches ([@li2025]).
 

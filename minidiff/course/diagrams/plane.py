@@ -43,8 +43,8 @@ def guesses(panels: Mapping[str, tuple[Tensor, Tensor]], alt: str) -> Picture:
     picture = Picture(alt, width, width / len(panels) + 0.7)
     for k, (title, (points, guessed)) in enumerate(panels.items(), 1):
         ax = picture.add_subplot(1, len(panels), k)
-        ax.scatter(*points.T.numpy(), s=5, linewidths=0, color=FORWARD, label="point")
-        ax.scatter(*guessed.T.numpy(), s=5, linewidths=0, color=COLOURS[1], label="its guess")
+        ax.scatter(points[:, 0], points[:, 1], s=5, linewidths=0, color=FORWARD, label="point")
+        ax.scatter(guessed[:, 0], guessed[:, 1], s=5, linewidths=0, color=COLOURS[1], label="its guess")
         ax.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), xticks=[], yticks=[], aspect="equal")
         ax.grid(False)
         ax.set_title(title, fontsize=WORDS)
