@@ -161,7 +161,7 @@ def test_a_figure_follows_while_a_slider_moves(run_all):
     path = NOTEBOOKS / "03_reverse_diffusion.ipynb"
     cells = nbformat.read(path, as_version=4).cells
     first = next(k for k, cell in enumerate(cells) if "_ = widgets.explore(" in cell.source)
-    page = run_all("bells", emptied(path, first + 1, "testimony(0.15, -0.8, 0.8)"))
+    page = run_all("bells", emptied(path, first + 1, "testimony(0.15, x_t=-0.8, x_0=0.8)"))
     assert press(page, SLIDER, "ArrowRight") != press(page, SLIDER, "ArrowRight")
     assert press(page, SLIDER, "ArrowRight") == bytes_of(page.locator(STILL).last)
 
@@ -180,7 +180,7 @@ def test_the_number_of_an_equation_leads_to_it(visit, lab, number):
     for path in NOTEBOOKS.glob("0[25]_*.ipynb"):
         shutil.copy(path, lab[1])
     page = visit("05_simplified_loss")
-    page.locator('[data-jupyter-id="scrollTo=eq-5-16"]').wait_for(state="attached")  # the chapter is drawn
+    page.locator('[data-jupyter-id="scrollTo=eq-5-15"]').wait_for(state="attached")  # the chapter is drawn
     anchor = f"scrollTo=eq-{number.replace('.', '-')}"
     assert not page.evaluate(IN_SIGHT, anchor)
     page.get_by_role("link", name=f"({number})", exact=True).first.click()
