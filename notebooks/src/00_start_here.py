@@ -36,7 +36,7 @@ diagrams.guess_and_mix(noise[8:9], list(bag), ("all bags", "one bag", "the bag")
 # model heed what you ask for. Then your two functions draw. Stable Diffusion draws in the same way: with a network a
 # thousand times larger, words for labels and codes for pixels. This chapter takes half an hour, the computer half a minute.
 #
-# **Your turn** marks a gap of a line or two. Here the gaps are filled; in the [student's copy](student/00_start_here.ipynb)
+# **Your turn** marks a gap of a line or two. Here the gaps are filled; in `notebooks/student/`
 # they are empty, and whatever you write, it runs to its end.
 #
 # | letter | meaning |
