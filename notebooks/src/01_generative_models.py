@@ -550,7 +550,8 @@ print("distance:", ", ".join(f"{name} {far[name]:.3f}" for name in models),
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# In the stored run all but the VAE have one after 720 batches. Diffusion is closest, yet above the floor. None has eight
+# In the stored run all but the VAE have one early: look at 240 batches in the film. In the end diffusion is closest, yet
+# above the floor. None has eight
 # clean clusters.
 #
 # </details>
@@ -717,7 +718,8 @@ diagrams.walks(panels, [data, data, cloudy], "Three panels of walks over grey cl
 #
 # </details>
 #
-# How likely each cluster still is, Bayes' rule says: 38 % for the nearest, else 19 %. The check compares 4,000 walks. From $t = 1$, where
+# How likely each cluster still is, Bayes' rule says: 38 % for the nearest, whose
+# weight alone would give it 19 %. The check compares 4,000 walks. From $t = 1$, where
 # $\alpha_t = 0$, the first step of `ddpm` throws the start away. On the way out a trace $\alpha_t\, x_0$ stays until then.
 
 # %% tags=["check"]

@@ -368,7 +368,7 @@ print("✓ a linear map to 0.05; the exact walk:",
 # %% [markdown]
 # The same weights, used 50 times, make a map that is many times steeper than used once, though not nearly as steep as
 # the exact walk. A diffusion model is a *deep* network in disguise, with one set of weights for all its layers and a right
-# answer for each. That is what the calls buy.
+# answer for each.
 #
 # A map with a bounded stretch cannot make separate clusters without points in between: [@cornish2020] show it for flows,
 # [@salmona2022] for all maps from a single Gaussian. The largest stretch alone does not say which family wins. It is needed in the
