@@ -54,7 +54,7 @@ def described(source, path):
         cell.metadata.pop("lines_to_next_cell", None)  # jupytext's own note about blank lines
         if cell.cell_type == "markdown":
             cell.source = linked(cell.source, source, path).replace(LIST, listed(keys))
-        elif "check" in cell.metadata.get("tags", []):
+        elif {"check", "folded"} & set(cell.metadata.get("tags", [])):
             cell.metadata.update(FOLDED)
     badge, setup = opening(path)
     title, *rest = notebook.cells

@@ -59,7 +59,7 @@ def modules():
 
 
 def prepared(notebook):
-    """A notebook as the book shows it: without badge and setup, solutions and checks folded, a text with each picture.
+    """A notebook as the book shows it: without badge and setup, folded where it says so, a text with each picture.
 
     Links and anchors of equations are docs/transforms.py's business.
     """
@@ -77,7 +77,7 @@ def prepared(notebook):
         elif "### BEGIN SOLUTION" in cell.source:
             cell.metadata["tags"] = [*tags, "hide-input"]
             shown |= {"code_prompt_show": "Show a solution", "code_prompt_hide": "Hide the solution"}
-        elif "check" in tags:
+        elif {"check", "folded"} & set(tags):
             title = TITLE.match(cell.source)[1]
             cell.metadata["tags"] = [*tags, "hide-input"]
             shown |= {"code_prompt_show": title, "code_prompt_hide": title}

@@ -60,7 +60,7 @@ def blocks(section):
             yield from items(child)
         elif "cell" in child.get("class", []):
             parts = [".cell_input > *", ".cell_output > *"]
-            if "tag_check" in child["class"]:  # only what it found
+            if {"tag_check", "tag_folded"} & set(child["class"]):  # only what it found
                 parts = parts[1:]
             elif "tag_hide-input" in child["class"]:  # only the task of an exercise that has a solution
                 parts = parts[:1]

@@ -145,7 +145,8 @@ def best_logit(log_p, log_p_theta):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["folded"]
+# @title Check your answer
 def by_division(log_p, log_p_theta):
     p, p_theta = log_p.exp(), log_p_theta.exp()
     return torch.logit(p / (p + p_theta))
@@ -281,7 +282,8 @@ def one_draw_elbo(x, eps, code, decode, prior):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["folded"]
+# @title Check your answer
 def by_torch(x, eps, code, decode, prior):
     given = code, prior, decode(torch.addcmul(code.mean, code.std, eps))
     q, p, back = (torch.distributions.Normal(g.mean, g.std) for g in given)
@@ -354,7 +356,8 @@ def undo(a, b_new, r, m):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["folded"]
+# @title Check your answer
 a, b = torch.tensor([0.5, -1.0]), torch.tensor([2.0, 3.0])
 cases = [(a, torch.exp(r(a)) * b + m(a), r, m)
          for r, m in ((torch.sin, torch.cos), (torch.cos, torch.square))]
@@ -431,7 +434,8 @@ def step_back(x_t, v, t, s, schedule):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["folded"]
+# @title Check your answer
 def by_package(x_t, v, t, s, schedule):
     x0 = schedule(t)[0] * x_t - schedule(t)[1] * v
     return final(ddim(lambda x, time: x0, x_t, torch.tensor([t, s]), schedule))
@@ -790,7 +794,8 @@ def by_rank(z, data):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["folded"]
+# @title Check your answer
 def by_counting(z, data):
     smaller = (z[:, None] > z).sum(1)  # how many noises are smaller
     return data.sort().values[smaller]

@@ -69,7 +69,8 @@ def forward_step(x, beta, z):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["folded"]
+# @title Check your answer
 x, z = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 0.25])
 cases = [(x, torch.tensor(beta), z) for beta in (0.19, 0.64)]
 step = yours(
@@ -263,7 +264,8 @@ def jump(x0, eps, betas, k):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["folded"]
+# @title Check your answer
 cases = [(x, torch.tensor([0.5, 0.25]), torch.tensor([0.19, 0.36, 0.51]), k)
          for k in (1, 2, 3)]
 at_once = yours(
@@ -444,7 +446,8 @@ def between(s, t, schedule):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["folded"]
+# @title Check your answer
 from minidiff import Cosine, Flow, transition
 
 cases = [(0.2, 0.5, each) for each in (schedule, Cosine(), Flow())]
@@ -851,7 +854,8 @@ def mended(T):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["folded"]
+# @title Check your answer
 remedy = yours(
     mended, lambda T: linear_betas(T) * 1000 / T, [(200,), (500,)],
     hint="a fifth of the steps, five times the betas: linear_betas(T, first, last)")
@@ -967,7 +971,8 @@ def first_step_at(betas, level):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["folded"]
+# @title Check your answer
 def by_walking(betas, level):
     signal, k = 1.0, 0
     while signal > torch.tensor(level).exp() * (1 - signal):

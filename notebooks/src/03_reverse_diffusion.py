@@ -266,7 +266,8 @@ def step_back(x_t, x_0, s, t):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["folded"]
+# @title Check your answer
 from minidiff import posterior
 
 
@@ -556,7 +557,8 @@ def ancestral(x, ts, seed):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["folded"]
+# @title Check your answer
 from minidiff import final
 
 
@@ -919,7 +921,8 @@ def score(x_t, t):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["folded"]
+# @title Check your answer
 def by_autograd(x_t, t):
     x_t = x_t.clone().requires_grad_()
     return torch.autograd.grad(clusters.log_prob(x_t, t, schedule).sum(), x_t)[0]
@@ -1070,7 +1073,8 @@ def stride(x_t, x_0, alpha_bar_s, alpha_bar_t):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["folded"]
+# @title Check your answer
 def in_two_steps(x_t, x_0, alpha_bar_s, alpha_bar_t):
     table = FromBetas((1 - alpha_bar_s, 1 - alpha_bar_t / alpha_bar_s))  # one step to s
     step = posterior(x_t, x_0, 0.5, 1.0, table)

@@ -101,7 +101,8 @@ def bits_per_pixel(p):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["folded"]
+# @title Check your answer
 cases = [(torch.tensor([[0.5, 0.25], [1.0, 0.125]]),), (torch.full((3, 5), 1 / 256),)]
 check(bits_per_pixel, lambda p: bits_per_dim(-p.log().sum(1), p.shape[1]), cases,
       hint="the logarithm of a product is a sum; share it among the pixels")
@@ -209,7 +210,8 @@ def kl_of_normals(m_1, v_1, m_2, v_2):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["folded"]
+# @title Check your answer
 def by_package(m_1, v_1, m_2, v_2):
     second = Gaussian(m_2[:, None], v_2.sqrt())
     return Gaussian(m_1[:, None], v_1.sqrt()).kl(second)
@@ -512,7 +514,8 @@ def one_term(x0, x_t, guess, s, t, schedule):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["folded"]
+# @title Check your answer
 def by_formula(x0, x_t, guess, s, t, schedule):
     (alpha_s, sigma_s), (_, sigma_t) = schedule(s), schedule(t)
     sigma_ts, r = transition(s, t, schedule)[1], sigma_s**2 / sigma_t**2
@@ -659,7 +662,8 @@ def mass(level, mean, std):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["folded"]
+# @title Check your answer
 from minidiff.losses import discretized_log_likelihood
 
 
@@ -975,7 +979,8 @@ def prior_bits(x0, alpha, sigma):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["folded"]
+# @title Check your answer
 def prior_by_package(x0, alpha, sigma):
     noise = Gaussian(torch.zeros_like(x0), torch.tensor(1.0))
     return bits_per_dim(Gaussian(alpha * x0, sigma).kl(noise), x0[0].numel())

@@ -89,7 +89,8 @@ def noise_weight(alpha_ts, sigma_ts, sigma_t):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["folded"]
+# @title Check your answer
 from minidiff import Gaussian, transition
 
 
@@ -203,7 +204,8 @@ def noise_error(net, x0, eps, t):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["folded"]
+# @title Check your answer
 def shrink(x, t, cond=None):
     return 0.3 * x * t[:, None]  # a poor network
 
@@ -345,7 +347,8 @@ def step_back(x_t, eps, z, s, t):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["folded"]
+# @title Check your answer
 def by_posterior(x_t, eps, z, s, t):
     step = posterior(x_t, to_x0_eps("eps", eps, x_t, t, schedule)[0], s, t, schedule)
     return step.mean + step.std * z
@@ -663,7 +666,8 @@ def solve_for_x0(y, x_t, a, b, alpha, sigma):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["folded"]
+# @title Check your answer
 from minidiff import target, target_coefficients, weight
 
 
@@ -971,7 +975,8 @@ def noise_from_v(v, x_t, alpha, sigma):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["folded"]
+# @title Check your answer
 def by_solve(v, x_t, alpha, sigma):
     system = torch.stack([alpha, sigma, -sigma, alpha]).view(2, 2)  # (5.10) for v
     both = torch.stack([x_t, v]).view(2, -1)

@@ -61,8 +61,8 @@ def stored(page: str):
     return nbformat.read(NOTEBOOKS / f"{page}.ipynb", as_version=4).cells
 
 
-def checks(page: str) -> list:
-    return [cell for cell in stored(page) if "check" in cell.metadata.get("tags", [])]
+def tagged(page: str, tag: str) -> list:
+    return [cell for cell in stored(page) if tag in cell.metadata.get("tags", [])]
 
 
 def shown(page: str) -> list[Path]:
@@ -168,15 +168,16 @@ def test_numbered_equations_can_be_linked_to(page):
 
 
 @each_page
-def test_a_check_shows_its_title_and_what_it_found_and_folds_its_code(page):
+@pytest.mark.parametrize("tag", ["check", "folded"])
+def test_a_folded_cell_shows_its_title_and_what_it_found_and_not_its_code(page, tag):
     html = (make_book.BOOK / f"notebooks/{page}.html").read_text(encoding="utf-8")
     folded = re.findall(
-        r'(?s)<div class="[^"]*\btag_check\b[^"]*">\s*<details class="[^"]*hide[^"]*">\s*<summary[^>]*>(.*?)</summary>'
+        rf'(?s)<div class="[^"]*\btag_{tag}\b[^"]*">\s*<details class="[^"]*hide[^"]*">\s*<summary[^>]*>(.*?)</summary>'
         r'.*?</details>\s*<div class="cell_output.*?<pre>(.*?)</pre>',
         html,
     )
-    assert len(folded) == len(checks(page))
-    for (summary, output), cell in zip(folded, checks(page), strict=True):
+    assert len(folded) == len(tagged(page, tag))
+    for (summary, output), cell in zip(folded, tagged(page, tag), strict=True):
         title = cell.source.partition("\n")[0].removeprefix("# @title ")
         assert title in unescape(summary)
         assert unescape(re.sub("<[^>]*>", "", output)).strip() == cell.outputs[-1].text.strip()
@@ -185,7 +186,7 @@ def test_a_check_shows_its_title_and_what_it_found_and_folds_its_code(page):
 @each_chapter
 def test_a_deck_has_what_a_check_found_and_not_its_code(chapter):
     deck = unescape((make_slides.DECKS / f"{chapter}.html").read_text(encoding="utf-8"))
-    for cell in checks(chapter):
+    for cell in tagged(chapter, "check"):
         assert cell.outputs[-1].text.strip() in deck
     assert "@title" not in deck
 

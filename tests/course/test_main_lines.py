@@ -72,7 +72,7 @@ def too_large(chosen: list, limits: dict[str, int]) -> list[str]:
     code = [cell for cell in chosen if cell.cell_type == "code"]
     counts = {
         "words": words(markdown(chosen)),
-        "visible cells": sum(not tagged(cell, "check") for cell in code),
+        "visible cells": sum(not tagged(cell, "check") and not tagged(cell, "folded") for cell in code),
         "lines in a cell": max(map(lines, code)),
         "characters in a line": max(len(line) for cell in code for line in cell.source.splitlines()),
         "sections": len(re.findall("(?m)^## ", markdown(chosen))),
@@ -115,6 +115,7 @@ def bad_gaps(chosen: list) -> list[str]:
         length = len(SOLUTION.search(before[k].source)[1].splitlines())
         wrong += [] if length <= 4 else [f"a gap of {length} lines, at most 4"]
         wrong += [] if re.search(r"\b(check|yours)\(", before[k + 1].source) else ["a gap without a check"]
+        wrong += [] if tagged(before[k + 1], "folded") else ["a gap whose check, which knows the answer, is in sight"]
     return wrong
 
 
@@ -203,7 +204,8 @@ def double(x):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["folded"]
+# @title Check your answer
 check(double, twice, [(1,)], hint="add it to itself")
 
 """
@@ -271,7 +273,7 @@ def test_a_good_chapter_has_no_faults():
     "chapter, fault",
     [
         (more("# %% [markdown]\n# word $x + y$ a [b](c.md) $$ d $$\n\n", 800), "words, at most 3200"),
-        (more("# %%\n1\n\n", 50), "57 visible cells, at most 55"),
+        (more("# %%\n1\n\n", 52), "56 visible cells, at most 55"),
         (more(CHECK, 15), "16 checks, at most 15"),
         (more("# %% [markdown]\n# ## More\n\n", 7), "11 sections, at most 10"),
         (more("# %%\n" + "1\n" * 13 + "\n", 1), "13 lines in a cell, at most 12"),
@@ -285,6 +287,7 @@ def test_a_good_chapter_has_no_faults():
         (more(GAP, 3), "6 gaps, from 3 to 5"),
         (CHAPTER.replace("return 2 * x", "x\n    x\n    x\n    x\n    return 2 * x", 1), "a gap of 5 lines, at most 4"),
         (CHAPTER.replace("check(double, twice", "print(double, twice", 1), "a gap without a check"),
+        (CHAPTER.replace('# %% tags=["folded"]', "# %%", 1), "a gap whose check, which knows the answer, is in sight"),
         (CHAPTER.replace("# <details><summary>Answer</summary>", "# An answer", 1), "no answer to: *Predict: what is"),
         (CHAPTER.replace("$x$?*", "$x$?* Well."), "a question that does not end its cell"),
         (CHAPTER.replace("$x$?*", "$x$?*\n#\n# Is it *four?*"), "a question that does not end its cell"),

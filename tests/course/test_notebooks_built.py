@@ -71,14 +71,15 @@ def test_a_notebook_beyond_a_main_line_belongs_to_one():
 
 
 @pytest.mark.parametrize("path", MAIN + DEEPER + STUDENT, ids=in_folder)
-def test_checks_are_folded_and_nothing_else_is(path):
+def test_what_is_tagged_so_is_folded_and_nothing_else_is(path):
     """In Colab to a form with its title, in JupyterLab to a bar."""
     for cell in code_cells(path):
         tags = cell.metadata.get("tags", [])
         folded = {key: value for key, value in cell.metadata.items() if key in course.FOLDED}
         if "setup" not in tags:
-            assert folded == (course.FOLDED if "check" in tags else {})
+            assert folded == (course.FOLDED if {"check", "folded"} & set(tags) else {})
             assert cell.source.startswith("# @title ✓ ") == ("check" in tags)
+            assert cell.source.startswith("# @title ") == bool(folded)
 
 
 @pytest.mark.parametrize("path", MAIN + DEEPER + STUDENT, ids=in_folder)
