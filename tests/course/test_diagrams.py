@@ -37,6 +37,12 @@ FIGURES = {
     "pictures": lambda: diagrams.pictures(
         {"a": GREY.expand(3, -1, -1, -1), "b": -GREY}, "two rows", above=("1", "2", "3")
     ),
+    "pictures below": lambda: diagrams.pictures(
+        {"a": GREY.expand(3, -1, -1, -1)}, "two rows", above=("1", "2", "3"), columns=2
+    ),
+    "weighted mean": lambda: diagrams.weighted_mean(
+        GREY.expand(2, -1, -1, -1), {"t": (GREY[0] - 1, [0.25, 0.75], GREY[0])}, ("sees", "ways", "mean"), "one row"
+    ),
     "dissolve": lambda: diagrams.dissolve(GREY[0] - 1, "step 0", "a black picture"),
     "kernels": lambda: diagrams.kernels(HUMPS, Cosine(), 0.5, (0.4, 0.01), torch.zeros(1)),
     "schedule paths": lambda: diagrams.schedule_paths({"cosine": Cosine(), "flow": Flow()}, "two schedules"),
@@ -245,6 +251,27 @@ def test_pictures_stand_in_rows_with_words():
         assert first.get_extent()[1] < second.get_extent()[0] and third.get_extent()[3] < first.get_extent()[2]
     with pytest.raises(ValueError, match="expected words for 2 columns or for all images, got 3"):
         diagrams.pictures(rows, "rows", above=("1", "2", "3"))
+
+
+def test_a_row_of_many_pictures_goes_on_below():
+    rows = {"dark": -torch.ones(3, 1, 8, 8), "light": torch.ones(3, 1, 8, 8)}
+    picture = diagrams.pictures(rows, "rows", above=("1", "2", "3"), columns=2)
+    assert texts(picture) == ["dark", "1", "2", "light", "dark", "3", "light"]
+    shown = picture.axes[0].images
+    assert [float(image.get_array().max()) for image in shown] == [0, 0, 1, 1, 0, 1]
+    assert shown[4].get_extent()[0] == shown[0].get_extent()[0]  # the third is again on the left,
+    assert shown[4].get_extent()[3] < shown[2].get_extent()[2]  # below both rows
+
+
+def test_a_weighted_mean_has_a_bar_for_each_weight():
+    rows = {"t": (GREY[0], [0.25, 0.75], GREY[0] + 1)}
+    picture = diagrams.weighted_mean(-torch.ones(2, 1, 8, 8), rows, ("sees", "ways", "mean"), "one row")
+    assert texts(picture) == ["sees", "ways", "mean", "t", "25%", "75%"]
+    ax = picture.axes[0]
+    assert [float(image.get_array().max()) for image in ax.images] == [0, 0, 0.5, 1]
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx([1, 0.25, 1, 0.75])
+    with pytest.raises(ValueError, match="expected 3 weights in each row"):
+        diagrams.weighted_mean(GREY.expand(3, -1, -1, -1), rows, ("sees", "ways", "mean"), "one row")
 
 
 def test_the_high_bar_of_a_black_ground_is_not_cut():

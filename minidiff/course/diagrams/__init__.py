@@ -5,7 +5,7 @@ Words stand in them, so fonts are larger than in `plot` and figures are narrow: 
 
 from minidiff.course.diagrams.charts import bars, labelled, shares, split_bars
 from minidiff.course.diagrams.density import against, bells, kernels, ribbon, round_cloud, two_bells, under_bells
-from minidiff.course.diagrams.images import contest, dissolve, pictures
+from minidiff.course.diagrams.images import contest, dissolve, pictures, weighted_mean
 from minidiff.course.diagrams.plane import clouds, guesses, over, predictions, score_arrows, walks
 from minidiff.course.diagrams.schedules import log_snr_curves, rows_and_weights, schedule_paths
 from minidiff.course.diagrams.states import chain, guess_and_mix, telescope
@@ -41,4 +41,5 @@ __all__ = [
     "two_bells",
     "under_bells",
     "walks",
+    "weighted_mean",
 ]
