@@ -37,8 +37,8 @@ diagrams.guess_and_mix(noise[8:9], list(bag), ("all bags", "one bag", "the bag")
 # Ten more, one of each class, in 25 steps:
 
 # %%
-# cfg is guidance, section 3: the network guesses with the label and without (label 10
-# means "none"), and w = 2 goes twice as far as from the one guess to the other.
+# cfg is guidance, section 3: the network guesses without a label (10 means "none") and
+# with it; w = 2 doubles the way from the first of these guesses to the second.
 guided = cfg(denoiser, wanted, null=10, w=2.0)
 # dpmpp_2m is a sampler that uses the last two guesses; final returns its last picture.
 pictures = final(dpmpp_2m(guided, noise, times(25), schedule))
@@ -46,7 +46,7 @@ diagrams.pictures({"": pictures}, "Ten drawn clothes, one of each class.",
                   above=classes, columns=5)
 
 # %% [markdown]
-# **You build** the step, and then guidance, which makes the network heed what you ask for. With your two functions the
+# **You build** the step, and then guidance, which makes the label count more. With your two functions the
 # computer draws again. Stable Diffusion draws in the same way. Its network is a thousand times larger, it is asked with
 # words, and it takes its steps in a compressed form of the picture.
 
@@ -74,7 +74,7 @@ training = load("fashion")
 clothes = training.tensor()  # (10000, 1, 32, 32)
 ts = (0.0, 0.25, 0.5, 0.75, 1.0)
 noisy = [add_noise(clothes[:1], noise[:1], t, schedule) for t in ts]  # x_t, as above
-diagrams.pictures({"$x_t$": torch.cat(noisy)}, "A boot that drowns in noise.",
+diagrams.pictures({"$x_t$": torch.cat(noisy)}, "A boot in more and more noise, until only noise is left.",
                   above=[f"t = {t:g}" for t in ts])
 
 # %% [markdown]
@@ -85,10 +85,10 @@ diagrams.pictures({"$x_t$": torch.cat(noisy)}, "A boot that drowns in noise.",
 # %% [markdown]
 # ### Memory or invention?
 #
-# Are the ten clothes above photographs that the network remembers? For each we look for the nearest of the 10,000: the
-# one with the smallest sum of squared differences of pixels.
+# Are the ten clothes above photographs that the network remembers? We look for the nearest of the 10,000, the one with
+# the smallest sum of squared differences of pixels, for each.
 #
-# *Predict: five of the ten, above the nearest photograph. Will they be equal?*
+# *Predict: five of the ten will stand above their nearest photographs. Will they be equal?*
 
 # %%
 from minidiff.app.metrics import nearest
@@ -145,7 +145,8 @@ diagrams.pictures({"": first}, "Ten first guesses, some clear and some blurred."
 
 # %% [markdown]
 # **Your turn.** A suspicion: each guess is the mean of all training pictures with its label. Write that mean in one
-# line. The cell after a gap checks you, and goes on with *your function* if it is right, else with its own.
+# line. The folded cell after a gap checks you. The notebook goes on with *your function* if it is right, else with the
+# cell's own.
 
 # %%
 def class_mean(pictures, labels, k):
@@ -208,9 +209,9 @@ print("✓ edges left in the guess:",
 # photographs of a label fit the noise equally well, and the guess with the smallest squared error, on average over all
 # of them, is their mean ([deeper](deeper/00_start_here.ipynb#2-bayes-rule) shows why).
 #
-# With less noise, some photographs fit $x_t$ better than others. Each then counts with a *weight*: the probability that
-# it is the one behind the noise. To see these weights, imagine that there are only five bags in the world. We add noise
-# to the second one.
+# With less noise, some photographs fit $x_t$ better than others. Each then has a *weight*: the probability that it is the
+# one behind the noise. The guess with the smallest squared error is the mean with these weights. To see them, imagine that
+# there are only five bags in the world. We add noise to the second one.
 
 # %%
 bags = clothes[training.y == 8][[4, 12, 20, 7, 16]]
@@ -256,11 +257,11 @@ print(f"✓ squared error at t = 0.95: weighted mean {cost[0]:.0f}, mean of the 
 # %% [markdown]
 # ### So where do new clothes come from?
 #
-# With all 10,000 photographs in the place of five bags, the exact best guess also ends at *one photograph*. A sampler that
-# uses it draws copies, as the check below shows. It only remembers.
+# With all photographs of a label in the place of the five bags, the exact best guess also ends at *one photograph*. A
+# sampler that uses it draws copies, as the check below shows. It only remembers.
 #
-# Our network has 640,000 weights, and the photographs have 10 million pixels. It comes near the exact best guess, but does
-# not reach it. Its *errors* are what makes new clothes. Why such errors look like clothes, and not like rubbish, is a
+# Our network is not exact. Its first guess is nearly the class mean, but its later guesses end in clothes that are no
+# photographs. So *its errors make the new clothes*. Why do such errors look like clothes, and not like rubbish? That is a
 # subject of research ([@kamb2024]); [chapter 03](03_reverse_diffusion.ipynb) goes on with it.
 
 # %% tags=["check"]
@@ -467,7 +468,8 @@ guide = yours(guide, torch.lerp, cases,
 nothing = torch.full_like(wanted, 10)  # ten times the label "none"
 now = torch.tensor(1.0)
 by_w = {w: guide(guess(noise, now, nothing), first, w) for w in (0.0, 1.0, 2.0)}
-rows = {f"w = {w:.0f}\n{x.min():.1f} to {x.max():.1f}": x[five] for w, x in by_w.items()}
+rows = {f"w = {w:.0f}\n{x.min():.1f} to {x.max():.1f}": x[five]
+        for w, x in by_w.items()}
 diagrams.pictures(rows, "First guesses at three strengths.", above=names)
 
 # %% [markdown]
@@ -485,7 +487,7 @@ near, far = ((by_w[2.0] - mean).square().flatten(1).mean(1).sqrt()
              for mean in (2 * means - overall, means))  # (10,) each
 assert near.max() < 0.22 and (near < far).all()
 assert by_w[2.0].min() < -2 and by_w[2.0].max() > 1.3
-eps = [(noise - 0.6 * x0) / 0.8 for x0 in (by_w[0.0], first, by_w[2.0])]  # of u, c, guided
+eps = [(noise - 0.6 * by_w[w]) / 0.8 for w in (0.0, 1.0, 2.0)]  # of u, c, guided
 assert torch.allclose(2 * eps[1] - eps[0], eps[2], atol=1e-5)  # the paper's, by eps
 print(f"✓ w = 2: {near.min():.2f} to {near.max():.2f} from twice the class mean minus",
       f"the overall one, {far.min():.2f} to {far.max():.2f} from the class mean")

@@ -328,8 +328,8 @@ plot.curves(ys, {"exact mean E[x | y]": exact, "learned guess": learned},
 
 # %% tags=["check"]
 # @title ✓ The network has learned the mean
-error, many = (learned - exact).abs(), pairs(100_000)[1].abs()
-beyond = float((many > 2).double().mean())  # of all y
+error, sizes = (learned - exact).abs(), pairs(100_000)[1].abs()
+beyond = float((sizes > 2).double().mean())  # of all y
 inner, outer = error[ys.abs() <= 2.01].max(), error[ys.abs() > 2.01].max()
 assert 0.1 < beyond < 0.12
 expect(inner < 0.07 < exact.abs().max() / 15 and inner < outer < 0.15,
@@ -357,25 +357,28 @@ expect(inner < 0.07 < exact.abs().max() / 15 and inner < outer < 0.15,
 # </details>
 
 # %% tags=["check"]
-# @title ✓ The three slips, seen
+# @title ✓ Slips a and b, seen
 weight = torch.tensor(1.0, requires_grad=True)
 for _ in range(2):
     (3 * weight).backward()
 assert weight.grad == 6  # a: not 3
 x = torch.randn(256, generator=generator)
 guesses = torch.zeros(256, 1, requires_grad=True)
-loss = (guesses - x).square().mean()  # b: of shape (256, 256), not (256,)
+loss = (guesses - x).square().mean()  # b: of (256, 256) differences
 (slope,) = torch.autograd.grad(loss, guesses)
-best = -slope / (2 / 256)  # this loss is a parabola in each guess: one step to its bottom
+best = -slope / (2 / 256)  # a parabola in each guess: one step to its bottom
 assert torch.allclose(best, x.mean().expand(256, 1), atol=1e-5)
-assert (torch.arange(32.0) * torch.ones(32, 1, 4, 32))[0, 0, 0, 5] == 5  # c: by column
+print("✓ a doubles the gradient in two rounds; with b the mean of x is best for all y")
+
+# %% tags=["check"]
+# @title ✓ Slip c, seen
+assert (torch.arange(32.0) * torch.ones(32, 1, 4, 32))[0, 0, 0, 5] == 5  # by column
 try:
     torch.ones(8) * torch.ones(8, 1, 32, 32)
 except RuntimeError as error:
     said = str(error)
 assert "must match" in said
-print("✓ a doubles the gradient in two rounds, with b all guesses become the mean of x,",
-      "c raises")
+print("✓ 8 pictures raise an error, 32 pictures are multiplied column by column")
 
 # %% [markdown]
 # ## 5. Other people's letters
@@ -432,12 +435,12 @@ print("✓ alpha is the exponential of minus half the integral, summed by trapez
 # %% tags=["check"]
 # @title ✓ EDM
 generator = torch.Generator().manual_seed(2)
-data, noise = torch.randn(2, 6, 2, generator=generator).double()  # six points, six noises
+data, noise = torch.randn(2, 6, 2, generator=generator).double()  # of six points
 
 
 def ideal(x, std):  # Karras et al. 2022, eq. 57: their best denoiser of the six points
-    bells = [Normal(point, std).log_prob(x).sum(1, keepdim=True).exp() for point in data]
-    return sum(b * point for b, point in zip(bells, data, strict=True)) / sum(bells)
+    bells = [Normal(d, std).log_prob(x).sum(1, keepdim=True).exp() for d in data]
+    return sum(b * d for b, d in zip(bells, data, strict=True)) / sum(bells)
 
 
 alpha, sigma = Cosine()(0.6)
