@@ -74,7 +74,7 @@ training = load("fashion")
 clothes = training.tensor()  # (10000, 1, 32, 32)
 ts = (0.0, 0.25, 0.5, 0.75, 1.0)
 noisy = [add_noise(clothes[:1], noise[:1], t, schedule) for t in ts]  # x_t, as above
-diagrams.pictures({"$x_t$": torch.cat(noisy)}, "A boot in more and more noise, until only noise is left.",
+diagrams.pictures({"$x_t$": torch.cat(noisy)}, "A boot in more and more noise.",
                   above=[f"t = {t:g}" for t in ts])
 
 # %% [markdown]
@@ -274,8 +274,9 @@ for k in range(10):
     copies.append(final(walk))
 copied, new = (nearest(x.clamp(-1, 1), clothes)[0] for x in (torch.cat(copies), own))
 assert copied.max() < 0.01 and new.min() > 4
-print(f"✓ distances of ten drawn clothes from the nearest photograph: {copied.max():.1f}",
-      f"with the exact guess, {new.min():.1f} to {new.max():.1f} with the network's")
+print("✓ ten drawn clothes, distance from the nearest photograph:",
+      f"{copied.max():.1f} with the exact guess,",
+      f"{new.min():.1f} to {new.max():.1f} with the network's")
 
 # %% [markdown]
 # ### From a guess to a step
@@ -352,8 +353,9 @@ coarse, fine = (float(after / before) for before, after in zip(*left, strict=Tru
 assert coarse < 0.25 and 0.42 < fine < 0.55
 walk = ddim(guess, noise, ts, schedule)
 assert torch.allclose(x, final(walk), atol=1e-3)
-print(f"✓ squared error of guess 4 over that of guess 1: {coarse:.0%} in means of 4 x 4",
-      f"pixels, {fine:.0%} in what is finer; ddim ends in the same pictures")
+print("✓ squared error of guess 4 over that of guess 1:",
+      f"{coarse:.0%} in means of 4 x 4 pixels, {fine:.0%} in what is finer; ddim",
+      "ends in the same pictures")
 
 # %% [markdown]
 # The whole walk as a film, each noisy picture $x_t$ above the guess made from it:

@@ -72,18 +72,16 @@ def posterior_of(y):
 
 # %% tags=["check"]
 # @title ✓ The answers in numbers
-generator = torch.Generator().manual_seed(0)
-z = torch.randn(10**6, generator=generator, dtype=torch.float64)
+z = torch.randn(10**6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 kl = torch.distributions.kl_divergence(Normal(0.0, 1.0), Normal(1.0, 1.0))
 one, other = 1 - (3 + 2 * z) / 2, 3 * z[::2] + 4 * z[1::2]
 assert abs(one.mean() + 0.5) < 0.01 and abs(one.std() - 1) < 0.01 and kl == 0.5
 assert abs(Normal(0.0, 0.1).log_prob(torch.tensor(0.0)).exp() - 4.0) < 0.02
-people = torch.arange(1000)  # ten of them ill, the test wrong for one in ten of each
-ill, wrong = people < 10, people % 10 == 0
+ill, wrong = torch.arange(1000) < 10, torch.arange(1000) % 10 == 0  # a thousand people
 share = ill[ill != wrong].double().mean()  # of those whom the test calls ill
 assert abs(share - 1 / 12) < 1e-12 and abs(other.std() - 5) < 0.02
-c, x = torch.arange(8.0), torch.ones(8, 1, 32, 32)
-assert ((c.reshape(8, 1, 1, 1) * x)[:, 0, 0, 0] == c).all()
+c = torch.arange(8.0)
+assert ((c.reshape(8, 1, 1, 1) * torch.ones(8, 1, 32, 32))[:, 0, 0, 0] == c).all()
 print(f"✓ 2: {other.std():.2f} by 500,000 draws; 5: {share:.1%} of a thousand people;",
       f"8: {kl:.1f} by PyTorch")
 
@@ -137,7 +135,7 @@ gap = (Normal(0.0, 1.0).cdf((a + b).sort().values) - ranks).abs().max()
 assert gap < 1.63 / 100_000**0.5
 inside = [float(((a + b).abs() < k).double().mean()) for k in (1, 2)]
 assert abs(inside[0] - 0.683) < 0.01 and abs(inside[1] - 0.954) < 0.01
-print(f"✓ shares below a value are normal to {gap:.3f}; {inside[0]:.1%} of 100,000 sums",
+print(f"✓ shares below a value are normal to {gap:.3f}; {inside[0]:.1%} of all sums",
       f"lie within one standard deviation, {inside[1]:.1%} within two")
 
 # %% [markdown]
@@ -333,7 +331,7 @@ beyond = float((sizes > 2).double().mean())  # of all y
 inner, outer = error[ys.abs() <= 2.01].max(), error[ys.abs() > 2.01].max()
 assert 0.1 < beyond < 0.12
 expect(inner < 0.07 < exact.abs().max() / 15 and inner < outer < 0.15,
-       f"off by at most {inner:.2f} to |y| = 2, {outer:.2f} to 3; exact means reach 1.3")
+       f"off by at most {inner:.2f} to |y| = 2, {outer:.2f} to 3, of up to 1.3")
 
 # %% [markdown]
 # Three slips that nearly everybody makes. What does each do?
