@@ -14,7 +14,7 @@ def labelled(
     alt: str,
     xlabel: str,
     ylabel: str,
-    rules: Sequence[Tensor] = (),
+    rules: Sequence[Tensor] | Tensor = (),
     level: float | None = None,
 ) -> Picture:
     """Draw lines over x (N,), each a pair of its values and of the place of its name, which has its colour.
@@ -30,7 +30,7 @@ def labelled(
         ax.plot(x, rule, color=BLACK, lw=1.3, linestyle=(0, (4, 3)), label="" if k else "by the rule")
     if level is not None:
         ax.axhline(level, color=BLACK, lw=1, linestyle=":", label=f"{level:g}")
-    if rules:
+    if len(rules):
         ax.legend(loc="upper left", fontsize=12)
     ax.set_xlabel(xlabel, fontsize=12)
     ax.set_ylabel(ylabel, fontsize=12)
