@@ -98,7 +98,7 @@ def paired_bars(
     for ax, (title, pair) in zip(axes, panels.items(), strict=True):
         for k, ((name, values), colour) in enumerate(zip(pair.items(), (COLOURS[5], BACKWARD), strict=True)):
             places = [row - 0.19 + 0.38 * k for row in range(len(rows))]
-            ax.barh(places, list(values), 0.38, color=colour, label=name)
+            ax.barh(places, [float(value) for value in values], 0.38, color=colour, label=name)
         ax.set_title(title, fontsize=WORDS)
         ax.set_xlabel(xlabel, fontsize=12)
         ax.set_yticks(range(len(rows)), list(rows), fontsize=WORDS)

@@ -292,7 +292,7 @@ from minidiff.data.toy import checkerboard
 
 points, dust = checkerboard(4000, seeded(0)), torch.randn(4000, 2, generator=seeded(1))
 clouds = {f"t = {u}": add_noise(points, dust, u, schedule)
-          for u in (0.0, 0.05, 0.15, 1.0)}
+          for u in (0.05, 0.15, 1.0)}
 plot.scatter(clouds, "A checkerboard of points blurs and ends as a round cloud.")
 
 # %% [markdown]
