@@ -651,6 +651,7 @@ for name, start in {"right start": 1.0, "200 steps": too_late}.items():
     seeded = torch.Generator().manual_seed(2)
     back = ddpm(network, white[:100], times(40, start), Cosine(), seeded)  # chapter 03
     drawn[name] = final(back)
+    print(f"{name}: 100 samples from t = {start:.2f}")
 
 # %%
 diagrams.pictures({name: x[:8] for name, x in drawn.items()},
