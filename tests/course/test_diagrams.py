@@ -46,9 +46,19 @@ FIGURES = {
     "dissolve": lambda: diagrams.dissolve(GREY[0] - 1, "step 0", "a black picture"),
     "kernels": lambda: diagrams.kernels(HUMPS, Cosine(), 0.5, (0.4, 0.01), torch.zeros(1)),
     "schedule paths": lambda: diagrams.schedule_paths({"cosine": Cosine(), "flow": Flow()}, "two schedules"),
-    "log SNR": lambda: diagrams.log_snr_curves({"cosine": Cosine(), "flow": Flow()}, "two schedules"),
+    "schedule curves": lambda: diagrams.schedule_curves({"cosine": Cosine(), "flow": Flow()}, "two schedules"),
     "shares": lambda: diagrams.shares(
-        TS, {"one": 1 - TS, "two": 0 * TS + 1}, {"on": (0.0, 1.0), "off": (0.5, 0.5)}, {0.5: 0.6}, 1.0, "two curves"
+        TS,
+        {"one": 1 - TS, "two": 0 * TS + 1},
+        {"on": (0.0, 1.0), "off": (0.5, 0.5), "low": (0.9, 0.1)},
+        1.0,
+        "two curves",
+    ),
+    "paired bars": lambda: diagrams.paired_bars(
+        ["a", "b", "c"],
+        {"left": {"x": [1, 2, 3], "y": [3, 2, 1]}, "right": {"x": TS[:3], "y": TS[1:4]}},
+        "%",
+        "pairs of bars",
     ),
     "under bells": lambda: diagrams.under_bells({"a": (TS, 0.5, 0.3), "b": (TS, 0.5, 0.3)}, "two panels"),
     "guess the noise": lambda: diagrams.guess_the_noise(GREY, GREY + 1, GREY + 0.5, GREY + 0.9),
@@ -229,6 +239,9 @@ def test_labelled_lines_carry_their_names_in_their_colours():
     assert texts(picture) == ["up", "down"] and picture.alt == "lines"
     assert [line.get_color() for line in ax.lines] == [text.get_color() for text in ax.texts]
     assert ax.get_xlabel() == "x" and ax.get_ylabel() == "y"
+    (ax,) = diagrams.labelled(x, {"up": (x, (1.0, 0.5))}, "lines", "x", "y", rules=(x + 1, x + 2), level=1.0).axes
+    assert np.allclose([line.get_ydata()[0] for line in ax.lines], [-2, -1, 0, 1])
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["by the rule", "1"]
 
 
 def test_one_density_is_drawn_against_another():
@@ -292,21 +305,31 @@ def test_a_kernel_is_a_density_over_its_gaussian():
 
 
 def test_schedules_are_drawn_as_they_are():
-    left, right = diagrams.schedule_paths({"cosine": Cosine(), "flow": Flow()}, "two").axes
-    alpha, sigma, *_ = (line.get_ydata() for line in left.lines)
-    assert np.allclose(alpha**2 + sigma**2, 1) and len(right.lines[-1].get_xdata()) == 11
-    strokes = np.array([line.get_data() for line in right.lines[1:12]])  # each from its path outwards
+    (plane,) = diagrams.schedule_paths({"cosine": Cosine(), "flow": Flow()}, "two").axes
+    assert len(plane.lines[-1].get_xdata()) == 11
+    strokes = np.array([line.get_data() for line in plane.lines[1:12]])  # each from its path outwards
     assert np.allclose((strokes**2).sum(1), [1, 1.21])
-    (ax,) = diagrams.log_snr_curves({"flow": Flow()}, "one").axes
-    t, y = ax.lines[0].get_data()
+    left, right = diagrams.schedule_curves({"cosine": Cosine(), "flow": Flow()}, "two").axes
+    alpha, sigma, *_ = (line.get_ydata() for line in left.lines)
+    assert np.allclose(alpha**2 + sigma**2, 1)
+    t, y = right.lines[1].get_data()
     assert np.allclose(y, 2 * np.log((1 - t) / t))
 
 
 def test_shares_say_what_they_show():
     (ax,) = FIGURES["shares"]().axes
-    assert [text.get_text() for text in ax.texts] == ["one", "two", "on", "off", "the network: 60%", "data"]
-    assert [text.xyann[1] for text in ax.texts[2:4]] == [18, 0]  # on the level a name stands above its point
-    assert list(ax.lines[-1].get_ydata()) == [0.6]
+    assert [text.get_text() for text in ax.texts] == ["one", "two", "on", "off", "low", "data"]
+    assert [text.xyann[1] for text in ax.texts[2:5]] == [18, 0, 9]  # above its point where the curve is flat
+    assert list(ax.lines[-1].get_ydata()) == [0.1]
+
+
+def test_paired_bars_are_as_long_as_they_say():
+    picture = FIGURES["paired bars"]()
+    left, right = picture.axes
+    assert [bar.get_width() for bar in left.patches] == [1, 2, 3, 3, 2, 1] and left.yaxis_inverted()
+    assert [text.get_text() for text in left.get_yticklabels()] == ["a", "b", "c"]
+    assert [text.get_text() for text in right.get_legend().get_texts()] == ["x", "y"]
+    assert [ax.get_title() for ax in picture.axes] == ["left", "right"] and left.get_xlim() == right.get_xlim()
 
 
 def test_arrows_of_the_round_cloud_are_to_scale():

@@ -3,11 +3,11 @@
 Words stand in them, so fonts are larger than in `plot` and figures are narrow: a phone shows 700 pixels at half size.
 """
 
-from minidiff.course.diagrams.charts import bars, labelled, shares, split_bars
+from minidiff.course.diagrams.charts import bars, labelled, paired_bars, shares, split_bars
 from minidiff.course.diagrams.density import against, bells, kernels, ribbon, round_cloud, two_bells, under_bells
 from minidiff.course.diagrams.images import contest, dissolve, pictures, weighted_mean
 from minidiff.course.diagrams.plane import clouds, guesses, over, predictions, score_arrows, walks
-from minidiff.course.diagrams.schedules import log_snr_curves, rows_and_weights, schedule_paths
+from minidiff.course.diagrams.schedules import rows_and_weights, schedule_curves, schedule_paths
 from minidiff.course.diagrams.states import chain, guess_and_mix, telescope
 from minidiff.course.diagrams.training import clock_hands, families, guess_the_noise
 
@@ -26,13 +26,14 @@ __all__ = [
     "guesses",
     "kernels",
     "labelled",
-    "log_snr_curves",
     "over",
+    "paired_bars",
     "pictures",
     "predictions",
     "ribbon",
     "round_cloud",
     "rows_and_weights",
+    "schedule_curves",
     "schedule_paths",
     "score_arrows",
     "shares",

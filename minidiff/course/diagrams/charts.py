@@ -9,14 +9,29 @@ from minidiff.course.plot import COLOURS, Picture
 
 
 def labelled(
-    x: Tensor, lines: Mapping[str, tuple[Tensor, tuple[float, float]]], alt: str, xlabel: str, ylabel: str
+    x: Tensor,
+    lines: Mapping[str, tuple[Tensor, tuple[float, float]]],
+    alt: str,
+    xlabel: str,
+    ylabel: str,
+    rules: Sequence[Tensor] | Tensor = (),
+    level: float | None = None,
 ) -> Picture:
-    """Draw lines over x (N,), each a pair of its values and of the place of its name, which has its colour."""
+    """Draw lines over x (N,), each a pair of its values and of the place of its name, which has its colour.
+
+    `rules` (N,) are what theory says of the lines, dashed; a dotted line stands at `level`.
+    """
     picture = Picture(alt, 6.4, 3.2)
     ax = picture.add_subplot(1, 1, 1)
     for (name, (y, place)), colour in zip(lines.items(), [COLOURS[k] for k in (0, 3, 2, 4, 1, 5)], strict=False):
         ax.plot(x, y, color=colour)
         ax.text(*place, name, color=colour, fontsize=WORDS, ha="center")
+    for k, rule in enumerate(rules):
+        ax.plot(x, rule, color=BLACK, lw=1.3, linestyle=(0, (4, 3)), label="" if k else "by the rule")
+    if level is not None:
+        ax.axhline(level, color=BLACK, lw=1, linestyle=":", label=f"{level:g}")
+    if len(rules):
+        ax.legend(loc="upper left", fontsize=12)
     ax.set_xlabel(xlabel, fontsize=12)
     ax.set_ylabel(ylabel, fontsize=12)
     return picture
@@ -26,14 +41,12 @@ def shares(
     x: Tensor,
     curves: Mapping[str, Tensor],
     points: Mapping[str, tuple[float, float]],
-    crosses: Mapping[float, float],
     level: float,
     alt: str,
 ) -> Picture:
     """Draw two named shares over x (N,), what is left of the signal, and a dotted level: the data's.
 
-    `points` (x, y) stand on the first curve beside their names, a point on the level below it; `crosses` are what a
-    network draws, {x: y}.
+    `points` (x, y) stand on the first curve beside their names, a point on the level below it.
     """
     picture = Picture(alt, 7.0, 3.6)
     ax = picture.add_subplot(1, 1, 1)
@@ -46,13 +59,8 @@ def shares(
     for name, (across, up) in points.items():
         ax.plot([across], [up], "o", color=BACKWARD, markersize=9)
         on = abs(up - level) < 0.02 * level
-        place = (2, 18) if on else (12, 0)
+        place = (2, 18) if on else (9, 9) if up < 0.2 * level else (12, 0)
         ax.annotate(name, (across, up), place, textcoords="offset points", fontsize=WORDS, va="center")
-    for across, up in crosses.items():
-        ax.plot([across], [up], "x", color=BLACK, markersize=9, markeredgewidth=2)
-        ax.annotate(
-            f"the network: {up:.0%}", (across, up), (0, 14), textcoords="offset points", fontsize=WORDS, va="center"
-        )
     right, top = float(x.max()), max(float(y.max()) for y in curves.values())
     ax.text(1.25 * right, level + 0.01 * top, "data", ha="right", va="bottom", fontsize=WORDS)
     ax.set_xlabel(r"signal left at the end, $\alpha_1$", fontsize=12)
@@ -78,6 +86,26 @@ def bars(panels: Mapping[str, Mapping[str, float | None]], alt: str) -> Picture:
         ax.spines["bottom"].set_visible(False)
         ax.grid(False)
         ax.invert_yaxis()
+    return picture
+
+
+def paired_bars(
+    rows: Sequence[str], panels: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str, alt: str
+) -> Picture:
+    """Draw panels side by side, in each row of each a bar for every name, the same two names in all panels."""
+    picture = Picture(alt, 7.0, 0.95 + 0.36 * len(rows))
+    axes = picture.subplots(1, len(panels), sharex=True, sharey=True)
+    for ax, (title, pair) in zip(axes, panels.items(), strict=True):
+        for k, ((name, values), colour) in enumerate(zip(pair.items(), (COLOURS[5], BACKWARD), strict=True)):
+            places = [row - 0.19 + 0.38 * k for row in range(len(rows))]
+            ax.barh(places, [float(value) for value in values], 0.38, color=colour, label=name)
+        ax.set_title(title, fontsize=WORDS)
+        ax.set_xlabel(xlabel, fontsize=12)
+        ax.set_yticks(range(len(rows)), list(rows), fontsize=WORDS)
+        ax.tick_params(axis="y", left=False, labelleft=ax is picture.axes[0])
+        ax.grid(axis="y", visible=False)
+    picture.axes[0].invert_yaxis()
+    picture.axes[-1].legend(loc="lower right", fontsize=WORDS)
     return picture
 
 

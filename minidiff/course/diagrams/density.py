@@ -179,7 +179,7 @@ def kernels(mixture: Mixture, schedule: Schedule, t: float, lengths: Sequence[fl
 
 
 def under_bells(panels: Mapping[str, tuple[Tensor, float | Tensor, float | Tensor]], alt: str) -> Picture:
-    """Draw for each (sample (N,), mean, std) the sample's histogram and the normal density, on common axes."""
+    """Draw for each (sample (N,), mean, std) its histogram and the normal density, each panel to its own height."""
     picture = Picture(alt, 7.0, 2.9)
     x = torch.linspace(-4, 4, 401, dtype=torch.float64)
     for ax, (title, (sample, mean, std)) in zip(picture.subplots(1, len(panels)), panels.items(), strict=True):

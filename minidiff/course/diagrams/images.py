@@ -93,7 +93,7 @@ def dissolve(x: Tensor, title: str, alt: str) -> Picture:
     ticks = (0.1, 0.4, 1, 2, 4)
     right.set_yticks([tick**0.5 for tick in ticks], [str(tick) for tick in ticks])
     right.set(ylim=(0, 2.05), xlabel="value of a pixel")
-    right.set_title("density", fontsize=WORDS)
+    right.set_title("density, on a root scale", fontsize=WORDS)
     return picture
 
 
