@@ -279,7 +279,7 @@ step_back = yours(step_back, package,
                   "precisions first: 1 / v is a sum; v weighs the means; std is a root")
 
 # %% [markdown]
-# The formula gets simpler. The precisions of the two witnesses add up to
+# It gets simpler. The two precisions add up to
 #
 # $$ \frac1v = \frac{\alpha_{ts}^2}{\sigma_{ts}^2} + \frac1{\sigma_s^2}
 # = \frac{\alpha_{ts}^2\sigma_s^2 + \sigma_{ts}^2}{\sigma_{ts}^2\,\sigma_s^2}
@@ -496,7 +496,11 @@ for u, s in ((0.0, 0.1), (-0.46, 0.1), (1.0, 0.2)):
     error = (step.log_prob(x[:, None], 0.0, schedule).exp() - bayes).abs().max()
     r = responsibilities(humps, torch.tensor([[u]]), 0.4)[0]
     assert error < 1e-8 and torch.allclose(r, step.weights)
-print(f"✓ densities of three steps to 1e-8; r_1 at {u:g} is {r[0]:.2f}")
+left, right = (w * normal(-0.5, alpha * d, (alpha * 0.2) ** 2 + sigma**2)
+               for w, d in ((0.4, -1.2), (0.6, 0.8)))  # the picture, at t = 0.2
+r = responsibilities(humps, torch.tensor([[-0.5]]), 0.2)[0]
+assert torch.isclose(r[0] / r[1], left / right) and abs(r[0] - 0.75) < 0.01
+print(f"✓ densities of three steps to 1e-8; at x_t = -0.5 the left has {r[0]:.2f}")
 
 # %% [markdown]
 # ## 4. The best guess at the picture
@@ -923,7 +927,7 @@ plot.strips(rows, "Three rows of four pictures.",
             size=96)
 
 # %% [markdown]
-# One term more, and the clothes are back. ($-z$ has the same distribution as $z$.)
+# One term more, and the clothes are back.
 #
 # Now the points of the opening picture follow the true clusters, or a memory of 12 points, the crosses. Three clusters
 # have no cross.
