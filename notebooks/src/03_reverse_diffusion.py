@@ -449,7 +449,7 @@ def responsibilities(mixture, x_t, t):
 
 
 # %% tags=["folded"]
-# @title Draw the components, at t = 0.2 and before
+# @title Compute both components, at t = 0.2 and at 0
 here, alpha, sigma = torch.tensor([-0.5]), *schedule(0.2)
 weights, back = humps.weights, humps.reverse(here, 0.0, 0.2, schedule)
 noised = [w * normal(x, alpha * d, (alpha * 0.2) ** 2 + sigma**2)
@@ -457,9 +457,13 @@ noised = [w * normal(x, alpha * d, (alpha * 0.2) ** 2 + sigma**2)
 (m_1, m_2), (v_1, v_2) = back.means[:, 0], back.stds[:, 0] ** 2
 (r_1, r_2), mean = back.weights, float(back.weights @ back.means[:, 0])
 fits = [r_1 * normal(x, m_1, v_1), r_2 * normal(x, m_2, v_2)]
-alt = f"Two bells, {r_1 / r_2:.1f} to 1 at x_t; two narrow bells; the mean is {mean:.2f}."
-diagrams.components(x, {"$p_t$ at $t = 0.2$": (noised, -0.5, "$x_t$"),
-                        "$x_0$, given $x_t$": (fits, mean, "mean")}, alt)
+print(f"share of the two components at x_t: {r_1:.2f} and {r_2:.2f}")
+
+# %%
+panels = {"$p_t$ at $t = 0.2$": (noised, -0.5, "$x_t$"),
+          "$x_0$, given $x_t$": (fits, mean, "mean")}
+alt = "Two wide bells, the left three times as high at x_t; two narrow ones; a mean."
+diagrams.components(x, panels, alt)
 
 # %% [markdown]
 # <details><summary>Answer</summary>
