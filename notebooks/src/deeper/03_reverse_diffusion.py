@@ -149,13 +149,12 @@ picture
 # %% tags=["check"]
 # @title ✓ The two stages add up; (3.8) on data that are not Gaussian
 for u, s in ((0.0, 0.1), (-0.46, 0.1), (1.0, 0.2)):
-    grid = way_back(u, s, 0.4)
-    mean = (x * grid).sum() * dx
-    assert torch.isclose(((x - mean) ** 2 * grid).sum() * dx, step_variance(u, s))
+    grid = way_back(u, s, 0.4) * dx
+    variance = (x**2 * grid).sum() - (x * grid).sum() ** 2
+    assert torch.isclose(variance, step_variance(u, s))
 unknown = torch.stack([step_variance(float(u), 0.0) for u in at])  # of x_0
 part = (schedule(0.1)[0] * most / schedule(0.4)[1] ** 2) ** 2 * unknown
-p_t = humps.log_prob(at[:, None], 0.4, schedule).exp()
-average = (p_t * true).sum() / p_t.sum()
+average = humps.log_prob(at[:, None], 0.4, schedule).softmax(0) @ true  # over p_t
 assert torch.allclose(true, least + part) and least < average < most < true.max()
 left = torch.stack([humps.reverse(u[None], 0.0, 0.4, schedule).weights[0] for u in at])
 even = at[(left - 0.5).abs().argmin()]
