@@ -27,7 +27,9 @@ FIGURES = {
         {"grain": GREY.expand(6, -1, -1, -1), "zip": "nothing"}, {"grain": 3.5, "zip": 3}, "two codes"
     ),
     "bells": lambda: diagrams.bells([(0.3, BELL), (BELL, BELL)], ("one", "two"), ("a", "b"), "two panels"),
-    "components": lambda: diagrams.components(TS, {"a": ([TS, 1 - TS], 0.5, "here"), "b": ([TS], 0, "")}, "two mixtures"),
+    "components": lambda: diagrams.components(
+        TS, {"a": ([TS, 1 - TS], 0.5, "here"), "b": ([TS], 0, "")}, "two mixtures"
+    ),
     "telescope": diagrams.telescope,
     "split bars": lambda: diagrams.split_bars(
         {"one": (torch.tensor(1.0), 2.0), "two": (0.5, 0.01)}, ("a", "b"), "bits", "two bars of two parts"
