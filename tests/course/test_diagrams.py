@@ -27,6 +27,9 @@ FIGURES = {
         {"grain": GREY.expand(6, -1, -1, -1), "zip": "nothing"}, {"grain": 3.5, "zip": 3}, "two codes"
     ),
     "bells": lambda: diagrams.bells([(0.3, BELL), (BELL, BELL)], ("one", "two"), ("a", "b"), "two panels"),
+    "components": lambda: diagrams.components(
+        TS, {"a": ([TS, 1 - TS], 0.5, "here"), "b": ([TS], 0, "")}, "two mixtures"
+    ),
     "telescope": diagrams.telescope,
     "split bars": lambda: diagrams.split_bars(
         {"one": (torch.tensor(1.0), 2.0), "two": (0.5, 0.01)}, ("a", "b"), "bits", "two bars of two parts"
@@ -251,6 +254,16 @@ def test_one_density_is_drawn_against_another():
     assert [ax.get_title() for ax in picture.axes] == ["one", "two"] and picture.alt == "densities"
     assert [text.get_text() for text in picture.axes[0].get_legend().get_texts()] == ["true", "best"]
     assert np.allclose(picture.axes[1].lines[0].get_ydata(), 2 - x)
+
+
+def test_components_add_up():
+    x = torch.linspace(-2, 2, 9)
+    panels = {"one": ([x.square(), 1 + x.abs()], -0.5, "here"), "two": ([x.abs()], 1.0, "mean")}
+    picture = diagrams.components(x, panels, "two mixtures")
+    assert [ax.get_title() for ax in picture.axes] == ["one", "two"] and texts(picture) == ["here", "mean"]
+    first, second, total, mark = picture.axes[0].lines
+    assert first.get_color() != second.get_color() and mark.get_xdata() == [-0.5, -0.5]
+    assert np.allclose(total.get_ydata(), x.square() + 1 + x.abs())
 
 
 def test_pictures_stand_in_rows_with_words():

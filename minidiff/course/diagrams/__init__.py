@@ -4,7 +4,16 @@ Words stand in them, so fonts are larger than in `plot` and figures are narrow: 
 """
 
 from minidiff.course.diagrams.charts import bars, labelled, paired_bars, shares, split_bars
-from minidiff.course.diagrams.density import against, bells, kernels, ribbon, round_cloud, two_bells, under_bells
+from minidiff.course.diagrams.density import (
+    against,
+    bells,
+    components,
+    kernels,
+    ribbon,
+    round_cloud,
+    two_bells,
+    under_bells,
+)
 from minidiff.course.diagrams.images import contest, dissolve, pictures, weighted_mean
 from minidiff.course.diagrams.plane import clouds, guesses, over, predictions, score_arrows, walks
 from minidiff.course.diagrams.schedules import rows_and_weights, schedule_curves, schedule_paths
@@ -18,6 +27,7 @@ __all__ = [
     "chain",
     "clock_hands",
     "clouds",
+    "components",
     "contest",
     "dissolve",
     "families",

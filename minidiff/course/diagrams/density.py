@@ -192,6 +192,27 @@ def under_bells(panels: Mapping[str, tuple[Tensor, float | Tensor, float | Tenso
     return picture
 
 
+def components(x: Tensor, panels: Mapping[str, tuple[Sequence[Tensor], float, str]], alt: str) -> Picture:
+    """Draw the parts of a mixture over x (N,), one colour each, and their sum: a panel for each mixture.
+
+    Each panel is the parts, a place to mark by a dotted line, and its name.
+    """
+    picture = Picture(alt, 7.0, 3.0)
+    for ax, (title, (parts, place, name)) in zip(picture.subplots(1, len(panels)), panels.items(), strict=True):
+        total = torch.stack(list(parts)).sum(0)
+        for part, colour in zip(parts, [COLOURS[k] for k in (0, 1, 2, 4, 5)], strict=False):
+            ax.fill_between(x, part, color=colour, alpha=0.35, linewidth=0)
+            ax.plot(x, part, color=colour)
+        ax.plot(x, total, color=BLACK, linestyle="--")
+        ax.axvline(place, color=BLACK, linestyle=":")
+        top = 1.2 * float(total.max())
+        ax.text(place + 0.08, 0.99 * top, name, fontsize=WORDS, va="top")
+        ax.set(xlim=(-2.5, 2.5), ylim=(0, top))
+        ax.set_title(title, fontsize=WORDS)
+    picture.axes[0].set_ylabel("density", fontsize=12)
+    return picture
+
+
 def against(x: Tensor, panels: Mapping[str, tuple[Tensor, Tensor]], names: tuple[str, str], alt: str) -> Picture:
     """Draw panels of two densities over x (N,) on one scale, one shaded, one dashed; `names` are theirs."""
     picture = Picture(alt, 7.0, 3.0)
