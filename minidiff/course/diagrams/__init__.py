@@ -3,7 +3,7 @@
 Words stand in them, so fonts are larger than in `plot` and figures are narrow: a phone shows 700 pixels at half size.
 """
 
-from minidiff.course.diagrams.charts import bars, labelled, shares, split_bars
+from minidiff.course.diagrams.charts import bars, labelled, shares, split_bars, two_judges
 from minidiff.course.diagrams.density import against, bells, kernels, ribbon, round_cloud, two_bells, under_bells
 from minidiff.course.diagrams.images import contest, dissolve, pictures
 from minidiff.course.diagrams.plane import clouds, guesses, over, predictions, score_arrows, walks
@@ -39,6 +39,7 @@ __all__ = [
     "split_bars",
     "telescope",
     "two_bells",
+    "two_judges",
     "under_bells",
     "walks",
 ]
