@@ -349,7 +349,7 @@ def draw(n, generator):
 
 
 # %%
-def train(keep, steps=1500):  # keep: a matrix (16, 16), the part of x0 that counts
+def fit_v(keep, steps=1500):  # keep: a matrix (16, 16), the part of x0 that counts
     torch.manual_seed(0)
     denoiser, generator = Denoiser(MLP(MLPConfig(dim=16)), Cosine(), "v"), seeded(0)
     adam = torch.optim.Adam(denoiser.parameters(), 1e-3, fused=True)
@@ -371,7 +371,7 @@ mean = torch.cat([thin.denoise(x, u, Cosine()) for x, u in parts])  # in the pla
 least = (w * (mean - x0 @ plane).square().sum(1)).mean()
 found = {}
 for name, keep in (("all 16", torch.eye(16)), ("two in the plane", plane @ plane.T)):
-    x = train(keep)(x_t, t)
+    x = fit_v(keep)(x_t, t)
     inside, beside_it = x @ plane - mean, x - x @ plane @ plane.T
     found[name] = [(w * part.square().sum(1)).mean() for part in (inside, beside_it)]
     print(f"{name}: least {least:.2f}, own error in the plane {found[name][0]:.3f},",
