@@ -3,7 +3,7 @@
 Words stand in them, so fonts are larger than in `plot` and figures are narrow: a phone shows 700 pixels at half size.
 """
 
-from minidiff.course.diagrams.charts import bars, labelled, paired_bars, shares, split_bars
+from minidiff.course.diagrams.charts import bars, labelled, paired_bars, shares, split_bars, two_judges
 from minidiff.course.diagrams.density import (
     against,
     bells,
@@ -50,6 +50,7 @@ __all__ = [
     "split_bars",
     "telescope",
     "two_bells",
+    "two_judges",
     "under_bells",
     "walks",
     "weighted_mean",

@@ -138,3 +138,36 @@ def split_bars(
     ax.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=len(names), fontsize=13, frameon=False)
     ax.grid(False)
     return picture
+
+
+def two_judges(runs: Mapping[str, Sequence[tuple[float, float]]], real: float) -> Picture:
+    """Draw four trainings of each recipe as (bits, % misread): one, two with other seeds, one with a larger batch.
+
+    The second and third are small dots, an arrow leads from the first to the fourth; `real` is misread of real digits.
+    """
+    alt = "Dots for three recipes: weights has long codes and many misread digits; arrows to larger batches lead down."
+    picture = Picture(alt, 6.4, 4.0)
+    ax = picture.add_subplot(1, 1, 1)
+    for (name, (first, *seeds, larger)), colour in zip(runs.items(), [COLOURS[k] for k in (2, 3, 0)], strict=True):
+        ax.scatter(*zip(*seeds, strict=True), s=22, color=colour, alpha=0.6, linewidths=0)
+        ax.plot(*first, "o", color=colour, markersize=10)
+        ax.plot(*larger, "o", color=colour, markersize=10, markerfacecolor="white", markeredgewidth=2)
+        style = {"arrowstyle": "-|>", "color": colour, "lw": 1.5, "shrinkA": 6, "shrinkB": 6}
+        ax.annotate("", larger, first, arrowprops=style)
+        side = -8 if colour == COLOURS[0] else 9  # to the left, where another arrow passes on the right
+        words = {"color": colour, "fontsize": WORDS, "ha": "right" if side < 0 else "left", "va": "bottom"}
+        ax.annotate(name, first, (side, 4), textcoords="offset points", **words)
+    ax.axhline(real, color=BLACK, linestyle=":")
+    ax.text(3.7, real * 0.97, "real digits", fontsize=WORDS, ha="right", va="top")
+    ax.plot([2.9], [38], "o", color="0.4", markersize=10, markerfacecolor="white", markeredgewidth=2)
+    ax.text(2.925, 38, "batch of 768", fontsize=WORDS, va="center", color="0.35")
+    ax.plot([2.9], [26], "o", color="0.4", markersize=10)
+    ax.text(2.925, 26, "of 128", fontsize=WORDS, va="center", color="0.35")
+    ax.plot([2.9], [18], "o", color="0.6", markersize=5)
+    ax.text(2.925, 18, "of 128, two more seeds", fontsize=WORDS, va="center", color="0.35")
+    ax.set(yscale="log", xlim=(2.85, 3.72), ylim=(0.9, 70))
+    ax.set_yticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
+    ax.minorticks_off()
+    ax.set_xlabel("bits a pixel", fontsize=12)
+    ax.set_ylabel("% of digits misread", fontsize=12)
+    return picture

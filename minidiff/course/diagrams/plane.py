@@ -57,7 +57,8 @@ def predictions(panels: Sequence[tuple[str, Tensor, str]], columns: int, rows: S
     """Draw point clouds (N, 2) in rows of panels on one scale; each has a title and a note below; rows have names."""
     if len(panels) != columns * len(rows):
         raise ValueError(f"expected {columns} panels for each of {len(rows)} rows, got {len(panels)}")
-    picture = Picture(alt, 7.0, (7.2 / columns + 0.4) * len(rows))
+    noted = max(len(note.splitlines()) for _, _, note in panels)  # lines below a panel
+    picture = Picture(alt, 7.0, (6.9 / columns + 0.4 + 0.25 * noted) * len(rows))
     for k, (title, x, note) in enumerate(panels):
         ax = picture.add_subplot(len(rows), columns, k + 1)
         ax.scatter(x[:, 0], x[:, 1], s=4, linewidths=0, color=FORWARD)

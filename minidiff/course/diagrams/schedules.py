@@ -67,12 +67,12 @@ def schedule_paths(schedules: Mapping[str, Schedule], alt: str) -> Picture:
 def rows_and_weights(schedule: Schedule, t: float) -> Picture:
     """Draw what a network may predict: as arrows y = a x0 + b eps beside x_t at a time, and as weights over time.
 
-    The weights are those of |x0 - x0_hat|^2, and effective ones: all times have the same chance, one.
+    The weights are those of |x0 - x0_hat|^2 (eq. 5.11), and dashed that of the bound for small steps (eq. 5.12).
     """
     alt = (
         "Left, arrows in the plane of x0 and eps: x_t on a quarter circle, v at a right angle to it, velocity longer "
         "the same way, x0 along one axis, eps along the other, the score down. Right, the weights over time: score and "
-        "bound fall most steeply, then v and eps; x0 is flat."
+        "bound fall most steeply, then velocity, v and eps; x0 is flat."
     )
     picture = Picture(alt, 7.0, 3.9)
     left, right = picture.subplots(1, 2, width_ratios=[1, 1.15])
@@ -105,20 +105,21 @@ def rows_and_weights(schedule: Schedule, t: float) -> Picture:
     left.set_xlabel("$a$: how much $x_0$", fontsize=WORDS)
     left.set_ylabel(r"$b$: how much $\epsilon$", fontsize=WORDS)
     u = torch.linspace(0.02, 0.98, 193, dtype=torch.float64)
-    lines = {"score": "-", "v": "-", "eps": "-", "x0": "-", "vlb": "--"}
+    lines = {"score": "-", "velocity": "-", "v": "-", "eps": "-", "x0": "-", "vlb": "--"}
     for name, style in lines.items():
         right.plot(u, weight(name, u, schedule), style, color=colours.get(name, BLACK), lw=2)
     for name, place in {
         "score": (0.1, 6e3),
-        "vlb": (0.62, 4.5),
-        "v": (0.86, 1.9),
+        "vlb": (0.29, 35),
+        "velocity": (0.66, 5.2),
+        "v": (0.93, 1.3),
         "x0": (0.02, 0.42),
         "eps": (0.83, 0.12),
     }.items():
         label = names.get(name, "bound")
         right.text(*place, label, color=colours.get(name, BLACK), fontsize=WORDS)
     right.set(yscale="log", ylim=(5e-3, 3e4), xlim=(0, 1))
-    right.set_xlabel("time $t$, drawn evenly", fontsize=WORDS)
+    right.set_xlabel("time $t$", fontsize=WORDS)
     left.set_title(f"targets at $t = {t:.2g}$", fontsize=WORDS)
-    right.set_title(r"weight $\times$ chance", fontsize=WORDS)
+    right.set_title("weights", fontsize=WORDS)
     return picture
