@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 04 · The variational bound
 #
-# **How good is a model of pictures?** The first picture shows three contestants: what each of them draws, and how many
-# bits it needs for one pixel of photographs that it has never seen. Fewer bits are better. Something looks wrong.
+# **How good is a model of pictures?** The first picture shows three contestants: what each draws, and how many bits it needs for a pixel of photographs that it has
+# never seen. Fewer are better. Something looks wrong.
 
 # %%
 from itertools import pairwise
@@ -59,17 +59,15 @@ diagrams.contest(dict(zip(codes, draws, strict=True)), codes,
                  "yet the model needs the most bits, 3.61 for each pixel.")
 
 # %% [markdown]
-# Grain beats clothes! (The dotted line is what 256 equally likely grey levels cost, $\log_2 256 = 8$ bits.)
+# Grain beats clothes! (The dotted line: 256 equally likely grey levels cost $\log_2 256 = 8$ bits.)
 #
-# Two questions lead through this chapter. How does one get such a number out of a model that never mentions a
-# probability? And what are the bits spent on? The answers give the loss of DDPM (chapter 05).
+# How does one get such a number out of a model that never mentions a probability? And what are the bits spent on? The answers give DDPM's loss (chapter 05).
 #
-# The model's random steps may be wide or narrow. Both are allowed, so the width is a *choice*. Here fifty *wide* steps drew
-# the clothes, and the 3.61 bits belong to them. At the end we also count narrow steps.
+# The model's random steps may be wide or narrow: the width is a *choice*. Fifty *wide* steps drew these clothes and need the 3.61 bits. At the end we count narrow ones.
 
 # %% [markdown]
 # **You build** the length of a code, the divergence of two Gaussians, one term of the bound, and probabilities for
-# grey levels. Nothing is trained. You need chapters 02 and 03 and an hour.
+# grey levels. You need chapters 02 and 03 and an hour.
 #
 # | letter | meaning |
 # |---|---|
@@ -83,16 +81,14 @@ diagrams.contest(dict(zip(codes, draws, strict=True)), codes,
 # %% [markdown]
 # ## 1. A contest of codes
 #
-# Sender and receiver share a model, which gives a picture $x$ the probability $P(x)$. Then there is a code that turns $x$
-# into $-\log_2 P(x)$ bits, or at most one more. If the model is right, no code that can be decoded is shorter on average
-# ([@shannon1948], [@mcmillan1956]). So a good model finds *new* photographs likely, and we measure that in bits for
-# each pixel.
+# A model gives a picture $x$ the probability $P(x)$. If sender and receiver share it, there is a code that turns $x$ into
+# $-\log_2 P(x)$ bits, or at most one more. If the model is right, no code that can be decoded is shorter on average
+# ([@shannon1948], [@mcmillan1956]). So a good model finds *new* photographs likely.
 #
 # The histograms count how often each of the 256 grey levels stood at each of the 1,024 places in 10,000 training pictures.
-# They take pixels for independent: the probability of a picture is a product.
+# Pixels are independent, so the probability of a picture is a product.
 #
-# **Your turn.** Given the probabilities of the levels that the pixels really have, what does a picture cost, in bits for
-# each pixel? (The package's `bits_per_dim(nats, D)` takes natural logarithms.)
+# **Your turn.** Given the probability of each pixel's true level, what does a picture cost, in bits for each pixel? (The package's `bits_per_dim(nats, D)` takes natural logarithms.)
 
 # %%
 def bits_per_pixel(p):
@@ -122,8 +118,8 @@ spent = -histograms.log2().gather(1, levels_of(photos))  # bits, (1024, 100)
 print(f"histograms: {spent.mean():.2f} bits for each pixel")
 
 # %% [markdown]
-# For the diffusion model the same number takes a chapter. Here it comes from the package: `vlb` takes 50 steps, and
-# `bins` is the number of grey levels. The network is slow, so `remembered` keeps its fifty guesses for later.
+# For the diffusion model this takes a chapter. Here the package's `vlb` does it, in 50 steps; `bins` is the number of grey
+# levels. The network is slow, so `remembered` keeps its fifty guesses.
 
 # %%
 guesses = {}
@@ -192,23 +188,21 @@ print(f"✓ there histograms {edge[1]:.3f} bits, model {edge[0]:.2f};",
       f"inside {inner[1]:.2f} and {inner[0]:.2f}")
 
 # %% [markdown]
-# All three pack the same hundred photographs; ± is a 95 % interval. Only our model is told the class. That is worth at most
-# $\log_2 10$ bits for a picture, 0.003 for a pixel.
+# All three pack the same hundred photographs; ± is a 95 % interval. Only our model is told the class, worth at most $\log_2 10$ bits for a picture, 0.003 for a pixel.
 #
-# Here is a first clue. A frame of two pixels is black in *every* picture. There the histograms pay 0.004 bits for a pixel,
-# and the model pays 1.92! Inside the frame the model wins, 4.13 to 4.54. Why can it not say "surely black"?
+# A first clue: a frame of two pixels is black in *every* picture. There the histograms pay 0.004 bits for a pixel,
+# and the model pays 1.92! Inside the frame the model wins, 4.13 to 4.54.
 
 # %% [markdown]
 # ## 2. Surprise, entropy, divergence
 #
 # $-\log p(x)$, the negative log [likelihood](../docs/glossary.md#likelihood), is the *surprise* of a model $p$ at
-# $x$. With the natural logarithm it is measured in *nats*, of 1.44 bits. Its average over the truth $q$ splits in
-# two parts:
+# $x$. With the natural logarithm it is measured in *nats*, of 1.44 bits. Its average over the truth $q$ has two parts:
 #
 # $$ E_q[-\log p(x)] \;=\; \underbrace{E_q[-\log q(x)]}_{\text{entropy of } q}
 # \;+\; \underbrace{E_q\!\left[\log \frac{q(x)}{p(x)}\right]}_{\mathrm{KL}(q\,\|\,p)\ \ge\ 0} \tag{4.1} $$
 #
-# No model can change the entropy. What it adds is the [Kullback-Leibler
+# No model can change the entropy. The model adds the [Kullback-Leibler
 # divergence](../docs/glossary.md#kl-divergence), the price of believing in $p$ where $q$ is true. It is never
 # negative: the logarithm lies below its tangent at 1, $\log u \le u - 1$, so $-\mathrm{KL} = E_q[\log (p/q)] \le
 # E_q[p/q] - 1$, and $E_q[p/q] = \int_{q > 0} p\,dx$ is at most 1.
@@ -289,8 +283,7 @@ picture
 # ## 3. A probability that nobody can compute
 #
 # For the histograms $P(x)$ is a product of 1,024 numbers. What is it for our model, which only knows small steps? Two
-# chains lead over the same noisy states $x_a, x_b, \dots, x_1$, with times $0 < a < b < \dots < 1$. Together these states
-# are the *path*.
+# chains lead over the same noisy states $x_a, x_b, \dots, x_1$, with times $0 < a < b < \dots < 1$: the *path*.
 
 # %%
 boot = photos[:1]
@@ -313,8 +306,7 @@ diagrams.chain(boot, denoiser.schedule, (0, 0.3, 0.4, 1), ("x_0", "x_s", "x_t", 
 # $$ \tilde\mu(x_t, x_0) = \frac{\alpha_{ts}\,\sigma_s^2}{\sigma_t^2}\, x_t
 # + \frac{\alpha_s\,\sigma_{ts}^2}{\sigma_t^2}\, x_0 . $$
 #
-# The model puts its guess in the place of the picture. Its variance is the choice of the beginning: here it is the
-# *wide* one, $\sigma_{ts}^2$; the *narrow* one is $\tilde\sigma^2$.
+# The model puts its guess in the place of the picture. Its variance is a choice: here the *wide* one, $\sigma_{ts}^2$; the *narrow* one is $\tilde\sigma^2$.
 #
 # $$ \begin{gathered}
 # p_\theta(x_0, \text{path}) = p(x_1) \prod_{s < t} p_\theta(x_s \mid x_t), \qquad p(x_1) = \mathcal N(x_1;\ 0,\ I), \\
@@ -326,13 +318,11 @@ diagrams.chain(boot, denoiser.schedule, (0, 0.3, 0.4, 1), ("x_0", "x_s", "x_t", 
 # > and our $\tilde\sigma^2$ is $\tilde\beta_t$. DDPM tried both ([@ho2020]).
 
 # %% [markdown]
-# How likely is a *picture* to the model? It can be reached over any path, so all paths must be added up:
+# A picture can be reached over any path, so its density is an integral over all of them:
 #
 # $$ p_\theta(x_0) = \int p_\theta(x_0, \text{path})\; d\,\text{path} \tag{4.5} $$
 #
-# In the contest that is an integral over $50 \times 1024$ numbers, which nobody can compute. So we first take a world in
-# which one can: a picture is one number, the data have two humps, the guess is the exact denoiser, and there are two
-# steps. (`LinearBeta` is DDPM's schedule.)
+# In the contest that is an integral over $50 \times 1024$ numbers, which nobody can compute. In a smaller world we can: a picture is one number, the data have two humps, the guess is the exact denoiser, and there are two steps. (`LinearBeta` is DDPM's schedule.)
 
 # %%
 from minidiff import LinearBeta, Mixture
@@ -397,7 +387,8 @@ print("✓ pushing the density of noise through the two steps gives it too, to 1
 #
 # Most courses prove it in one line by *Jensen's inequality*, the log of an average is at least the average of the logs:
 # $\log p_\theta(x_0) = \log E_q\big[\tfrac{p_\theta}{q}\big] \ge E_q\big[\log \tfrac{p_\theta}{q}\big] = -L(x_0)$
-# ([deeper](deeper/04_variational_bound.ipynb#1-the-second-route-jensen), with (4.7)). The following proof also says how large the gap is.
+# ([deeper](deeper/04_variational_bound.ipynb#1-the-second-route-jensen),
+# with (4.7)). Our proof also says how large the gap is.
 
 # %% [markdown]
 # **Proof.** A conditional density is a joint one over a marginal, $p_\theta(\text{path} \mid x_0) =
@@ -411,16 +402,13 @@ print("✓ pushing the density of noise through the two steps gives it too, to 1
 # $$ -\log p_\theta(x_0) = L(x_0) - \mathrm{KL}\big(q(\text{path} \mid x_0)\,\|\,
 # p_\theta(\text{path} \mid x_0)\big) \tag{4.8} $$
 #
-# and a KL is never negative. $\blacksquare$ (The gap itself cannot be computed either: $p_\theta(\text{path} \mid x_0)$
-# contains the $p_\theta(x_0)$ that we look for.)
+# and a KL is never negative. $\blacksquare$ (The gap cannot be computed: $p_\theta(\text{path} \mid x_0)$ contains the unknown $p_\theta(x_0)$.)
 
 # %% [markdown]
 # $L$ is the [variational bound](../docs/glossary.md#variational-bound); its negative is the *evidence lower bound*,
-# [ELBO](../docs/glossary.md#elbo). It needs no integral: draw some forward paths and average. The contest's 3.61 bits are
-# this $L$, averaged over a hundred photographs. So they are an upper bound.
+# [ELBO](../docs/glossary.md#elbo). It needs no integral: draw some forward paths and average. The contest's 3.61 bits are this $L$ for a hundred photographs, so the model may be better.
 #
-# The gap closes when the model, shown $x_0$, believes in the paths that the noise really takes. A VAE learns its $q$, the
-# encoder (1.3), to make it small. In diffusion $q$ is *fixed*.
+# The gap closes if the model, shown $x_0$, believes in the paths that the noise really takes. (A VAE learns its $q$, the encoder, for that. In diffusion $q$ is *fixed*.)
 #
 # *Predict: is* $L(0.8)$ *just above the exact 0.538 nats, or far above?*
 
@@ -453,10 +441,9 @@ axes[1].text(0, -0.18, "here it guesses\nthe other hump", ha="center", va="top",
 picture
 
 # %% [markdown]
-# The real paths pass near 0.8. The model's belief is highest near 0.3. It ends at -0.1, because below that the denoiser
-# guesses the other hump.
+# The model's belief is highest near 0.3, not 0.8, and ends at -0.1: below that the denoiser guesses the other hump.
 #
-# The next cell, folded, replaces steps of the model by the true ones: the long one alone, the last one alone, both.
+# The next cell, folded, makes steps of the model exact: the long one, the last one, both.
 # *Predict: which is to blame, the long step from 1 to 0.1 or the last one?*
 
 # %% tags=["check"]
@@ -479,8 +466,7 @@ print("✓ gap {:.3f}; long step exact {:.3f}, last {:.3f}; both: 0".format(*gap
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The long one. If it is exact, the gap falls from 0.276 to 0.015; if the last one is, to 0.188. The true long step has two
-# humps, and the model's step is one bell.
+# The long one. If it is exact, the gap falls from 0.276 to 0.015; if the last one is, to 0.188. The true long step has two humps, the model's one.
 #
 # </details>
 
@@ -497,8 +483,8 @@ print("✓ gap {:.3f}; long step exact {:.3f}, last {:.3f}; both: 0".format(*gap
 #
 # $$ q(x_t \mid x_s) = \frac{q(x_s \mid x_t, x_0)\; q(x_t \mid x_0)}{q(x_s \mid x_0)} . $$
 #
-# So the step from $x_s$ to $x_t$ brings $+\log q(x_t \mid x_0)$ and $-\log q(x_s \mid x_0)$. In the sum over all steps
-# nearly all of them cancel. (The first step stays as it is, $+\log q(x_a \mid x_0)$.)
+# So the step from $x_s$ to $x_t$ brings $+\log q(x_t \mid x_0)$ and $-\log q(x_s \mid x_0)$, and in the sum nearly all of these
+# cancel. (The first step stays as it is, $+\log q(x_a \mid x_0)$.)
 
 # %%
 diagrams.telescope()
@@ -513,8 +499,7 @@ diagrams.telescope()
 # with $x_a$ next to the picture. This holds *on every path*.
 
 # %% [markdown]
-# Now average. In each term of the sum we first average over $x_s$ while $x_t$ stays fixed. That gives the KL of two
-# Gaussians, which (4.2) computes. The bound is
+# Now average. In each term of the sum we average first over $x_s$, with $x_t$ fixed: that is the KL of two Gaussians (4.2). The bound is
 #
 # $$ \begin{aligned}
 # L(x_0) = \underbrace{\mathrm{KL}\big(q(x_1\mid x_0)\,\|\,p(x_1)\big)}_{L_T}
@@ -522,8 +507,7 @@ diagrams.telescope()
 # &+ \underbrace{E_q\big[-\log p_\theta(x_0\mid x_a)\big]}_{L_0}
 # \end{aligned} \tag{4.10} $$
 #
-# ([@sohldickstein2015]; this form is from [@ho2020], who write $L_{t-1}$ for our $L_s$, and $x_T$ for our $x_1$.) The
-# three kinds of term ask three questions:
+# ([@sohldickstein2015]; this form is from [@ho2020], who write $L_{t-1}$ for our $L_s$, and $x_T$ for our $x_1$.) They ask three questions:
 
 # %%
 x_0, x_b, x_a = torch.tensor([0.8, 0.3, 0.5])[:, None, None]  # a = 1/8, b = 1/4
@@ -536,12 +520,10 @@ diagrams.bells(list(zip(truths, models, strict=True)),
                "Two equal bells; two that overlap; a bell and a line near its top.")
 
 # %% [markdown]
-# (Each panel has its own height.) Nothing in $L_T$ is learned. $L_s$ compares the model's step with the right one, given
-# $x_0$; the model's is wider, since $\sigma_{ts} > \tilde\sigma$. And $L_0$ reads the last bell at the data's value, the
-# blue line.
+# (Each panel has its own height.) Nothing in $L_T$ is learned. $L_s$ compares the model's step with the right one, given $x_0$; the model's is wider. $L_0$ reads the last bell at the
+# data, the blue line.
 #
-# An estimate of one term needs no path, only a jump to $x_t$ and one call of the network. So training may pick a
-# step at random.
+# One term needs no path, only a jump to $x_t$ and one call of the network. So training may pick a step at random.
 #
 # **Your turn.** Write $L_s$ for given $x_t$ and a given guess.
 
@@ -590,7 +572,7 @@ for name, terms in {"L_T": ours[:1], "49 L_s": ours[1:-1], "L_0": ours[-1:]}.ite
     print(f"{name}: {terms.sum(0).mean():.2f} bits for each pixel")
 
 # %% [markdown]
-# The end of the walk costs nothing, since it is pure noise. The single last step costs more than the 49 steps before it!
+# The end of the walk is pure noise and costs nothing. The single last step costs more than the 49 steps before it!
 
 # %% tags=["check"]
 # @title ✓ (4.9) holds on every path
@@ -628,12 +610,9 @@ print(f"✓ bound from paths {turned.mean():.2f}, from terms {by_terms.mean():.2
 # $$ L_s = E_{q(x_t\mid x_0)}\!\left[ \frac{1}{2\sigma_{ts}^2}
 # \big|\tilde\mu(x_t, x_0) - \mu_\theta\big|^2 \right] + \frac{D}{2}\left( r - 1 - \log r \right) \tag{4.11} $$
 #
-# The second part, the *constants*, does not depend on the network. The first compares two means, which differ only in what
-# they take for the picture: $\tilde\mu - \mu_\theta = \frac{\alpha_s \sigma_{ts}^2}{\sigma_t^2}\,(x_0 - \hat x_0)$. So all
-# that a term wants to know of the network is **the squared error of the denoiser**, with a weight. That is what
-# chapter 05 trains with.
+# The second part, the *constants*, does not depend on the network. The two means differ only in what they take for the picture: $\tilde\mu - \mu_\theta = \frac{\alpha_s \sigma_{ts}^2}{\sigma_t^2}\,(x_0 - \hat x_0)$. So all that counts of the network is **the squared error of the denoiser**, with a weight. Chapter 05 trains with that.
 #
-# Back to the two humps. Move the slider.
+# Back to the two humps:
 #
 # *Predict: what do more steps do to the sum, and what to* $L_0$*?*
 
@@ -677,10 +656,7 @@ _ = widgets.explore(spent_by, T=slider)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Both fall. The sum is 1.93 bits with 4 steps, 1.25 with 16, 0.86 with 64. The data's entropy, 0.70 bits, is the floor
-# (4.1). Once steps are small, twice the steps nearly halve the distance to it
-# ([deeper](deeper/04_variational_bound.ipynb#2-how-tight-is-the-bound)). So for an exact denoiser and a *density* the bound
-# closes. ($L_0$ may be negative: a density can be larger than one.)
+# Both fall. The sum is 1.93 bits with 4 steps, 0.86 with 64; its floor is the data's entropy, 0.70 bits (4.1). For an exact denoiser and a *density* the bound closes ([deeper](deeper/04_variational_bound.ipynb#2-how-tight-is-the-bound)). ($L_0$ may be negative: a density can be larger than one.)
 #
 # </details>
 
@@ -699,11 +675,9 @@ print("✓ doubling the steps divides the distance by",
 # %% [markdown]
 # ## 6. Pixels are whole numbers
 #
-# A photograph's pixels are grey levels, one of 256 each. A *density* there is no probability: it grows without limit as a
-# bell gets narrow. So the last step must give probabilities to levels.
+# A photograph's pixels are grey levels, one of 256 each. A *density* is no probability: it grows without limit as a bell gets narrow.
 #
-# [@ho2020] let each level own the interval up to half way to its neighbours, and give it the mass of the last Gaussian
-# there. On $[-1, 1]$ the levels are $2/255$ apart; the outermost intervals are open:
+# So [@ho2020] give each level the mass of the last Gaussian between the points half way to its neighbours. On $[-1, 1]$ levels are $2/255$ apart; the outermost intervals are open:
 #
 # $$ \begin{gathered}
 # p_\theta(x_0 \mid x_a) = \prod_{i=1}^{D} \int_{\delta_-(x_0^i)}^{\delta_+(x_0^i)}
@@ -712,7 +686,7 @@ print("✓ doubling the steps divides the distance by",
 # \end{gathered} \tag{4.12} $$
 #
 # ($i$ counts pixels. In the last step $s = 0$ and $t = a$, so $\sigma_{ts} = \sigma_a$, and $\mu_\theta$ is the guess $\hat
-# x_0$ itself.) The integral is a difference of two values of the cumulative distribution function.
+# x_0$ itself.) The integral is a difference of two values of the cumulative function.
 #
 # **Your turn.**
 
@@ -757,15 +731,15 @@ print("✓ for four bells, also one off the scale, as often as 400,000 rounded d
 #
 # $$ \frac{L(x_0)}{D \ln 2} \tag{4.13} $$
 #
-# The model's 3.61 ± 0.11 is this number: (4.10) with (4.12), one draw of each term. A real file can have this expected
-# length, by a method that is called *bits-back coding* ([@hinton1993], [@townsend2019]).
+# The model's 3.61 ± 0.11 is this number: (4.10) with (4.12), one draw of each term. A file can have this expected length, by
+# *bits-back coding* ([@townsend2019]).
 #
 # ## 7. What the bits are spent on
 #
-# Suppose a *clairvoyant* denoiser, which is shown the photograph, so each of its guesses is perfect. It is no code, because
-# no receiver has the photograph. We use it to separate the price of wrong guesses from that of the steps.
+# A *clairvoyant* denoiser is shown the photograph, so each guess is perfect. This is no code, because no receiver has the
+# photograph. But it separates the price of the steps from that of wrong guesses.
 #
-# *Predict: what would it pay of the 3.61 bits: nothing, a third, or most?*
+# *Predict: what does it pay of the 3.61 bits: nothing, a third, or most?*
 
 # %%
 def clairvoyant(x, t):
@@ -780,14 +754,12 @@ print(f"wrong guesses: {wrong[1:-1].sum():.2f} in 49 steps, {wrong[-1]:.2f} in L
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Most: 2.78 bits. The last step has 1.78 of them, because its bell, four grey levels wide, covers neighbouring levels too.
-# The rest, 1.01, are the constants of (4.11): the price of steps wider than the true ones. (Parts are rounded, so a sum
-# may be off by 0.01.)
+# Most: 2.78 bits. The last step has 1.78 of them: its bell, four grey levels wide, covers neighbouring levels too. The constants of (4.11), the
+# price of too wide steps, have 1.01. (Parts are rounded.)
 #
 # </details>
 #
-# How much noise is in a state when its bits are spent? Each row below shows states from which steps start, and what
-# these steps cost together.
+# At which noise are the bits spent?
 
 # %%
 start = denoiser.schedule(times(50)[:-1])[1]  # sigma where each step starts: (50,)
@@ -804,10 +776,9 @@ diagrams.contest(states, bits, "Four rows of photographs with more and more nois
                  most=3.61, colours=(1, 0, 0, 0), words=("starts from", "all steps"))
 
 # %% [markdown]
-# The last step takes more than half of all bits, for noise that we can hardly see. Shapes survive 30 levels of noise, so they
-# are decided above, and those 43 steps have only 0.34 bits.
+# The last step takes more than half of all bits, for noise that we can hardly see. Shapes survive 30 levels of noise. So they are decided above, where 43 steps have only 0.34 bits.
 #
-# *Predict: tell the model a wrong class for every photograph, boots for trousers. By how much does the number rise?*
+# *Predict: tell the model a wrong class for every photograph. By how much does the number rise?*
 
 # %%
 def misled(x, t):
@@ -828,16 +799,16 @@ print(f"told a wrong class: {by_misled.mean():.2f} bits for each pixel;",
 #
 # ### Win the contest
 #
-# Two repairs need no training. **First, narrow steps.** Keep the guesses, and give the 49 steps chapter 03's variance
-# $\tilde\sigma^2$. (The last step keeps its bell: a width of 0 would give no code.) This is another $p_\theta$; call it the
-# narrow model. Truth and model are equally wide, so the constants are gone.
+# Two repairs need no training. **First, narrow steps.** Keep the guesses, and give the 49 steps the variance $\tilde\sigma^2$. (The
+# last step keeps its bell.) This is another $p_\theta$, the *narrow model*, whose constants are 0.
 #
-# In (4.11) $\tilde\sigma^2 = r\,\sigma_{ts}^2$ now stands for $\sigma_{ts}^2$, so each squared error is divided by $r$.
+# In (4.11) the squared error is now divided by $r$, too.
+#
 # *Predict: is the new number $3.61 - 1.01 = 2.60$?*
 
 # %%
 r = (start[1:] / start[:-1])[:, None] ** 2  # of the 49 steps: (49, 1)
-errors = (ours - perfect)[1:-1]  # (4.11) less its constants: (49, 100)
+errors = (ours - perfect)[1:-1]  # of the 49 L_s, without their constants: (49, 100)
 narrow = (errors / r).sum(0) + ours[-1]  # L_0 stays
 print(f"wrong guesses in 49 steps: {(errors / r).sum(0).mean():.2f} bits")
 print(f"all bits with narrow steps: {narrow.mean():.2f}")
@@ -845,17 +816,18 @@ print(f"all bits with narrow steps: {narrow.mean():.2f}")
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# No, 3.33. The constants are gone, but a narrow bell punishes a wrong guess harder: 1.37 bits in place of 0.64.
+# No, 3.33. A narrow bell punishes wrong guesses harder: 1.37 bits in place of 0.64.
 #
 # </details>
 #
-# With narrow steps the weight of the squared error is half a difference of SNRs (exercise 1). As steps shrink, the sum
-# becomes an integral over the SNR. So the bound no longer depends on the schedule between its two ends. That is the result
-# of *variational diffusion models* ([@kingma2021]).
+# With narrow steps the weight of the squared error is half a difference of SNRs (exercise 1). As steps shrink, the sum becomes
+# an integral over the SNR, and only the two ends of the schedule count: the bound of *variational diffusion models*
+# ([@kingma2021]).
 
 # %% [markdown]
-# Now the model beats the histograms' 3.48. **Second, the black frame.** There the last step still costs 0.73 bits for each
-# pixel. *Predict: the width of the last bell stays. Should its mean stand at black, which is $-1$, or below?*
+# That beats the histograms. **Second, the black frame.** There the last step still costs 0.73 bits for each pixel.
+#
+# *Predict: the width of the last bell stays. Should its mean stand at black, which is $-1$, or below?*
 
 # %% tags=["folded"]
 # @title Draw what the last bell gives to the darkest levels
@@ -872,13 +844,13 @@ picture
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Below: the interval of black is open. At $-1$ nearly half of the bell lies on lighter greys. But squared error taught the
-# network to aim *at* black.
+# Below, since the interval of black is open. At $-1$ nearly half of the bell lies on lighter greys. But squared error taught
+# the network to aim *at* black.
 #
 # </details>
 #
-# How far below? A mean that is too low costs much where the pixel is not black after all. So we try some shifts on *training*
-# photographs: `bolder` moves each guess that is nearly black.
+# How far below? Too low a mean costs much where a pixel is not black after all. `bolder` shifts all guesses near black; *training*
+# photographs choose by how much.
 
 # %%
 def last_bits(guess, x0):
@@ -898,14 +870,14 @@ for by in (0, 0.02, 0.05, 0.1):
     print(f"{by}: last step {last_bits(bolder(guess, by), known).mean():.2f} bits")
 
 # %% [markdown]
-# The best shift is 0.05. Here is the final table, with one more contestant: WebP, a younger packer of pictures.
+# 0.05 is best. One more contestant joins: WebP, a younger format than PNG.
 
 # %%
 last = last_bits(bolder(guesses[0.02], 0.05), photos)
 bold = (errors / r).sum(0) + last
 constants, dear = perfect[1:-1].sum(0), (errors / r).sum(0)
-rows = {"wide steps": (constants, ours[-1], errors.sum(0)),
-        "narrow steps": (0, ours[-1], dear), "narrow, bolder": (0, last, dear)}
+rows = {"ours, wide": (constants, ours[-1], errors.sum(0)),
+        "ours, narrow": (0, ours[-1], dear), "narrow and bolder": (0, last, dear)}
 rows = {name: [torch.as_tensor(part).double().mean() for part in parts]
         for name, parts in rows.items()}
 others = {"1,024 histograms": spent.mean(), "PNG": png,
@@ -947,15 +919,16 @@ for name, each in (("wide", ours.sum(0)), ("narrow", narrow), ("narrow, bolder",
     print(f"{name}: {each.mean():.2f} ± {1.96 * each.std() / 10:.2f} bits")
 
 # %% [markdown]
-# With the same network, 3.61 bits have become 2.94 for the same hundred photographs. (Other photographs would move each
-# number by its ±.) The model now beats PNG. Lossless WebP needs still fewer bits.
+# With the same network, 3.61 bits have become 2.94. For these photographs the model beats PNG, and lossless WebP beats the
+# model. (± is for other photographs.)
 #
-# The number judges guesses, widths and steps together, and most bits describe what nobody notices. So good likelihood and
-# good samples are different things ([@theis2016]). On small colour photographs a DDPM trained on the bound itself needs
-# 3.70 bits; trained on chapter 05's simple loss it needs 3.75, and *draws far better* ([@ho2020]).
+# Most bits describe what nobody notices, so a good code and good samples are different things ([@theis2016]). On small
+# colour photographs a DDPM trained on the bound itself needs 3.70 bits; trained on chapter 05's simple loss it needs 3.75, and
+# *draws far better* ([@ho2020]).
 #
-# So a network that is to *draw* should be trained with other weights for the terms of (4.10). That is chapter 05.
-#
+# So a network that is to *draw* is trained with other weights for the terms of (4.10): chapter 05.
+
+# %% [markdown]
 # ## What to keep
 #
 # - The mean surprise of a model is the data's entropy plus a divergence (4.1); for grey levels, a file's length.
@@ -963,14 +936,15 @@ for name, each in (("wide", ours.sum(0)), ("narrow", narrow), ("narrow, bolder",
 #   (4.6).
 # - Bayes' rule turns the forward steps round, and the rest cancels: $L_T$, one $L_s$ for each step, $L_0$ (4.10). Each $L_s$ is the
 #   denoiser's squared error, times a weight, plus a constant (4.11).
-# - Most bits describe what hardly anybody sees. Narrow steps save the constants, but wrong guesses cost more.
-#
+# - Most bits describe what hardly anybody sees. Narrow steps save the constants and make wrong guesses cost more.
+
+# %% [markdown]
 # ## Exercises
 #
 # **1. Pen.** Let the model take the variance $\tilde\sigma^2$ in place of $\sigma_{ts}^2$. (a) What is left of (4.11)?
 # (b) Write it as a weight times $|x_0 - \hat x_0|^2$, and find the weight in terms of $\mathrm{SNR}(t) =
-# \alpha_t^2/\sigma_t^2$. (c) A denoiser has the squared error $D/10$ at all times. What does it pay in
-# nats, all steps from SNR 100 to SNR 0 together, and how does the number of steps matter?
+# \alpha_t^2/\sigma_t^2$. (c) The squared error is $D/10$ at all times. How many nats do all steps from SNR 100 to SNR 0 cost together, and how does their
+# number matter?
 #
 # <details><summary>Answer</summary>
 #
@@ -1023,10 +997,9 @@ check(prior_bits, prior_by_package, cases,
       hint="x_1 has mean alpha x0 and variance sigma^2; pure noise has 0 and 1")
 
 # %% [markdown]
-# **3. Open.** Twenty steps are all you have. Which times give the *fewest bits*? `times(20)` spaces them evenly. Try others:
-# crowded near the data; a last step of your choice; even in log SNR ($t = \frac2\pi \arctan e^{-\lambda/2}$ has log SNR
-# $\lambda$ on `Cosine`). Judge them with the wide steps, then *draw* with the same times. Fewer than 3.3 bits is possible.
-# (Where should the *last* step start?) Can you tell the best code by its clothes?
+# **3. Open.** Which times of twenty wide steps give the *fewest bits*? Try some that are crowded near the data, or even in log SNR
+# ($t = \frac2\pi \arctan e^{-\lambda/2}$ has log SNR $\lambda$ on `Cosine`), and a *last* step of your choice. Fewer than 3.3 bits is
+# possible. Then draw with the same times: can you tell the best code by its clothes?
 
 # %%
 from minidiff import ddpm, final  # final: the last state of a sampler
@@ -1056,10 +1029,10 @@ assert best < 3.3 < 3.5 < even
 print(f"✓ squared, but the last step from 0.1: {best:.2f} bits; even: {even:.2f}")
 
 # %% [markdown]
-# **Deeper:** [04, deeper](deeper/04_variational_bound.ipynb) has the route by Jensen, the tightness of the bound, learned
-# variances, a bound from a few random steps, and bugs to find.
+# **Deeper:** [04, deeper](deeper/04_variational_bound.ipynb) has the tightness of the bound, learned variances, 1,000 steps, and bugs to
+# find.
 #
-# **Next:** [05 · The simplified loss](05_simplified_loss.ipynb), which chooses other weights.
+# **Next:** [05 · The simplified loss](05_simplified_loss.ipynb).
 #
 # ## References
 #

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from matplotlib.patches import Patch
 from torch import Tensor
 
 from minidiff.course.diagrams.base import BACKWARD, BLACK, WORDS
@@ -112,8 +113,9 @@ def split_bars(
     ax.set(xlim=(0, 1.15 * longest), xlabel=label)
     ax.set_yticks(range(len(lengths)), list(lengths), fontsize=WORDS)
     ax.invert_yaxis()
-    for name, colour in zip(names, (*greys, COLOURS[1]), strict=True):
-        ax.barh([], [], color=colour, label=name)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=len(names), fontsize=13, frameon=False)
+    handles = [Patch(color=colour, label=name) for name, colour in zip(names, (*greys, COLOURS[1]), strict=True)]
+    ax.legend(
+        handles=handles, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=len(names), fontsize=13, frameon=False
+    )
     ax.grid(False)
     return picture
