@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 04 · The variational bound
 #
-# **How good is a model of pictures?** The first picture shows three contestants: what each draws, and how many bits it needs for a pixel of photographs that it has
-# never seen. Fewer are better. Something looks wrong.
+# **How good is a model of pictures?** The first picture shows three contestants: what each draws, and how many bits it
+# needs for a pixel of photographs that it has never seen. Fewer are better. Something looks wrong.
 
 # %%
 from itertools import pairwise
@@ -47,7 +47,7 @@ which = torch.randint(len(clothes), (6, 1, 32, 32), generator=seeded(8))
 by_histograms = clothes.tensor().gather(0, which)  # each pixel from another picture
 rough = [x.diff(dim=-1).abs().mean() for x in (by_histograms, by_model, photos)]
 assert rough[0] > 2 * rough[1] and abs(rough[1] / rough[2] - 1) < 0.5
-print("✓ neighbouring pixels differ by {:.2f} (histograms), {:.2f} (model),".format(*rough),
+print("✓ neighbours differ by {:.2f} (histograms), {:.2f} (model),".format(*rough),
       f"{rough[2]:.2f} (photographs)")
 
 # %%
@@ -61,13 +61,14 @@ diagrams.contest(dict(zip(codes, draws, strict=True)), codes,
 # %% [markdown]
 # Grain beats clothes! (The dotted line: 256 equally likely grey levels cost $\log_2 256 = 8$ bits.)
 #
-# How does one get such a number out of a model that never mentions a probability? And what are the bits spent on? The answers give DDPM's loss (chapter 05).
+# How does one get such a number out of a model that never mentions a probability? What are the bits spent on? The
+# answers give DDPM's loss (chapter 05).
 #
-# The model's random steps may be wide or narrow: the width is a *choice*. Fifty *wide* steps drew these clothes and need the 3.61 bits. At the end we count narrow ones.
+# The model's random steps may be wide or narrow: the width is a *choice*. Fifty *wide* steps drew these clothes and
+# need the 3.61 bits. At the end we count narrow ones.
 
 # %% [markdown]
-# **You build** the length of a code, the divergence of two Gaussians, one term of the bound, and probabilities for
-# grey levels. You need chapters 02 and 03 and an hour.
+# **You build** the length of a code, the KL of two Gaussians, one term of the bound, and probabilities of grey levels. You need chapters 02 and 03 and an hour.
 #
 # | letter | meaning |
 # |---|---|
@@ -81,14 +82,15 @@ diagrams.contest(dict(zip(codes, draws, strict=True)), codes,
 # %% [markdown]
 # ## 1. A contest of codes
 #
-# A model gives a picture $x$ the probability $P(x)$. If sender and receiver share it, there is a code that turns $x$ into
-# $-\log_2 P(x)$ bits, or at most one more. If the model is right, no code that can be decoded is shorter on average
-# ([@shannon1948], [@mcmillan1956]). So a good model finds *new* photographs likely.
+# A model gives a picture $x$ the probability $P(x)$. If sender and receiver share it, there is a code that turns $x$
+# into $-\log_2 P(x)$ bits, or at most one more. If the model is right, no code that can be decoded is shorter on
+# average ([@shannon1948], [@mcmillan1956]). So a good model finds *new* photographs likely.
 #
-# The histograms count how often each of the 256 grey levels stood at each of the 1,024 places in 10,000 training pictures.
-# Pixels are independent, so the probability of a picture is a product.
+# The histograms count how often each of the 256 grey levels stood at each of the 1,024 places in 10,000 training
+# pictures. Pixels are independent, so the probability of a picture is a product.
 #
-# **Your turn.** Given the probability of each pixel's true level, what does a picture cost, in bits for each pixel? (The package's `bits_per_dim(nats, D)` takes natural logarithms.)
+# **Your turn.** Given the probability of each pixel's true level, what does a picture cost, in bits for each pixel?
+# (The package's `bits_per_dim(nats, D)` takes natural logarithms.)
 
 # %%
 def bits_per_pixel(p):
@@ -118,7 +120,7 @@ spent = -histograms.log2().gather(1, levels_of(photos))  # bits, (1024, 100)
 print(f"histograms: {spent.mean():.2f} bits for each pixel")
 
 # %% [markdown]
-# For the diffusion model this takes a chapter. Here the package's `vlb` does it, in 50 steps; `bins` is the number of grey
+# For the diffusion model this takes a chapter. Here the package's `vlb` does it, in 50 steps; `bins` counts grey
 # levels. The network is slow, so `remembered` keeps its fifty guesses.
 
 # %%
@@ -150,7 +152,7 @@ for i, (share, start) in enumerate(zip(counts, starts, strict=True), 1):
     read.append(int(torch.searchsorted(start, part, right=True)) - 1)
     low, size = low * N + size * int(start[read[-1]]), size * int(share[read[-1]])
 assert read == wanted.tolist() and 0 <= length - spent[:, 0].sum() <= 1
-print(f"✓ by arithmetic coding the first takes {length} bits, {length / 1024:.2f} a pixel")
+print(f"✓ by arithmetic coding {length} bits, {length / 1024:.2f} a pixel")
 
 # %% tags=["check"]
 # @title ✓ The three numbers of the first picture
@@ -167,10 +169,11 @@ def bits_packed(name, **options):
 
 
 png = bits_packed("PNG", optimize=True)  # its last digit depends on the encoder
-for mine, drawn in zip((png, spent.mean(), model_bits.mean()), codes.values(), strict=True):
+found = png, spent.mean(), model_bits.mean()
+for mine, drawn in zip(found, codes.values(), strict=True):
     assert abs(mine - drawn) < (0.05 if drawn < 3.1 else 0.006)
 assert more.mean() > 2 * more.std() / 10
-print(f"✓ {png:.1f}, {spent.mean():.2f} and {model_bits.mean():.2f} bits")
+print("✓ {:.1f}, {:.2f} and {:.2f} bits".format(*found))
 
 # %% tags=["check"]
 # @title ✓ The black frame
@@ -188,9 +191,10 @@ print(f"✓ there histograms {edge[1]:.3f} bits, model {edge[0]:.2f};",
       f"inside {inner[1]:.2f} and {inner[0]:.2f}")
 
 # %% [markdown]
-# All three pack the same hundred photographs; ± is a 95 % interval. Only our model is told the class, worth at most $\log_2 10$ bits for a picture, 0.003 for a pixel.
+# All three pack the same hundred photographs; ± is a 95 % interval. Only our model is told the class, worth at most
+# $\log_2 10$ bits for a picture, 0.003 for a pixel.
 #
-# A first clue: a frame of two pixels is black in *every* picture. There the histograms pay 0.004 bits for a pixel,
+# A clue: a frame of two pixels is black in *every* picture. There the histograms pay 0.004 bits for a pixel,
 # and the model pays 1.92! Inside the frame the model wins, 4.13 to 4.54.
 
 # %% [markdown]
@@ -275,7 +279,8 @@ picture
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The narrow one: 1.71 nats to 0.50. Some data fall where it thinks them nearly impossible. *A model must cover the truth.*
+# The narrow one: 1.71 nats to 0.50. Some data fall where it thinks them nearly impossible. *A model must cover the
+# truth.*
 #
 # </details>
 
@@ -306,7 +311,8 @@ diagrams.chain(boot, denoiser.schedule, (0, 0.3, 0.4, 1), ("x_0", "x_s", "x_t", 
 # $$ \tilde\mu(x_t, x_0) = \frac{\alpha_{ts}\,\sigma_s^2}{\sigma_t^2}\, x_t
 # + \frac{\alpha_s\,\sigma_{ts}^2}{\sigma_t^2}\, x_0 . $$
 #
-# The model puts its guess in the place of the picture. Its variance is a choice: here the *wide* one, $\sigma_{ts}^2$; the *narrow* one is $\tilde\sigma^2$.
+# The model puts its guess in the place of the picture. Its variance is a choice: here the *wide* one, $\sigma_{ts}^2$;
+# the *narrow* one is $\tilde\sigma^2$.
 #
 # $$ \begin{gathered}
 # p_\theta(x_0, \text{path}) = p(x_1) \prod_{s < t} p_\theta(x_s \mid x_t), \qquad p(x_1) = \mathcal N(x_1;\ 0,\ I), \\
@@ -322,7 +328,9 @@ diagrams.chain(boot, denoiser.schedule, (0, 0.3, 0.4, 1), ("x_0", "x_s", "x_t", 
 #
 # $$ p_\theta(x_0) = \int p_\theta(x_0, \text{path})\; d\,\text{path} \tag{4.5} $$
 #
-# In the contest that is an integral over $50 \times 1024$ numbers, which nobody can compute. In a smaller world we can: a picture is one number, the data have two humps, the guess is the exact denoiser, and there are two steps. (`LinearBeta` is DDPM's schedule.)
+# In the contest that is an integral over $50 \times 1024$ numbers, which nobody can compute. In a smaller world we can:
+# a picture is one number, the data have two humps, the guess is the exact denoiser, and there are two steps.
+# (`LinearBeta` is DDPM's schedule.)
 
 # %%
 from minidiff import LinearBeta, Mixture
@@ -402,13 +410,16 @@ print("✓ pushing the density of noise through the two steps gives it too, to 1
 # $$ -\log p_\theta(x_0) = L(x_0) - \mathrm{KL}\big(q(\text{path} \mid x_0)\,\|\,
 # p_\theta(\text{path} \mid x_0)\big) \tag{4.8} $$
 #
-# and a KL is never negative. $\blacksquare$ (The gap cannot be computed: $p_\theta(\text{path} \mid x_0)$ contains the unknown $p_\theta(x_0)$.)
+# and a KL is never negative. $\blacksquare$ (The gap cannot be computed: $p_\theta(\text{path} \mid x_0)$ contains the
+# unknown $p_\theta(x_0)$.)
 
 # %% [markdown]
 # $L$ is the [variational bound](../docs/glossary.md#variational-bound); its negative is the *evidence lower bound*,
-# [ELBO](../docs/glossary.md#elbo). It needs no integral: draw some forward paths and average. The contest's 3.61 bits are this $L$ for a hundred photographs, so the model may be better.
+# [ELBO](../docs/glossary.md#elbo). It needs no integral: draw some forward paths and average. The contest's 3.61 bits
+# are this $L$ for a hundred photographs, so the model may be better.
 #
-# The gap closes if the model, shown $x_0$, believes in the paths that the noise really takes. (A VAE learns its $q$, the encoder, for that. In diffusion $q$ is *fixed*.)
+# The gap closes if the model, shown $x_0$, believes in the paths that the noise really takes. (A VAE learns its $q$,
+# the encoder, for that. In diffusion $q$ is *fixed*.)
 #
 # *Predict: is* $L(0.8)$ *just above the exact 0.538 nats, or far above?*
 
@@ -437,7 +448,8 @@ for ax, log_density, title in ((axes[0], log_q, "the real paths, q"),
     ax.set_title(title, fontsize=14)
     ax.grid(False)
 axes[1].axhline(-0.1, color=plot.COLOURS[1], linestyle="--")
-axes[1].text(0, -0.18, "here it guesses\nthe other hump", ha="center", va="top", fontsize=13)
+axes[1].text(0, -0.18, "here it guesses\nthe other hump", ha="center", va="top",
+             fontsize=13)
 picture
 
 # %% [markdown]
@@ -466,25 +478,27 @@ print("✓ gap {:.3f}; long step exact {:.3f}, last {:.3f}; both: 0".format(*gap
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The long one. If it is exact, the gap falls from 0.276 to 0.015; if the last one is, to 0.188. The true long step has two humps, the model's one.
+# The long one. If it is exact, the gap falls from 0.276 to 0.015; if the last one is, to 0.188. The true long step has
+# two humps, the model's one.
 #
 # </details>
 
 # %% [markdown]
 # ## 5. One term for each step
 #
-# $L$ still contains whole paths: 51,200 numbers for each photograph of the contest. But the logarithm is a sum over steps:
+# $L$ still contains whole paths: 51,200 numbers for each photograph of the contest. But the logarithm is a sum over
+# steps:
 #
 # $$ \log\frac{q(\text{path} \mid x_0)}{p_\theta(x_0, \text{path})}
 # = -\log p(x_1) + \sum_{s < t} \log\frac{q(x_t \mid x_s)}{p_\theta(x_s\mid x_t)} . $$
 #
-# Each fraction compares a step *forward* with a step *back*, so its average is no KL. Bayes' rule turns the numerator round.
-# A step depends only on the state before it, so $q(x_t \mid x_s) = q(x_t \mid x_s, x_0)$, and for $s > 0$
+# Each fraction compares a step *forward* with a step *back*, so its average is no KL. Bayes' rule turns the numerator
+# round. A step depends only on the state before it, so $q(x_t \mid x_s) = q(x_t \mid x_s, x_0)$, and for $s > 0$
 #
 # $$ q(x_t \mid x_s) = \frac{q(x_s \mid x_t, x_0)\; q(x_t \mid x_0)}{q(x_s \mid x_0)} . $$
 #
-# So the step from $x_s$ to $x_t$ brings $+\log q(x_t \mid x_0)$ and $-\log q(x_s \mid x_0)$, and in the sum nearly all of these
-# cancel. (The first step stays as it is, $+\log q(x_a \mid x_0)$.)
+# So the step from $x_s$ to $x_t$ brings $+\log q(x_t \mid x_0)$ and $-\log q(x_s \mid x_0)$, and in the sum nearly all
+# of these cancel. (The first step stays as it is, $+\log q(x_a \mid x_0)$.)
 
 # %%
 diagrams.telescope()
@@ -499,7 +513,8 @@ diagrams.telescope()
 # with $x_a$ next to the picture. This holds *on every path*.
 
 # %% [markdown]
-# Now average. In each term of the sum we average first over $x_s$, with $x_t$ fixed: that is the KL of two Gaussians (4.2). The bound is
+# Now average. In each term of the sum, average first over $x_s$, with $x_t$ fixed: that is the KL of two Gaussians
+# (4.2). The bound is
 #
 # $$ \begin{aligned}
 # L(x_0) = \underbrace{\mathrm{KL}\big(q(x_1\mid x_0)\,\|\,p(x_1)\big)}_{L_T}
@@ -507,12 +522,14 @@ diagrams.telescope()
 # &+ \underbrace{E_q\big[-\log p_\theta(x_0\mid x_a)\big]}_{L_0}
 # \end{aligned} \tag{4.10} $$
 #
-# ([@sohldickstein2015]; this form is from [@ho2020], who write $L_{t-1}$ for our $L_s$, and $x_T$ for our $x_1$.) They ask three questions:
+# ([@sohldickstein2015]; this form is from [@ho2020], who write $L_{t-1}$ for our $L_s$, and $x_T$ for our $x_1$.) They
+# ask three questions:
 
 # %%
 x_0, x_b, x_a = torch.tensor([0.8, 0.3, 0.5])[:, None, None]  # a = 1/8, b = 1/4
 alpha_1, sigma_1 = schedule(1.0)
-truths = Gaussian(alpha_1 * x_0, sigma_1), posterior(x_b, x_0, 1 / 8, 1 / 4, schedule), 0.8
+end = Gaussian(alpha_1 * x_0, sigma_1)
+truths = end, posterior(x_b, x_0, 1 / 8, 1 / 4, schedule), 0.8
 models = normal, step_back(x_b, 1 / 8, 1 / 4), step_back(x_a, 0.0, 1 / 8)
 diagrams.bells(list(zip(truths, models, strict=True)),
                ("Is the end noise?", "Is the step right?", "How likely is the data?"),
@@ -520,8 +537,8 @@ diagrams.bells(list(zip(truths, models, strict=True)),
                "Two equal bells; two that overlap; a bell and a line near its top.")
 
 # %% [markdown]
-# (Each panel has its own height.) Nothing in $L_T$ is learned. $L_s$ compares the model's step with the right one, given $x_0$; the model's is wider. $L_0$ reads the last bell at the
-# data, the blue line.
+# (Panels differ in height.) Nothing in $L_T$ is learned. $L_s$ compares the model's step with the right one, given
+# $x_0$; the model's is wider. $L_0$ reads the last bell at the data, the blue line.
 #
 # One term needs no path, only a jump to $x_t$ and one call of the network. So training may pick a step at random.
 #
@@ -572,7 +589,7 @@ for name, terms in {"L_T": ours[:1], "49 L_s": ours[1:-1], "L_0": ours[-1:]}.ite
     print(f"{name}: {terms.sum(0).mean():.2f} bits for each pixel")
 
 # %% [markdown]
-# The end of the walk is pure noise and costs nothing. The single last step costs more than the 49 steps before it!
+# The end of the walk is pure noise and costs nothing. The last step alone costs more than the 49 before it!
 
 # %% tags=["check"]
 # @title ✓ (4.9) holds on every path
@@ -581,7 +598,7 @@ walk = [torch.full((n, 1), 0.8)]
 for t, s in reversed(list(pairwise(ts))):  # upwards, from x_0
     alpha_ts, sigma_ts = transition(s, t, schedule)
     walk.insert(0, Gaussian(alpha_ts * walk[0], sigma_ts).sample(seeded(int(100 * t))))
-turned = Gaussian(alpha_1 * walk[-1], sigma_1).log_prob(walk[0]) - normal.log_prob(walk[0])
+turned = end.log_prob(walk[0]) - normal.log_prob(walk[0])
 for (x_t, x_s), (t, s) in zip(pairwise(walk), pairwise(ts), strict=True):
     truth = posterior(x_t, walk[-1], s, t, schedule).log_prob(x_s) if s > 0 else 0
     turned += truth - step_back(x_t, s, t).log_prob(x_s)
@@ -604,13 +621,15 @@ print(f"✓ bound from paths {turned.mean():.2f}, from terms {by_terms.mean():.2
 # %% [markdown]
 # ### What a term asks of the network
 #
-# Put the Gaussians of chapter 03 into (4.2). Let $r = \tilde\sigma^2 / \sigma_{ts}^2 = \sigma_s^2 / \sigma_t^2$ be the ratio
-# of the variances. Then
+# Put the Gaussians of chapter 03 into (4.2). Let $r = \tilde\sigma^2 / \sigma_{ts}^2 = \sigma_s^2 / \sigma_t^2$ be the
+# ratio of the variances. Then
 #
 # $$ L_s = E_{q(x_t\mid x_0)}\!\left[ \frac{1}{2\sigma_{ts}^2}
 # \big|\tilde\mu(x_t, x_0) - \mu_\theta\big|^2 \right] + \frac{D}{2}\left( r - 1 - \log r \right) \tag{4.11} $$
 #
-# The second part, the *constants*, does not depend on the network. The two means differ only in what they take for the picture: $\tilde\mu - \mu_\theta = \frac{\alpha_s \sigma_{ts}^2}{\sigma_t^2}\,(x_0 - \hat x_0)$. So all that counts of the network is **the squared error of the denoiser**, with a weight. Chapter 05 trains with that.
+# The second part, the *constants*, does not depend on the network. The two means differ only in what they take for the
+# picture: $\tilde\mu - \mu_\theta = \frac{\alpha_s \sigma_{ts}^2}{\sigma_t^2}\,(x_0 - \hat x_0)$. So all that counts of
+# the network is **the squared error of the denoiser**, with a weight. Chapter 05 trains with that.
 #
 # Back to the two humps:
 #
@@ -656,7 +675,10 @@ _ = widgets.explore(spent_by, T=slider)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Both fall. The sum is 1.93 bits with 4 steps, 0.86 with 64; its floor is the data's entropy, 0.70 bits (4.1). For an exact denoiser and a *density* the bound closes ([deeper](deeper/04_variational_bound.ipynb#2-how-tight-is-the-bound)). ($L_0$ may be negative: a density can be larger than one.)
+# Both fall. The sum is 1.93 bits with 4 steps, 0.86 with 64; its floor is the data's entropy, 0.70 bits (4.1). For an
+# exact denoiser and a *density* the bound closes
+# ([deeper](deeper/04_variational_bound.ipynb#2-how-tight-is-the-bound)). ($L_0$ may be negative: a density can be
+# larger than one.)
 #
 # </details>
 
@@ -675,9 +697,11 @@ print("✓ doubling the steps divides the distance by",
 # %% [markdown]
 # ## 6. Pixels are whole numbers
 #
-# A photograph's pixels are grey levels, one of 256 each. A *density* is no probability: it grows without limit as a bell gets narrow.
+# A photograph's pixels are grey levels, one of 256 each. A *density* is no probability: it grows without limit as a
+# bell gets narrow.
 #
-# So [@ho2020] give each level the mass of the last Gaussian between the points half way to its neighbours. On $[-1, 1]$ levels are $2/255$ apart; the outermost intervals are open:
+# So [@ho2020] give each level the mass of the last Gaussian between the points half way to its neighbours. On $[-1, 1]$
+# levels are $2/255$ apart; the outermost intervals are open:
 #
 # $$ \begin{gathered}
 # p_\theta(x_0 \mid x_a) = \prod_{i=1}^{D} \int_{\delta_-(x_0^i)}^{\delta_+(x_0^i)}
@@ -685,8 +709,8 @@ print("✓ doubling the steps divides the distance by",
 # \delta_\pm(g) = \pm\infty \text{ if } g = \pm 1, \quad g \pm 1/255 \text{ otherwise}
 # \end{gathered} \tag{4.12} $$
 #
-# ($i$ counts pixels. In the last step $s = 0$ and $t = a$, so $\sigma_{ts} = \sigma_a$, and $\mu_\theta$ is the guess $\hat
-# x_0$ itself.) The integral is a difference of two values of the cumulative function.
+# ($i$ counts pixels. In the last step $s = 0$ and $t = a$, so $\sigma_{ts} = \sigma_a$, and $\mu_\theta$ is the guess
+# $\hat x_0$ itself.) The integral is a difference of two values of the cumulative function.
 #
 # **Your turn.**
 
@@ -731,13 +755,13 @@ print("✓ for four bells, also one off the scale, as often as 400,000 rounded d
 #
 # $$ \frac{L(x_0)}{D \ln 2} \tag{4.13} $$
 #
-# The model's 3.61 ± 0.11 is this number: (4.10) with (4.12), one draw of each term. A file can have this expected length, by
-# *bits-back coding* ([@townsend2019]).
+# The model's 3.61 ± 0.11 is this number: (4.10) with (4.12), one draw of each term. A file can have this expected
+# length, by *bits-back coding* ([@hinton1993], [@townsend2019]).
 #
 # ## 7. What the bits are spent on
 #
 # A *clairvoyant* denoiser is shown the photograph, so each guess is perfect. This is no code, because no receiver has the
-# photograph. But it separates the price of the steps from that of wrong guesses.
+# photograph. But it shows the price of the steps alone.
 #
 # *Predict: what does it pay of the 3.61 bits: nothing, a third, or most?*
 
@@ -748,14 +772,15 @@ def clairvoyant(x, t):
 
 perfect = bits_of(clairvoyant, 50)
 wrong = (ours - perfect).mean(1)  # what wrong guesses add to each term
-print(f"clairvoyant {perfect.sum(0).mean():.2f} bits, of them in L_0 {perfect[-1].mean():.2f}")
+print(f"clairvoyant {perfect.sum(0).mean():.2f} bits,",
+      f"of them in L_0 {perfect[-1].mean():.2f}")
 print(f"wrong guesses: {wrong[1:-1].sum():.2f} in 49 steps, {wrong[-1]:.2f} in L_0")
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Most: 2.78 bits. The last step has 1.78 of them: its bell, four grey levels wide, covers neighbouring levels too. The constants of (4.11), the
-# price of too wide steps, have 1.01. (Parts are rounded.)
+# Most: 2.78 bits. The last step has 1.78 of them: its bell, four grey levels wide, covers neighbouring levels too. The
+# constants of (4.11), the price of too wide steps, have 1.01. (Parts are rounded.)
 #
 # </details>
 #
@@ -764,8 +789,8 @@ print(f"wrong guesses: {wrong[1:-1].sum():.2f} in 49 steps, {wrong[-1]:.2f} in L
 # %%
 start = denoiser.schedule(times(50)[:-1])[1]  # sigma where each step starts: (50,)
 grey = start * 127.5  # in grey levels
-bands = {"1 step, from 4 levels": (0, 5), "1 step, from 8": (5, 10),
-         "5 steps, from 10 to 30": (10, 30), "43 steps, from more than 30": (30, 128)}
+bands = {"1 step, from 4 levels": (0, 5), "1 step, from 8 levels": (5, 10),
+         "5 steps, from 10 to 30": (10, 30), "43 steps, from above 30": (30, 128)}
 states, bits = {}, {}
 eps = torch.randn(6, 1, 32, 32, generator=seeded(9), dtype=torch.float32)
 for name, (a, b) in bands.items():
@@ -776,7 +801,7 @@ diagrams.contest(states, bits, "Four rows of photographs with more and more nois
                  most=3.61, colours=(1, 0, 0, 0), words=("starts from", "all steps"))
 
 # %% [markdown]
-# The last step takes more than half of all bits, for noise that we can hardly see. Shapes survive 30 levels of noise. So they are decided above, where 43 steps have only 0.34 bits.
+# The last step takes more than half of all bits, for noise that we hardly see. Shapes survive 30 levels of noise. They are decided above, in only 0.34 bits.
 #
 # *Predict: tell the model a wrong class for every photograph. By how much does the number rise?*
 
@@ -799,8 +824,9 @@ print(f"told a wrong class: {by_misled.mean():.2f} bits for each pixel;",
 #
 # ### Win the contest
 #
-# Two repairs need no training. **First, narrow steps.** Keep the guesses, and give the 49 steps the variance $\tilde\sigma^2$. (The
-# last step keeps its bell.) This is another $p_\theta$, the *narrow model*, whose constants are 0.
+# Two repairs need no training. **First, narrow steps.** Keep the guesses, and give the 49 steps the variance
+# $\tilde\sigma^2$. (The last step keeps its bell.) This is another $p_\theta$, the *narrow model*, whose constants are
+# 0.
 #
 # In (4.11) the squared error is now divided by $r$, too.
 #
@@ -820,9 +846,9 @@ print(f"all bits with narrow steps: {narrow.mean():.2f}")
 #
 # </details>
 #
-# With narrow steps the weight of the squared error is half a difference of SNRs (exercise 1). As steps shrink, the sum becomes
-# an integral over the SNR, and only the two ends of the schedule count: the bound of *variational diffusion models*
-# ([@kingma2021]).
+# With narrow steps the weight of the squared error is half a difference of SNRs (exercise 1). As steps shrink, the sum
+# becomes an integral over the SNR, and only the two ends of the schedule count: the bound of *variational diffusion
+# models* ([@kingma2021]).
 
 # %% [markdown]
 # That beats the histograms. **Second, the black frame.** There the last step still costs 0.73 bits for each pixel.
@@ -844,13 +870,13 @@ picture
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Below, since the interval of black is open. At $-1$ nearly half of the bell lies on lighter greys. But squared error taught
-# the network to aim *at* black.
+# Below, since the interval of black is open. At $-1$ nearly half of the bell lies on lighter greys. But squared error
+# taught the network to aim *at* black.
 #
 # </details>
 #
-# How far below? Too low a mean costs much where a pixel is not black after all. `bolder` shifts all guesses near black; *training*
-# photographs choose by how much.
+# How far below? Too low a mean costs much where a pixel is not black after all. `bolder` shifts all guesses near black;
+# *training* photographs choose by how much.
 
 # %%
 def last_bits(guess, x0):
@@ -870,7 +896,7 @@ for by in (0, 0.02, 0.05, 0.1):
     print(f"{by}: last step {last_bits(bolder(guess, by), known).mean():.2f} bits")
 
 # %% [markdown]
-# 0.05 is best. One more contestant joins: WebP, a younger format than PNG.
+# 0.05 is best. Another contestant joins: WebP.
 
 # %%
 last = last_bits(bolder(guesses[0.02], 0.05), photos)
@@ -883,7 +909,7 @@ rows = {name: [torch.as_tensor(part).double().mean() for part in parts]
 others = {"1,024 histograms": spent.mean(), "PNG": png,
           "lossless WebP": bits_packed("WEBP", lossless=True, quality=100, method=6)}
 diagrams.split_bars(rows, ("constants", "last step", "wrong guesses before it"),
-                    "bits for each pixel", "Six bars, the shortest on top.", others=others)
+                    "bits for each pixel", "Six bars, the shortest on top.", others)
 
 # %% tags=["check"]
 # @title ✓ Narrow steps by their Gaussians
@@ -897,7 +923,7 @@ for t, s in list(pairwise(times(50)))[:-1]:
 assert torch.allclose(bits_per_dim(total, 1024), narrow - ours[-1], rtol=1e-3)
 less = spent.mean(0) - narrow  # photograph by photograph
 assert less.mean() > 2 * less.std() / 10
-print(f"✓ they save {less.mean():.2f} ± {1.96 * less.std() / 10:.2f} bits on the histograms")
+print(f"✓ bits saved on the histograms: {less.mean():.2f} ± {1.96 * less.std() / 10:.2f}")
 
 # %% tags=["check"]
 # @title ✓ Constants and last steps by hand, and the black frame
@@ -906,7 +932,7 @@ def by_levels(guess):  # the mass of all the pixels' levels, by cumulative funct
     return -mass(level, guess.flatten().double(), start[-1]).log2().mean()
 
 
-assert torch.isclose(constants.mean(), (r - 1 - r.log()).sum() / 2 / torch.tensor(2.0).log())
+assert torch.isclose(constants.mean(), bits_per_dim((r - 1 - r.log()).sum() / 2, 1))
 for guess, each in ((photos, perfect[-1]), (guesses[0.02], ours[-1]),
                     (bolder(guesses[0.02], 0.05), last)):
     assert torch.isclose(by_levels(guess), each.mean(), rtol=1e-4)
@@ -919,12 +945,12 @@ for name, each in (("wide", ours.sum(0)), ("narrow", narrow), ("narrow, bolder",
     print(f"{name}: {each.mean():.2f} ± {1.96 * each.std() / 10:.2f} bits")
 
 # %% [markdown]
-# With the same network, 3.61 bits have become 2.94. For these photographs the model beats PNG, and lossless WebP beats the
-# model. (± is for other photographs.)
+# With the same network, 3.61 bits have become 2.94. For these photographs the model beats PNG, and lossless WebP beats
+# the model. (± is for other photographs.)
 #
-# Most bits describe what nobody notices, so a good code and good samples are different things ([@theis2016]). On small
-# colour photographs a DDPM trained on the bound itself needs 3.70 bits; trained on chapter 05's simple loss it needs 3.75, and
-# *draws far better* ([@ho2020]).
+# Most bits describe what nobody notices: a good code and good samples are different things ([@theis2016]). On small
+# colour photographs a DDPM trained on the bound itself needs 3.70 bits; trained on chapter 05's simple loss it needs
+# 3.75, and *draws far better* ([@ho2020]).
 #
 # So a network that is to *draw* is trained with other weights for the terms of (4.10): chapter 05.
 
@@ -934,8 +960,8 @@ for name, each in (("wide", ours.sum(0)), ("narrow", narrow), ("narrow, bolder",
 # - The mean surprise of a model is the data's entropy plus a divergence (4.1); for grey levels, a file's length.
 # - $-\log p_\theta(x_0)$ is an integral over all paths. The mean of $\log(q/p_\theta)$ over *forward* paths bounds it
 #   (4.6).
-# - Bayes' rule turns the forward steps round, and the rest cancels: $L_T$, one $L_s$ for each step, $L_0$ (4.10). Each $L_s$ is the
-#   denoiser's squared error, times a weight, plus a constant (4.11).
+# - Bayes' rule turns the forward steps round, and the rest cancels: $L_T$, one $L_s$ for each step, $L_0$ (4.10). Each
+#   $L_s$ is the denoiser's squared error, times a weight, plus a constant (4.11).
 # - Most bits describe what hardly anybody sees. Narrow steps save the constants and make wrong guesses cost more.
 
 # %% [markdown]
@@ -943,8 +969,8 @@ for name, each in (("wide", ours.sum(0)), ("narrow", narrow), ("narrow, bolder",
 #
 # **1. Pen.** Let the model take the variance $\tilde\sigma^2$ in place of $\sigma_{ts}^2$. (a) What is left of (4.11)?
 # (b) Write it as a weight times $|x_0 - \hat x_0|^2$, and find the weight in terms of $\mathrm{SNR}(t) =
-# \alpha_t^2/\sigma_t^2$. (c) The squared error is $D/10$ at all times. How many nats do all steps from SNR 100 to SNR 0 cost together, and how does their
-# number matter?
+# \alpha_t^2/\sigma_t^2$. (c) The squared error is $D/10$ at all times. How many nats do all steps from SNR 100 to SNR 0
+# cost together, and how does their number matter?
 #
 # <details><summary>Answer</summary>
 #
@@ -997,9 +1023,9 @@ check(prior_bits, prior_by_package, cases,
       hint="x_1 has mean alpha x0 and variance sigma^2; pure noise has 0 and 1")
 
 # %% [markdown]
-# **3. Open.** Which times of twenty wide steps give the *fewest bits*? Try some that are crowded near the data, or even in log SNR
-# ($t = \frac2\pi \arctan e^{-\lambda/2}$ has log SNR $\lambda$ on `Cosine`), and a *last* step of your choice. Fewer than 3.3 bits is
-# possible. Then draw with the same times: can you tell the best code by its clothes?
+# **3. Open.** Which times of 20 wide steps give the *fewest bits*? Try some that are crowded near the data, or even
+# in log SNR ($t = \frac2\pi \arctan e^{-\lambda/2}$ has log SNR $\lambda$ on `Cosine`), and a *last* step of your
+# choice. Fewer than 3.3 bits is possible. Then draw with the same times: can you tell the best code by its clothes?
 
 # %%
 from minidiff import ddpm, final  # final: the last state of a sampler
@@ -1029,8 +1055,8 @@ assert best < 3.3 < 3.5 < even
 print(f"✓ squared, but the last step from 0.1: {best:.2f} bits; even: {even:.2f}")
 
 # %% [markdown]
-# **Deeper:** [04, deeper](deeper/04_variational_bound.ipynb) has the tightness of the bound, learned variances, 1,000 steps, and bugs to
-# find.
+# **Deeper:** [04, deeper](deeper/04_variational_bound.ipynb) has the tightness of the bound, learned variances, 1,000
+# steps, and bugs to find.
 #
 # **Next:** [05 · The simplified loss](05_simplified_loss.ipynb).
 #
