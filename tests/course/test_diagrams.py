@@ -32,7 +32,11 @@ FIGURES = {
     ),
     "telescope": diagrams.telescope,
     "split bars": lambda: diagrams.split_bars(
-        {"one": (torch.tensor(1.0), 2.0), "two": (0.5, 0.01)}, ("a", "b"), "bits", "two bars of two parts"
+        {"one": (torch.tensor(1.0), 2.0), "two": (0.5, 0.01)},
+        ("a", "b"),
+        "bits",
+        "two bars of two parts",
+        {"whole": 2.0},
     ),
     "guess and mix": lambda: diagrams.guess_and_mix(
         GREY, [State(torch.tensor(0.0), GREY, GREY)], ["a mean"], "one step"
@@ -195,6 +199,10 @@ def test_a_contest_writes_what_each_code_draws_and_spends():
     first, second = (bar.get_facecolor() for bar in picture.axes[0].patches)
     again = diagrams.contest({"a": "x", "b": "y"}, {"a": 1, "b": 2}, "one colour", colours=(1, 1)).axes[0].patches
     assert first != second == again[0].get_facecolor() == again[1].get_facecolor()
+    (state, line) = (
+        texts(diagrams.contest({"a": "x"}, {"a": 1}, "two words", 2.5, words=("at", "all")))[k] for k in (0, -1)
+    )
+    assert (state, line) == ("at", "all: 2.5")
     with pytest.raises(ValueError, match="expected bits for"):
         diagrams.contest({"grain": "nothing"}, {"zip": 3.0}, "one code")
 
@@ -216,8 +224,12 @@ def test_a_telescope_leaves_only_its_far_end():
 
 def test_split_bars_write_all_parts_and_the_sum():
     picture = FIGURES["split bars"]()
-    assert [text.strip() for text in texts(picture)] == ["1.00", "2.00", "3.00", "0.50", "0.01", "0.51"]
-    assert [bar.get_width() for bar in picture.axes[0].patches] == pytest.approx([1, 2, 0.5, 0.01])
+    assert [text.strip() for text in texts(picture)] == ["0.50", "0.51", "2.00", "1.00", "2.00", "3.00"]
+    bars = picture.axes[0].patches
+    assert [bar.get_width() for bar in bars] == pytest.approx([0.5, 0.01, 2, 1, 2])  # the shortest bar on top
+    legend = [handle.get_facecolor() for handle in picture.axes[0].get_legend().legend_handles]
+    assert legend == [bar.get_facecolor() for bar in bars[:2]] and bars[2].get_facecolor() not in legend
+    assert [label.get_text() for label in picture.axes[0].get_yticklabels()] == ["two", "whole", "one"]
     with pytest.raises(ValueError, match=r"expected 2 parts in every row, got \[1\]"):
         diagrams.split_bars({"one": (1.0,)}, ("a", "b"), "bits", "one part")
 

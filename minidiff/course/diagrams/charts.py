@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from matplotlib.patches import Patch
 from torch import Tensor
 
 from minidiff.course.diagrams.base import BACKWARD, BLACK, WORDS
@@ -110,32 +111,40 @@ def paired_bars(
 
 
 def split_bars(
-    rows: Mapping[str, Sequence[Tensor | float]], names: Sequence[str], label: str, alt: str, height: float = 3.3
+    rows: Mapping[str, Sequence[Tensor | float]],
+    names: Sequence[str],
+    label: str,
+    alt: str,
+    others: Mapping[str, Tensor | float] | None = None,
 ) -> Picture:
-    """Draw one bar for each row, of its named parts: each one's length in or above it, the sum behind it.
+    """Draw one bar for each row, of its named parts, and one without parts for each of the others: the shortest on top.
 
-    The last part is orange, those before it grey.
+    A part's length stands in it, the sum behind the bar. The last part is orange, those before it are grey; the
+    others are blue.
     """
     if any(len(parts) != len(names) for parts in rows.values()):
         raise ValueError(f"expected {len(names)} parts in every row, got {[len(parts) for parts in rows.values()]}")
     lengths = {row: [float(part) for part in parts] for row, parts in rows.items()}
-    picture = Picture(alt, 7.0, height)
+    lengths |= {row: [float(length)] for row, length in (others or {}).items()}
+    lengths = dict(sorted(lengths.items(), key=lambda row: sum(row[1])))
+    picture = Picture(alt, 7.0, 0.5 * len(lengths) + 1.2)
     ax = picture.add_subplot(1, 1, 1)
-    longest, greys = max(map(sum, lengths.values())), ("0.55", "0.78")[-len(names) + 1 :]
-    for y, parts in enumerate(lengths.values()):
-        left = 0.0
-        for part, name, colour in zip(parts, names, (*greys, COLOURS[1]), strict=True):
-            ax.barh(y, part, 0.6, left=left, color=colour, label=name if y == 0 else None)
-            if part > 0.1 * longest:
+    longest, greys = max(map(sum, lengths.values())), ("0.6", "0.82")[-len(names) + 1 :]
+    for y, (row, parts) in enumerate(lengths.items()):
+        left, colours = 0.0, (*greys, COLOURS[1]) if row in rows else (COLOURS[0],)
+        for part, colour in zip(parts, colours, strict=True):
+            ax.barh(y, part, 0.7, left=left, color=colour)
+            if row in rows and part > 0.1 * longest:  # a label is as wide as that
                 ax.text(left + part / 2, y, f"{part:.2f}", ha="center", va="center", fontsize=WORDS)
-            else:
-                ax.text(left + part / 2, y - 0.31, f"{part:.2f}", ha="center", va="bottom", fontsize=WORDS)
             left += part
         ax.text(left, y, f"  {left:.2f}", va="center", fontsize=WORDS, weight="bold")
     ax.set(xlim=(0, 1.15 * longest), xlabel=label)
-    ax.set_yticks(range(len(rows)), list(rows), fontsize=WORDS)
+    ax.set_yticks(range(len(lengths)), list(lengths), fontsize=WORDS)
     ax.invert_yaxis()
-    ax.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=len(names), fontsize=13, frameon=False)
+    handles = [Patch(color=colour, label=name) for name, colour in zip(names, (*greys, COLOURS[1]), strict=True)]
+    ax.legend(
+        handles=handles, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=len(names), fontsize=13, frameon=False
+    )
     ax.grid(False)
     return picture
 

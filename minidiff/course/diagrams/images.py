@@ -103,16 +103,18 @@ def contest(
     alt: str,
     most: float = 8.0,
     colours: Sequence[int] = (),
+    words: tuple[str, str] = ("draws", "all levels alike"),
 ) -> Picture:
     """Draw one row for each code: what it draws, images (6, C, H, W) or a word, and the bits it spends, as a bar.
 
     `most` is the length of the bars' scale, a dotted line; `colours` are numbers in the course's list, one a row.
+    `words` stand above the images and beside the dotted line.
     """
     if list(drawn) != list(bits):
         raise ValueError(f"expected bits for {list(drawn)}, got them for {list(bits)}")
     height = 1.55 * len(drawn) + 0.75
     picture, ax = canvas(alt, width=7.0, height=7.0 * height / 9.7, right=9.7, top=height, bottom=0.0)
-    ax.text(0, height - 0.15, "draws", va="top", fontsize=WORDS)
+    ax.text(0, height - 0.15, words[0], va="top", fontsize=WORDS)
     ax.text(6.5, height - 0.15, "bits for each pixel", va="top", fontsize=WORDS)
     for row, (name, x) in enumerate(drawn.items()):
         y = height - 2.25 - 1.55 * row  # of the lower edge
@@ -127,5 +129,5 @@ def contest(
         ax.barh(y + 0.5, length, 0.55, left=6.5, color=COLOURS[(colours or range(len(COLOURS)))[row]])
         ax.text(6.62 + length, y + 0.5, f"{bits[name]:.2f}", va="center", fontsize=WORDS + 2, weight="bold")
     ax.plot([9.4, 9.4], [0.05, height - 1.05], color="0.4", linestyle=":")
-    ax.text(9.6, height - 0.6, f"all levels alike: {most:g}", ha="right", va="top", fontsize=WORDS, color="0.35")
+    ax.text(9.6, height - 0.6, f"{words[1]}: {most:g}", ha="right", va="top", fontsize=WORDS, color="0.35")
     return picture
