@@ -6,7 +6,7 @@ Words stand in them, so fonts are larger than in `plot` and figures are narrow: 
 from minidiff.course.diagrams.charts import bars, labelled, shares, split_bars
 from minidiff.course.diagrams.density import against, bells, kernels, ribbon, round_cloud, two_bells, under_bells
 from minidiff.course.diagrams.images import contest, dissolve, pictures
-from minidiff.course.diagrams.plane import clouds, guesses, over, predictions, score_arrows, walks
+from minidiff.course.diagrams.plane import bent_grids, clouds, guesses, over, predictions, score_arrows, walks
 from minidiff.course.diagrams.schedules import log_snr_curves, rows_and_weights, schedule_paths
 from minidiff.course.diagrams.states import chain, guess_and_mix, telescope
 from minidiff.course.diagrams.training import clock_hands, families, guess_the_noise
@@ -15,6 +15,7 @@ __all__ = [
     "against",
     "bars",
     "bells",
+    "bent_grids",
     "chain",
     "clock_hands",
     "clouds",
