@@ -47,7 +47,7 @@ diagrams.families(noise[:600], [walk[24], walk[36], walk[-1]])
 # | GAN | A network turns noise into a sample. In training a second one tells real from fake. | fast, sharp; may leave out data | voices ([@kong2020]) |
 # | VAE | A decoder turns a random code into a sample. | fast, steady to train; blurred | compressing pictures ([@rombach2022]) |
 # | normalizing flow | An invertible network moves noise to a sample. | exact likelihood; few networks are invertible | physics ([@noe2019]) |
-# | diffusion model | A network removes noise in many small steps. | steady to train; slow | pictures ([@rombach2022]), molecules ([@abramson2024]) |
+# | diffusion model | A network removes noise in many small steps. | steady to train, leaves out little; slow | pictures ([@rombach2022]), molecules ([@abramson2024]) |
 
 # %% [markdown]
 # Two more families: *autoregressive models* draw part after part, as language models do ([@brown2020]). *Flow matching*
@@ -228,7 +228,7 @@ plot.show_source(families.GAN.learn)
 # Nothing here asks for *every* cluster. If a generator leaves some out, this is called
 # [mode collapse](../docs/glossary.md#mode-collapse). Adam's two running averages matter: of gradients, called
 # *momentum* ($\beta_1$), and of their squares ($\beta_2$). The usual `betas` are (0.9, 0.999); our GAN has (0, 0.9), as
-# [@gulrajani2017] have. Which change matters? We train three times, for 800 batches.
+# [@gulrajani2017] have. Which change matters? We train three times.
 
 # %% tags=["nbval-ignore-output"]
 ends, kept = {}, {}
@@ -287,8 +287,9 @@ diagrams.over(dict(zip(names, ends.values(), strict=True)), data,
 # it has a closed form, `q.kl(p)`.
 
 # %% [markdown]
-# How does a gradient get *through* a random $z$? Write $z$ as mean plus standard deviation times noise $\epsilon$ from
-# outside. This [reparameterisation](../docs/glossary.md#reparameterisation) returns in every diffusion model.
+# How does a gradient get *through* a random $z$? Write $z$ as mean plus standard deviation times standard noise
+# $\epsilon$: the gradient flows through these two. This [reparameterisation](../docs/glossary.md#reparameterisation)
+# returns in every diffusion model.
 #
 # **Your turn.** Write (1.3) for one draw of $z$, with KL in closed form. `code` is $q(z \mid x)$, `prior` is $p(z)$,
 # `decode(z)` is $p_\theta(x \mid z)$: each a `Gaussian(mean, std)`, whose `.log_prob(x)` and `.kl(other)` add up the
@@ -320,7 +321,7 @@ elbo = yours(one_draw_elbo, by_torch, cases,
              hint="first z, by reparameterisation; then the two terms of (1.3)")
 
 # %% [markdown]
-# In the package's `families.VAE` your function is the loss. We train one, encode the data and decode the codes.
+# The package's `families.VAE` makes your function large. We train one, encode the data and decode the codes.
 
 # %% tags=["nbval-ignore-output"]
 torch.manual_seed(3)
@@ -552,7 +553,7 @@ assert abs(sliced_wasserstein(square, moved, 4000) - 0.5 * 2 / torch.pi) < 1e-4
 print("✓ a cloud moved by 0.5 is 0.5 times 2/pi away, the mean length of a projection")
 
 # %% [markdown]
-# Now all four models learn from the same 2,400 batches of 256 points. The film shows 600.
+# Now all four models learn from the same 2,400 batches of 256 points.
 #
 # *Predict: which model is the last to show a ring? Which is closest to the data in the end?*
 
@@ -588,7 +589,7 @@ ring = {name: next((k for k, look in looks.items()
         for name in models}
 print("batches until the middle has a fifth of the noise's points:", ring)
 expect(max(ring[name] for name in ring if name != "VAE") < ring["VAE"],
-       "the VAE is the last")
+       "the VAE is last")
 
 # %% tags=["nbval-ignore-output"]
 z = torch.randn(10_000, 2, generator=seeded(9))
@@ -614,8 +615,8 @@ print("distance:", ", ".join(f"{name} {far[name]:.3f}" for name in models),
 # ### What each trades
 #
 # *Distance* is (1.6). *Strays* are points beyond two standard deviations from the nearest centre; the truth has
-# $e^{-2}$, 14 %. For the *poorest cluster* we count the points within two deviations, and divide by the truth's share:
-# 1 is fair, 0 a lost mode.
+# $e^{-2}$, 14 %. For each cluster we count the points within two deviations and divide by the truth's number. The
+# smallest of the eight is the *poorest cluster*: 1 is fair, 0 a lost mode.
 #
 # A fifth entry is no model: an evenly filled *ring* through the eight centres. Grey is another draw of the truth.
 #
@@ -680,7 +681,7 @@ diagrams.clouds(few, "Six clouds in eight colours.", colours=colours)
 #
 # ### Ask twice
 #
-# Train all four three times, for 900 batches, from other weights and on other batches.
+# Train all four three times, for 900 batches, from other weights on other batches.
 #
 # *Predict: for which models does a noise point end in the same cluster every time?*
 
@@ -732,7 +733,8 @@ expect(max(min(same[name]) for name in ("GAN", "VAE", "flow")) < 0.4,
 # loss if the axes of its code are swapped or flipped. This is why it agrees even *less* than chance: its runs hold the
 # same circle of clusters, but turned, so that nearly *every* cluster has moved. Turn it back, and most noise agrees
 # (right column).
-#
+
+# %% [markdown]
 # In diffusion the way to noise is fixed. So the best guess at each place and time is a fact about the data, and so is
 # the walk back: a *uniquely identifiable encoding* ([@song2021]).
 
@@ -781,7 +783,7 @@ diagrams.walks(panels, [data, data, cloudy], "Three panels of walks over grey cl
 # </details>
 #
 # By Bayes' rule, $x_t$ came from the nearest cluster with a probability of 38 %. Before we see $x_t$, it is the
-# cluster's weight, 19 %. The check counts 4,000 walks.
+# cluster's weight, 19 %.
 
 # %% tags=["check"]
 # @title ✓ ddim is undone; ddpm's ends are those of Bayes; at t = 1 no trace is left
@@ -810,10 +812,9 @@ print(f"✓ into the nearest cluster go {found.max() / 4000:.0%} of the walks;",
 # %% [markdown]
 # ## Exercises
 #
-# **1. Pen.** (a) Real points and fakes have no place in common. What are $D^*$ and $V(D^*, G)$? What changes if the
-# fakes move a little closer? (b) On `Cosine`, $\alpha_t = \cos\varphi$ and $\sigma_t = \sin\varphi$ with
-# $\varphi = \frac{\pi}{2} t$. Show that `step_back` to the angle $\varphi - \delta$ is
-# $\cos\delta\; x_t - \sin\delta\; v$.
+# **1. Pen.** (a) Real points and fakes have no place in common. What are $D^*$ and $V(D^*, G)$? What if the fakes move
+# closer? (b) On `Cosine`, $\alpha_t = \cos\varphi$ and $\sigma_t = \sin\varphi$ with $\varphi = \frac{\pi}{2} t$. Show
+# that `step_back` to the angle $\varphi - \delta$ is $\cos\delta\; x_t - \sin\delta\; v$.
 #
 # <details><summary>Answer</summary>
 #
@@ -906,8 +907,7 @@ one, two, chance = duel(toy.mixture, n=40)  # far too short
 print(f"after 40 batches: one latent {one:.2f}, two {two:.2f}; by chance {chance:.3f}")
 
 # %% [markdown]
-# **Deeper:** [01, deeper](deeper/01_generative_models.ipynb) compares likelihoods, luck and learning rates, and has a
-# quiz of bugs.
+# **Deeper:** [01, deeper](deeper/01_generative_models.ipynb) has likelihoods, luck, learning rates and bugs to find.
 #
 # **Next:** [02 · Forward diffusion](02_forward_diffusion.ipynb).
 #

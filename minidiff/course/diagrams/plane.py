@@ -73,7 +73,8 @@ def predictions(panels: Sequence[tuple[str, Tensor, str]], columns: int, rows: S
 def over(panels: Mapping[str, Tensor], behind: Tensor, alt: str, reach: float = 3.5) -> Picture:
     """Draw point clouds (N, 2) in a row, each over the same pale one, as far as `reach`."""
     lines = 1 + max(name.count("\n") for name in panels)
-    picture = Picture(alt, 7.0, 7.0 / len(panels) + 0.28 * lines)
+    picture = Picture(alt, 7.0, 7.0 / len(panels) + 0.3 * lines)
+    picture.get_layout_engine().set(h_pad=0.1)
     for ax, (name, x) in zip(picture.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         _points(ax, behind, x, reach)
         ax.set_title(name, fontsize=WORDS)
