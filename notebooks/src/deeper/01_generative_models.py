@@ -112,7 +112,7 @@ for k, (ax, name) in enumerate(zip(axes, models, strict=True)):
     dots = ax.scatter(history[3:, k], distance[3:, k], 22, c=batches, cmap="viridis_r")
     ax.set(title=name, xlabel="loss", ylim=(0, 0.15), ylabel="" if k else "distance")
     ax.tick_params(labelleft=k == 0)
-    ax.locator_params(axis="x", nbins=2)
+axes[0].set_xticks([1.375, 1.385])
 axes[0].axvline(1.386, color="0.5")
 axes[0].text(1.3855, 0.01, "log 4", fontsize=11, ha="right")
 picture.colorbar(dots, ax=axes, aspect=30, ticks=[240, 720, 1200], label="batches")
