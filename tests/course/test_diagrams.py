@@ -391,7 +391,7 @@ def test_families_name_what_samples_and_what_only_trains():
 
 def test_clouds_stand_in_rows_of_equal_panels():
     picture = diagrams.clouds({f"{k}": torch.zeros(4, 2) for k in range(5)}, "five clouds", title="all")
-    assert [ax.get_title() for ax in picture.axes] == list("01234") and picture.get_suptitle() == "all"
+    assert [ax.get_title() for ax in picture.axes] == list("01234") and picture.get_suptitle().strip() == "all"
     assert len({ax.get_xlim() for ax in picture.axes}) == 1 and picture.png() == picture.png()
     assert diagrams.clouds({"a": torch.zeros(4, 2)}, "", window=(0.0, 2.0)).axes[0].get_ylim() == (0.0, 2.0)
 
@@ -405,6 +405,23 @@ def test_guesses_lie_over_their_points():
     assert picture.png() == picture.png()
 
 
+def test_grids_are_bent_and_their_squares_measured():
+    def twice_as_wide(p):
+        return p * torch.tensor([2.0, 1.0])
+
+    def sheared(p):  # keeps areas, and bends lines
+        return p + torch.stack([torch.zeros(len(p)), p[:, 0].square()], 1)
+
+    panels = {"before": lambda p: p, "wide": twice_as_wide, "sheared": sheared}
+    picture = diagrams.bent_grids(panels, "three grids", ((-2, 0), (1, 0)))
+    assert [ax.get_title() for ax in picture.axes] == list(panels) and picture.alt == "three grids"
+    areas = [ax.get_xlabel() for ax in picture.axes]
+    assert areas == ["orange 1.00\nblue 1.00", "orange 2.00\nblue 2.00", "orange 1.00\nblue 1.00"]
+    upright = picture.axes[1].lines[0]  # x = -3 before
+    assert np.allclose(upright.get_xdata(), -6) and picture.png() == picture.png()
+    assert all(len(ax.lines) == 14 and len(ax.patches) == 2 for ax in picture.axes)
+
+
 def test_walks_show_every_end():
     paths = torch.stack([torch.zeros(7, 2), torch.ones(7, 2)])  # (2, 7, 2)
     panels, behind = {"a": paths, "b": paths[:, :1]}, [torch.zeros(3, 2)] * 2
@@ -413,6 +430,7 @@ def test_walks_show_every_end():
     for ax, ends in zip(picture.axes, (7, 1), strict=True):
         assert [len(c.get_offsets()) for c in ax.collections] == [3, ends]
         assert np.allclose(ax.collections[1].get_offsets(), 1)
+    assert [text.get_text() for text in picture.legends[0].get_texts()] == ["start", "one walk", "another", "all ends"]
     assert picture.png() == picture.png()
     with pytest.raises(ValueError, match="expected a cloud behind each panel, got 2 panels and 1 clouds"):
         diagrams.walks(panels, behind[:1], "walks")
