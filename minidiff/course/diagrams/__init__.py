@@ -16,7 +16,7 @@ from minidiff.course.diagrams.density import (
 )
 from minidiff.course.diagrams.images import contest, dissolve, pictures, weighted_mean
 from minidiff.course.diagrams.plane import bent_grids, clouds, guesses, over, predictions, score_arrows, walks
-from minidiff.course.diagrams.schedules import log_snr_curves, rows_and_weights, schedule_curves, schedule_paths
+from minidiff.course.diagrams.schedules import rows_and_weights, schedule_curves, schedule_paths
 from minidiff.course.diagrams.states import chain, guess_and_mix, telescope
 from minidiff.course.diagrams.training import clock_hands, families, guess_the_noise
 
