@@ -64,7 +64,7 @@ def vlb_terms(
 ) -> Iterator[Tensor]:
     """Yield the terms L_T, ..., L_s, ..., L_0 of the bound: (B,) nats each (Ho et al. 2020, eq. 5; eq. 4.10).
 
-    ts falls from 1 to 0 (`samplers.times`). p(x_1) is N(0, sigma(1)^2 I), pure noise where the schedule ends in it.
+    ts falls from 1 to 0 (`samplers.times`). p(x_1) is N(0, sigma(1)^2 I), which is eq. 4.4's for sigma(1) = 1.
     The steps back have variance sigma_ts^2, DDPM's beta_t. With bins, x0 is one of that many even levels in [-1, 1].
     """
     alpha, sigma = (match_dims(c, x0) for c in schedule(ts[0]))

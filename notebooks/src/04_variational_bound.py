@@ -41,7 +41,7 @@ noise = torch.randn(6, 1, 32, 32, generator=seeded(0), dtype=torch.float32)
 by_model, generator = noise, seeded(1)
 for t, s in pairwise(times(50)):  # 50 steps of chapter 03, with the larger width
     mean = posterior(by_model, told(by_model, t), s, t, denoiser.schedule).mean
-    width = transition(s, t, denoiser.schedule)[1]  # sigma_ts of (2.5)
+    width = transition(s, t, denoiser.schedule)[1]  # of a step forward
     by_model = Gaussian(mean, width).sample(generator) if s > 0 else mean
 which = torch.randint(len(clothes), (6, 1, 32, 32), generator=seeded(8))
 by_histograms = clothes.tensor().gather(0, which)  # each pixel from another picture
@@ -161,8 +161,7 @@ import io
 from PIL import Image
 
 
-def bits_packed(name, **options):
-    """Bits for each pixel of a file that has all the photographs below each other."""
+def bits_packed(name, **options):  # all the photographs, below each other
     file, column = io.BytesIO(), levels_of(photos).T.reshape(3200, 32).byte()
     Image.fromarray(column.numpy()).save(file, name, **options)
     return len(file.getvalue()) * 8 / column.numel()
@@ -444,12 +443,10 @@ for ax, log_density, title in ((axes[0], log_q, "the real paths, q"),
     ax.pcolormesh(axis, axis, log_density.exp().reshape(301, 301).T, cmap="Greys",
                   vmin=0, vmax=0.5)  # one scale for both
     ax.set(xlim=(-3, 3), ylim=(-1, 2.5), xlabel="$x_1$", ylabel="$x_{0.1}$",
-           yticks=(-1, -0.1, 0.3, 0.8, 2))
-    ax.set_title(title, fontsize=14)
+           yticks=(-1, -0.1, 0.3, 0.8, 2), title=title)
     ax.grid(False)
 axes[1].axhline(-0.1, color=plot.COLOURS[1], linestyle="--")
-axes[1].text(0, -0.18, "here it guesses\nthe other hump", ha="center", va="top",
-             fontsize=13)
+axes[1].text(0, -0.9, "here it guesses\nthe other hump", ha="center", fontsize=13)
 picture
 
 # %% [markdown]
@@ -660,11 +657,10 @@ def spent_by(T):
     axes[0].bar(torch.arange(T - 1, 0, -1) / T, each[1:-1], 0.8 / T, label="$L_s$")
     axes[0].bar([0], each[-1], 0.8 / T, color=plot.COLOURS[1], label="$L_0$")
     axes[0].set(xlabel="time s of arrival", ylabel="bits", title=f"terms of {T} steps")
-    axes[0].legend(fontsize=12)
-    axes[1].plot(list(sums), list(sums.values()), ".-", color=plot.COLOURS[2])
+    axes[1].plot(list(sums), list(sums.values()), ".-")
     axes[1].plot([T], [each.sum()], "o", color=plot.COLOURS[3], markersize=9)
-    axes[1].axhline(entropy, color="0.4", linestyle=":")
-    axes[1].text(64, entropy - 0.12, f"entropy {entropy:.2f}", ha="right", fontsize=12)
+    axes[1].axhline(entropy, color="0.4", linestyle=":", label=f"entropy {entropy:.2f}")
+    _ = [ax.legend(fontsize=12) for ax in axes]
     axes[1].set(xlabel="steps T", ylim=(0.4, 2.1), title=f"their sum: {each.sum():.2f}")
     return picture
 
@@ -912,7 +908,7 @@ diagrams.split_bars(rows, ("constants", "last step", "wrong guesses before it"),
                     "bits for each pixel", "Six bars, the shortest on top.", others)
 
 # %% tags=["check"]
-# @title ✓ Narrow steps by their Gaussians
+# @title ✓ Narrow steps by their Gaussians, the constants by their formula
 total, generator = 0, seeded(7)  # the draws of all the fifty guesses
 for t, s in list(pairwise(times(50)))[:-1]:
     eps = torch.randn(photos.shape, generator=generator, dtype=photos.dtype)
@@ -923,20 +919,23 @@ for t, s in list(pairwise(times(50)))[:-1]:
 assert torch.allclose(bits_per_dim(total, 1024), narrow - ours[-1], rtol=1e-3)
 less = spent.mean(0) - narrow  # photograph by photograph
 assert less.mean() > 2 * less.std() / 10
-print(f"✓ bits saved on the histograms: {less.mean():.2f} ± {1.96 * less.std() / 10:.2f}")
+assert torch.isclose(constants.mean(), bits_per_dim((r - 1 - r.log()).sum() / 2, 1))
+print(f"✓ on the histograms they save {less.mean():.2f} ± {1.96 * less.std() / 10:.2f}")
 
 # %% tags=["check"]
-# @title ✓ Constants and last steps by hand, and the black frame
-def by_levels(guess):  # the mass of all the pixels' levels, by cumulative functions
-    level = levels_of(photos).T.flatten() / 127.5 - 1
-    return -mass(level, guess.flatten().double(), start[-1]).log2().mean()
+# @title ✓ The last steps by hand, and the black frame
+def by_levels(guess):  # from the masses of all pixels' levels
+    level = levels_of(photos).T.flatten()
+    bell = torch.distributions.Normal(guess.flatten().double(), start[-1])
+    up, down = (bell.cdf((level + shift - 127.5) / 127.5) for shift in (0.5, -0.5))
+    up, down = up.masked_fill(level == 255, 1), down.masked_fill(level == 0, 0)
+    return -(up - down).log2().mean()
 
 
-assert torch.isclose(constants.mean(), bits_per_dim((r - 1 - r.log()).sum() / 2, 1))
 for guess, each in ((photos, perfect[-1]), (guesses[0.02], ours[-1]),
                     (bolder(guesses[0.02], 0.05), last)):
     assert torch.isclose(by_levels(guess), each.mean(), rtol=1e-4)
-at_black, aim = pixels[-1][:, frame].mean(), guesses[0.02].flatten(1)[:, frame].mean()
+at_black, aim = (x[:, frame].mean() for x in (pixels[-1], guesses[0.02].flatten(1)))
 assert abs(at_black - 0.73) < 0.01 and abs(aim + 1) < 0.01
 print(f"✓ as by hand; on the frame the mean guess is {aim:.3f}: {at_black:.2f} bits")
 

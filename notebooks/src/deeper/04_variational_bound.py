@@ -133,18 +133,6 @@ print(f"spread of one draw in nats: paths {log_ratio.std():.2f},",
 #
 # </details>
 
-# %% tags=["check"]
-# @title ✓ Along a path, neighbouring terms of (4.9) cancel in part
-along = []
-for (s, t), x_s, x_t in zip(pairwise(ts.flip(0)), path[:-1], path[1:], strict=True):
-    truth = posterior(x_t, path[0], s, t, linear).log_prob(x_s) if s > 0 else 0
-    along.append(truth - step_back(x_t, s, t).log_prob(x_s))
-covariance = torch.cov(torch.stack(along))
-assert (covariance.diag(1)[:3] < -0.03).all() and (covariance.diag(1) < 0.001).all()
-assert 2 * covariance.diag(1).sum() < 0.6 * (covariance.sum() - covariance.trace()) < 0
-print(f"✓ independent they would spread by {covariance.trace().sqrt():.2f} nats,",
-      f"together by {covariance.sum().sqrt():.2f}")
-
 # %% [markdown]
 # The gain of (4.10) is another. Training draws *one* step. Then it counts that (4.2) has done the inner average:
 
@@ -170,6 +158,18 @@ assert log_ratio.std() < 0.8 * by_terms.std()
 assert one_step[1] < 0.7 * one_step[0]
 print(f"✓ exact {exact:.2f} = log of the average; the bound by paths and by terms",
       f"{log_ratio.mean():.2f} nats")
+
+# %% tags=["check"]
+# @title ✓ Along a path, neighbouring terms of (4.9) cancel in part
+along = []
+for (s, t), x_s, x_t in zip(pairwise(ts.flip(0)), path[:-1], path[1:], strict=True):
+    truth = posterior(x_t, path[0], s, t, linear).log_prob(x_s) if s > 0 else 0
+    along.append(truth - step_back(x_t, s, t).log_prob(x_s))
+covariance = torch.cov(torch.stack(along))
+assert (covariance.diag(1)[:3] < -0.03).all() and (covariance.diag(1) < 0.001).all()
+assert 2 * covariance.diag(1).sum() < 0.6 * (covariance.sum() - covariance.trace()) < 0
+print(f"✓ independent they would spread by {covariance.trace().sqrt():.2f} nats,",
+      f"together by {covariance.sum().sqrt():.2f}")
 
 # %% [markdown]
 # ## 2. How tight is the bound?
