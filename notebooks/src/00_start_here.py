@@ -40,19 +40,20 @@ diagrams.guess_and_mix(noise[8:9], list(bag), ("all bags", "one bag", "the bag")
 # cfg is guidance, section 3: the network guesses without a label (10 means "none") and
 # with it; w = 2 doubles the way from the first of these guesses to the second.
 guided = cfg(denoiser, wanted, null=10, w=2.0)
-# dpmpp_2m is a sampler that uses the last two guesses; final returns its last picture.
+# dpmpp_2m is a sampler (DPM-Solver++) that uses the last two guesses; ddim and dpmpp_2m
+# give one state after another, and final takes the last picture.
 pictures = final(dpmpp_2m(guided, noise, times(25), schedule))
 diagrams.pictures({"": pictures}, "Ten drawn clothes, one of each class.",
                   above=classes, columns=5)
 
 # %% [markdown]
 # **You build** the step, and then guidance, which makes the label count more. With your two functions the
-# computer draws again. Stable Diffusion draws in the same way. Its network is a thousand times larger, it is asked with
-# words, and it takes its steps in a compressed form of the picture.
+# computer then draws what you ask for. Stable Diffusion ([@rombach2022]) draws in the same way. Its network is a thousand
+# times larger, it is asked with words, and it takes its steps in a compressed form of the picture.
 
 # %% [markdown]
 # Reading takes half an hour, the computer needs half a minute. **Your turn** marks a gap of a line or two. Here the gaps
-# are filled; in `notebooks/student/` they are empty, and whatever you write, the notebook runs to its end.
+# are filled; in `notebooks/student/` they are empty, and a missing or wrong answer does not stop the notebook.
 #
 # | letter | meaning |
 # |---|---|
@@ -78,17 +79,17 @@ diagrams.pictures({"$x_t$": torch.cat(noisy)}, "A boot in more and more noise.",
                   above=[f"t = {t:g}" for t in ts])
 
 # %% [markdown]
-# Each pixel wanders at random, as a particle that *diffuses* in water; hence the name *diffusion model*. The network has
-# learned one thing: **given $x_t$, the time $t$ and a label, guess the photograph $x_0$.** It is a
+# The picture dissolves into noise, as ink *diffuses* in water; hence the name *diffusion model*
+# ([@sohldickstein2015], [@ho2020]). The network has learned one thing: **given $x_t$, the time $t$ and a label, guess the photograph $x_0$.** It is a
 # [denoiser](../docs/glossary.md#denoiser). To draw, we give it nothing but noise and a label.
 
 # %% [markdown]
 # ### Memory or invention?
 #
-# Are the ten clothes above photographs that the network remembers? We look for the nearest of the 10,000, the one with
-# the smallest sum of squared differences of pixels, for each.
+# Are the ten clothes above photographs that the network remembers? We look for the nearest of the 10,000 for each: the
+# one at the smallest distance, the root of the sum of squared differences of pixels.
 #
-# *Predict: five of the ten will stand above their nearest photographs. Will they be equal?*
+# *Predict: five of the ten will stand above their nearest photographs. In how many pairs will the two be equal?*
 
 # %%
 from minidiff.app.metrics import nearest
@@ -102,11 +103,11 @@ diagrams.pictures({"drawn": pictures[five], "nearest": clothes[index[five]]},
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# No: related, not equal.
+# In none. The pullovers are close, the bags are not.
 #
 # </details>
 #
-# They are not perfect: some have specks or ragged edges. The network is small, with 640,000 weights, trained for a
+# The drawn clothes are not perfect: some have specks or ragged edges. The network is small, with 640,000 weights, trained for a
 # quarter of an hour on one CPU core.
 #
 # A line with ✓, as below, comes from a folded check of what you have just read.
@@ -121,7 +122,7 @@ print("✓ median distance from the nearest training photograph: drawn",
 
 # %% [markdown]
 # Photographs that the network has never seen are about as far away. (This distance would miss a shifted copy;
-# [chapter 13](13_evaluation.ipynb) looks closer.) So these clothes are new. But where do they come from, if the network
+# [chapter 13](13_evaluation.ipynb) looks closer.) So these clothes are no copies. But where do they come from, if the network
 # has only learned to guess training photographs? To answer that, we must know what a guess is.
 
 # %% [markdown]
@@ -191,14 +192,17 @@ print(f"✓ off by {error.min():.2f} to {error.max():.2f} in root mean square; t
       f"of all classes is {ratio.min():.1f} to {ratio.max():.1f} times as far off")
 
 # %% tags=["check"]
-# @title ✓ Blurred where pictures of a label differ
+# @title ✓ Most blurred where pictures of a label differ most
 def edges(x):  # squared steps from pixel to pixel, (N,)
     return sum(x.diff(dim=d).square().sum((1, 2, 3)) for d in (2, 3))
 
 
+of = [(clothes[training.y == k] + 1) / 2 for k in range(10)]  # light, from 0
+differ = torch.stack([x.var(0).sum() / x.square().mean(0).sum() for x in of])
 real = torch.stack([edges(clothes[training.y == k]).mean() for k in range(10)])
 order = (edges(first) / real).argsort().tolist()  # from the most blurred
-assert set(order[:2]) == {5, 8} and order[-1] == 1
+assert set(order[:2]) == set(differ.argsort()[-2:].tolist()) == {5, 8}
+assert order[-1] == 1
 print("✓ edges left in the guess:",
       ", ".join(f"{classes[k]} {edges(first)[k] / real[k]:.0%}" for k in (5, 8, 1)))
 
@@ -210,8 +214,10 @@ print("✓ edges left in the guess:",
 # of them, is their mean ([deeper](deeper/00_start_here.ipynb#2-bayes-rule) shows why).
 #
 # With less noise, some photographs fit $x_t$ better than others. Each then has a *weight*: the probability that it is the
-# one behind the noise. The guess with the smallest squared error is the mean with these weights. To see them, imagine that
-# there are only five bags in the world. We add noise to the second one.
+# one behind the noise. The guess with the smallest squared error is the mean with these weights, the *posterior mean*. To
+# see the weights, imagine that there are only five bags in the world. We add noise to the second one.
+#
+# *Predict: at* $t = 0.8$ *our eyes see nothing but noise. How sure is the formula that it is the second bag?*
 
 # %%
 bags = clothes[training.y == 8][[4, 12, 20, 7, 16]]
@@ -220,6 +226,7 @@ bags = clothes[training.y == 8][[4, 12, 20, 7, 16]]
 def weights(x, t):
     """Return the probability of each of the five bags, given x = x_t: Bayes' rule."""
     alpha, sigma = schedule(t)
+    # minus the log density of x, if that bag is behind it, up to a constant
     misfit = (x - alpha * bags).square().sum((1, 2, 3)) / (2 * sigma**2)
     return (-misfit).softmax(0)  # a small misfit is a large weight; their sum is 1
 
@@ -235,21 +242,27 @@ diagrams.weighted_mean(
     "Weights of five bags: alike at t = 1, all on the second at t = 0.8.")
 
 # %% [markdown]
-# At $t = 1$ the five count alike, and the best guess is a blur. At 0.95 it is a blend of four; at 0.8 only the right bag
-# is left. To our eyes $x_t$ is still nothing but noise there: but each of 1,024 pixels says a little about the bag, and
-# the formula adds it all up. This exact best guess is the package's `Empirical`.
+# <details><summary>Answer</summary>
+#
+# Quite sure: 100 %. Each of 1,024 pixels says a little about the bag, and the formula adds it all up.
+#
+# </details>
+#
+# At $t = 1$ the five count alike, and the best guess is a blur. At 0.95 it is a blend, in which *another* bag leads: by
+# chance this noise looks a little like it. With less noise the right bag overtakes it. This exact best guess is the
+# package's `Empirical` ([@karras2022], appendix B).
 
 # %% tags=["check"]
 # @title ✓ The weighted mean has the smallest squared error
 dice, t = torch.Generator().manual_seed(3), torch.tensor(0.95)
 which = torch.randint(5, (1000,), generator=dice)  # bags at random, in noise
 x = add_noise(bags[which], torch.randn(1000, 1, 32, 32, generator=dice), t, schedule)
-w = torch.stack([weights(each, t) for each in x])  # (1000, 5)
+w = torch.stack([weights(each, t) for each in x])
 ways = torch.stack([w, 0 * w + 0.2, 1.0 * (w == w.amax(1)[:, None]),
                     (2 * w.log()).softmax(1), (w.log() / 2).softmax(1)])
 made = torch.tensordot(ways, bags, 1)  # five ways to weigh: (5, 1000, 1, 32, 32)
 cost = (made - bags[which]).square().sum((2, 3, 4)).mean(1)
-assert (cost[1:] > 1.04 * cost[0]).all() and rows["t = 0.8"][1][1] > 0.99
+assert (cost[1:] > 1.04 * cost[0]).all() and rows["t = 0.95"][1].argmax() == 3
 assert torch.allclose(made[0], Empirical(bags).denoise(x, t, schedule), atol=1e-3)
 print(f"✓ squared error at t = 0.95: weighted mean {cost[0]:.0f}, mean of the five",
       f"{cost[1]:.0f}, likeliest bag {cost[2]:.0f}; the weights are those of Empirical")
@@ -257,26 +270,46 @@ print(f"✓ squared error at t = 0.95: weighted mean {cost[0]:.0f}, mean of the 
 # %% [markdown]
 # ### So where do new clothes come from?
 #
-# With all photographs of a label in the place of the five bags, the exact best guess also ends at *one photograph*. A
-# sampler that uses it draws copies, as the check below shows. It only remembers.
+# Now all photographs of a label take the place of the five bags, and a sampler uses their exact best guess.
 #
-# Our network is not exact. Its first guess is nearly the class mean, but its later guesses end in clothes that are no
-# photographs. So *its errors make the new clothes*. Why do such errors look like clothes, and not like rubbish? That is a
-# subject of research ([@kamb2024]); [chapter 03](03_reverse_diffusion.ipynb) goes on with it.
+# *Predict: what does it draw?*
 
-# %% tags=["check"]
-# @title ✓ The exact best guess draws copies, the network does not
-copies, own = [], final(ddim(guess, noise, times(12), schedule))
+# %%
+copies = []
 for k in range(10):
-    memory = Empirical(clothes[training.y == k])  # of all photographs with the label
+    memory = Empirical(clothes[training.y == k])  # knows these photographs
     walk = ddim(lambda x, t, memory=memory: memory.denoise(x, t, schedule),
                 noise[k : k + 1], times(12), schedule)
     copies.append(final(walk))
-copied, new = (nearest(x.clamp(-1, 1), clothes)[0] for x in (torch.cat(copies), own))
+
+# %%
+copies = torch.cat(copies)
+own = final(ddim(guess, noise, times(12), schedule))  # the network's
+there = clothes[nearest(copies, clothes)[1]]
+diagrams.pictures(
+    {"exact guess": copies[five], "nearest": there[five], "network": own[five]},
+    "Drawn with the exact best guess, the nearest photographs, the network's.",
+    above=names)
+
+# %% tags=["check"]
+# @title ✓ The exact best guess draws copies, the network does not
+copied, new = (nearest(x.clamp(-1, 1), clothes)[0] for x in (copies, own))
 assert copied.max() < 0.01 and new.min() > 4
 print("✓ ten drawn clothes, distance from the nearest photograph:",
       f"{copied.max():.1f} with the exact guess,",
       f"{new.min():.1f} to {new.max():.1f} with the network's")
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Copies: each ends at *one photograph*, with not a pixel changed.
+#
+# </details>
+#
+# So the best possible guess *for these 10,000 photographs* only remembers them. Our network is too small to be so exact.
+# Its first guess is nearly the class mean, but its later guesses differ from the exact ones, and end in clothes that are no
+# photographs. **What is new comes from this difference.** Why does it look like clothes, and not like rubbish? That is a
+# subject of research ([@kamb2024]). And large networks do come to remember some pictures ([@carlini2023]).
 
 # %% [markdown]
 # ### From a guess to a step
@@ -358,13 +391,14 @@ print("✓ squared error of guess 4 over that of guess 1:",
       "ends in the same pictures")
 
 # %% [markdown]
-# The whole walk as a film, each noisy picture $x_t$ above the guess made from it:
+# The whole walk as a slow film, each noisy picture $x_t$ above the guess made from it:
 
 # %%
 alt = "Above, noise turning into clothes; below, the guess getting sharper."
-frames = [diagrams.pictures({"$x_t$": a[five], "guess": b[five]}, alt, above=names)
-          for a, b in zip([*states, x], [*guesses, x], strict=True)]
-widgets.film(frames[::2] + frames[-1:], ms=160)
+frames = [diagrams.pictures({f"$x_t$, t = {t:.2f}": a[five], "guess": b[five]}, alt,
+                            above=names)
+          for t, a, b in zip(ts, [*states, x], [*guesses, x], strict=True)]
+widgets.film(frames[::2], ms=400, hold=3000)
 
 # %% [markdown]
 # *Predict: you took 25 steps. From the same ten noises, what do 3 steps draw, and what 100?*
@@ -379,7 +413,7 @@ diagrams.pictures({f"{n} steps": x[five] for n, x in by_steps.items()},
 # <details><summary>Answer</summary>
 #
 # From ten steps on nearly the same: each noise has its picture, and smaller steps come nearer to it. Three steps make only
-# three guesses, and two of them are still blurs. What they draw is smoother, and sometimes another thing: here a pullover
+# three guesses, and the first of them is a blur. What they draw is smoother, and sometimes another thing: here a pullover
 # with long sleeves, and a bag with a handle. The bag of the first picture was such a one.
 #
 # </details>
@@ -391,8 +425,11 @@ def apart(a, b):
 
 
 assert apart(3, 100) > 2 * apart(10, 100) > 4 * apart(25, 100)
+last = by_steps[100]
+others = float((last - last.roll(1, 0)).square().mean().sqrt())
+assert apart(10, 100) < 0.2 * others
 print(f"✓ from 100 steps, in root mean square: 3 steps {apart(3, 100):.2f}, 10 steps",
-      f"{apart(10, 100):.2f}, 25 steps {apart(25, 100):.2f}")
+      f"{apart(10, 100):.2f}, 25 steps {apart(25, 100):.2f}; two pictures {others:.2f}")
 
 # %% [markdown]
 # Now break it. A step keeps $\hat\epsilon$, the noise that $x_t$ has. It is only noise: why not draw new noise in each
@@ -411,36 +448,52 @@ diagrams.pictures({"yours": x[five], "fresh noise": broken[five]},
                   "Five pictures drawn by each.", above=names)
 
 # %% tags=["check"]
-# @title ✓ Fresh noise forgets: forty more, with other noise
-labels, fresh = wanted.repeat(4), noise.repeat(4, 1, 1, 1)
+# @title ✓ Fresh noise forgets: eighty more of each, from new noises
+labels, dice = wanted.repeat(8), torch.Generator().manual_seed(2)
+begin = torch.randn(80, 1, 32, 32, generator=dice)
+kept = lost = begin
 for t, s in zip(ts, ts[1:], strict=False):
-    alpha, sigma = schedule(s)
-    eps = torch.randn(fresh.shape, generator=generator)
-    fresh = alpha * guess(fresh, t, labels) + sigma * eps
-light = {name: ((each.clamp(-1, 1) + 1) / 2).mean((1, 2, 3))
-         for name, each in {"yours": x, "fresh": fresh}.items()}
-gone = int((light["fresh"] < 0.05).sum())
-assert light["yours"].min() > 0.05 and gone >= 3
-assert light["fresh"].mean() < 0.85 * light["yours"].mean()
-print(f"✓ nearly black: {gone} of 40 with fresh noise, none of your ten")
+    kept = step(kept, guess(kept, t, labels), t, s, schedule)
+    (alpha, sigma), eps = schedule(s), torch.randn(begin.shape, generator=dice)
+    lost = alpha * guess(lost, t, labels) + sigma * eps
+dark = [int((x.clamp(-1, 1).mean((1, 2, 3)) < -0.9).sum()) for x in (kept, lost)]
+far = [nearest(x.clamp(-1, 1), clothes)[0].median() for x in (kept, lost)]
+assert dark[1] > 1.5 * dark[0] and far[1] < 0.85 * far[0]
+print(f"✓ nearly black: {dark[0]} of 80 yours, {dark[1]} with fresh noise; median",
+      f"distance from the nearest photograph {far[0]:.1f} and {far[1]:.1f}")
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Smooth shapes, and some have nearly vanished. A guess is a mean, and shows less than a picture does. What $x_t$ shows
-# beyond the guess is in $\hat\epsilon$; fresh noise forgets it. (Chapter 03 finds how much fresh noise a step may draw.)
+# Plainer clothes: some are better formed than yours, and nearer to photographs; faint ones, sandals above all, have
+# nearly vanished. A guess is a mean, and what is rare among clothes hardly shows in it. What $x_t$ shows beyond the guess
+# is in $\hat\epsilon$; fresh noise forgets it. (Chapter 03 finds how much fresh noise a step may draw.)
 #
 # </details>
 
 # %% [markdown]
-# Your clothes are less clear than the ten at the top, which were drawn with `cfg`. What does it do?
+# One thing is left. The ten clothes at the top, drawn with `cfg`, all look like what was asked for; of yours not all do.
+
+# %% tags=["check"]
+# @title ✓ Of which class is the nearest photograph?
+def right(x):
+    return int((training.y[nearest(x.clamp(-1, 1), clothes)[1]] == wanted).sum())
+
+
+other = final(dpmpp_2m(guess, noise, ts, schedule))  # the other sampler, without cfg
+assert right(pictures) == 10 and right(x) <= 8 and right(other) <= 8
+print(f"✓ of the class asked for: {right(x)} of your ten, {right(other)} by the sampler",
+      f"of the top without cfg, {right(pictures)} with it")
+
+# %% [markdown]
+# The sampler makes no difference here; `cfg` does. What is it?
 
 # %% [markdown]
 # ## 3. Ask for something
 #
-# The network knows an eleventh label, "none", and so can be asked twice: $u$ is its guess without a label, $c$ its guess
+# The network knows an eleventh label, "none", which replaced a tenth of the labels in training. So it can be asked twice: $u$ is its guess without a label, $c$ its guess
 # with it. What the label changes is $c - u$. [Guidance](../docs/glossary.md#classifier-free-guidance) goes $w$ times as far
-# in this direction:
+# in this direction; this is *classifier-free guidance*:
 #
 # $$ \hat x_0 = u + w\,(c - u) . $$
 #
@@ -470,7 +523,7 @@ guide = yours(guide, torch.lerp, cases,
 nothing = torch.full_like(wanted, 10)  # ten times the label "none"
 now = torch.tensor(1.0)
 by_w = {w: guide(guess(noise, now, nothing), first, w) for w in (0.0, 1.0, 2.0)}
-rows = {f"w = {w:.0f}\n{x.min():.1f} to {x.max():.1f}": x[five]
+rows = {f"w = {w:.0f}\n{x[five].min():.1f} to {x[five].max():.1f}": x[five]
         for w, x in by_w.items()}
 diagrams.pictures(rows, "First guesses at three strengths.", above=names)
 
@@ -489,8 +542,6 @@ near, far = ((by_w[2.0] - mean).square().flatten(1).mean(1).sqrt()
              for mean in (2 * means - overall, means))  # (10,) each
 assert near.max() < 0.22 and (near < far).all()
 assert by_w[2.0].min() < -2 and by_w[2.0].max() > 1.3
-eps = [(noise - 0.6 * by_w[w]) / 0.8 for w in (0.0, 1.0, 2.0)]  # of u, c, guided
-assert torch.allclose(2 * eps[1] - eps[0], eps[2], atol=1e-5)  # the paper's, by eps
 print(f"✓ w = 2: {near.min():.2f} to {near.max():.2f} from twice the class mean minus",
       f"the overall one, {far.min():.2f} to {far.max():.2f} from the class mean")
 
@@ -597,7 +648,7 @@ _ = widgets.explore(show, label=label, w=w, steps=steps)
 #
 # - A diffusion model is a **denoiser**, and a way to use it many times.
 # - The best guess is a mean, weighted by how well each picture fits the noisy one: first a blur, in the end one picture.
-#   Exact, it only remembers; a network's errors make new pictures.
+#   For a set of pictures the exact best guess only remembers them; what is new comes from how a network differs from it.
 # - A step takes $x_t$ apart into guess and noise, and mixes them anew with less noise.
 # - Guidance asks with and without the label, and exaggerates: $u + w\,(c - u)$.
 # - With `ddim` only the start is random: same noise, label, $w$ and steps, same picture. Some other samplers draw fresh
