@@ -482,8 +482,8 @@ def right(x):
 
 other = final(dpmpp_2m(guess, noise, ts, schedule))  # the other sampler, without cfg
 assert right(pictures) == 10 and right(x) <= 8 and right(other) <= 8
-print(f"✓ of the class asked for: {right(x)} of your ten, {right(other)} by the sampler",
-      f"of the top without cfg, {right(pictures)} with it")
+print(f"✓ of the class asked for: {right(x)} of your ten, {right(other)} by that",
+      f"sampler without cfg, {right(pictures)} with it")
 
 # %% [markdown]
 # The sampler makes no difference here; `cfg` does. What is it?

@@ -330,7 +330,8 @@ error, sizes = (learned - exact).abs(), pairs(100_000)[1].abs()
 beyond = float((sizes > 2).double().mean())  # of all y
 inner, outer = error[ys.abs() <= 2.01].max(), error[ys.abs() > 2.01].max()
 assert 0.1 < beyond < 0.12
-expect(inner < 0.07 < exact.abs().max() / 15 and inner < outer < 0.15 and error.argmax() < 10,
+small = inner < 0.07 < exact.abs().max() / 15 and inner < outer < 0.15
+expect(small and error.argmax() < 10,
        f"off by at most {inner:.2f} to |y| = 2, {outer:.2f} to 3, of up to 1.3")
 
 # %% [markdown]
