@@ -373,8 +373,8 @@ for k in (50, 200, 249):  # steps k + 1 to 250, undone
     kernel = humps.reverse(torch.zeros(1), k / 1000, 0.25, schedule)
     bells = torch.distributions.Normal(kernel.means[:, 0], kernel.stds[:, 0])
     gap = bells.cdf(crowd[:, None]) @ kernel.weights - torch.linspace(0, 1, len(crowd))
-    slope = (bells.log_prob(line[:, None]).exp().float() @ kernel.weights).diff().sign()
-    assert gap.abs().max() < 0.03 and (slope.diff() < 0).sum() == 1 + (k == 50)
+    rise = (bells.log_prob(line[:, None]).exp() @ kernel.weights.double()).diff().sign()
+    assert gap.abs().max() < 0.03 and (rise.diff() < 0).sum() == 1 + (k == 50)
 print(f"✓ of 400,000 about {len(crowd)} came to 0, from where each panel says")
 
 # %% [markdown]
@@ -719,7 +719,7 @@ counts, unsure = {}, {}
 for name, x in drawn.items():  # 100 samples each
     sure, guess = classifier(x).softmax(1).max(1)  # below 0.9: unsure
     counts[name], unsure[name] = guess.bincount(minlength=10), int((sure < 0.9).sum())
-print(f"classifier: right for {right:.0%} of test pictures, unsure of samples: {unsure}")
+print(f"classifier: right for {right:.0%} of test pictures; unsure of samples:", unsure)
 
 # %%
 size = bank.square().sum((1, 2, 3)) @ kinds / kinds.sum(0)  # mean |d|^2 of a class
