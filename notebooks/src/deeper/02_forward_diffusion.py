@@ -603,7 +603,7 @@ print("✓ distance from a bell for strides 0.4, 0.2, 0.1, 0.05, 0.01:",
       ", ".join(f"{a:.2g}" for a in apart))
 
 # %% tags=["check"]
-# @title ✓ What is a short step, for smooth data and for grey levels
+# @title ✓ How far steps 1 and 10 back are from a bell: smooth data and grey levels
 def gap(data, x_t, k):  # between step k back and the nearest bell
     s, x_t = (k - 1) / 1000, torch.tensor([x_t]).double()
     kernel = data.reverse(x_t, s, k / 1000, schedule)
@@ -615,8 +615,7 @@ two = torch.tensor([[0], [1 / 127.5]]).double()
 grey = Mixture(torch.ones(2).double() / 2, two, torch.ones(2).double() / 1e4)
 assert max(gap(humps, x_t, 1) for x_t in (-1.2, -0.2, 0.8)) < 1e-3
 assert gap(grey, 0.004, 1) > 0.3 and gap(grey, 0.004, 10) < 1e-3
-print(f"✓ distance from a bell, step 1 back: {gap(grey, 0.004, 1):.2f} for two levels,",
-      f"step 10 back: {gap(grey, 0.004, 10):.1g}")
+print(f"✓ two levels, from a bell: {gap(grey, 0.004, 1):.2f}, {gap(grey, 0.004, 10):.1g}")
 
 # %% [markdown]
 # ## 8. Fine detail goes first; high resolution
