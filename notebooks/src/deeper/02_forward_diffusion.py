@@ -615,7 +615,7 @@ two = torch.tensor([[0], [1 / 127.5]]).double()
 grey = Mixture(torch.ones(2).double() / 2, two, torch.ones(2).double() / 1e4)
 assert max(gap(humps, x_t, 1) for x_t in (-1.2, -0.2, 0.8)) < 1e-3
 assert gap(grey, 0.004, 1) > 0.3 and gap(grey, 0.004, 10) < 1e-3
-print(f"✓ two levels, from a bell: {gap(grey, 0.004, 1):.2f}, {gap(grey, 0.004, 10):.1g}")
+print(f"✓ two levels: {gap(grey, 0.004, 1):.2f} off, then {gap(grey, 0.004, 10):.1g}")
 
 # %% [markdown]
 # ## 8. Fine detail goes first; high resolution
