@@ -104,8 +104,8 @@ alt = "Left a round cloud of noise; right eight clusters, every other one small.
 diagrams.clouds({"noise": noise, "data": data}, alt, columns=2)
 
 # %% [markdown]
-# *We* also know the exact density, `truth`. The Gaussian fails here too: it is the noise on
-# the left, with the right mean and covariances.
+# *We* also know the exact density, `truth`. The Gaussian fails here too: it is the noise on the left, with the right
+# mean and covariances.
 
 # %% tags=["check"]
 # @title ✓ The Gaussian has the right mean and covariance, and a third near a cluster
@@ -269,8 +269,8 @@ diagrams.over(dict(zip(names, ends.values(), strict=True)), data,
 # *likelihood* large: the mean of $\log p_\theta(x)$ over the data.
 #
 # Assume that each $x$ came from a hidden code $z$, its *latent*: first $z \sim \mathcal N(0, I)$, with density $p(z)$,
-# then $x$ from a Gaussian around the output of a network, the *decoder*. Its
-# standard deviation is one learned number, the same for all $z$. Then
+# then $x$ from a Gaussian around the output of a network, the *decoder*. Its standard deviation is one learned number,
+# the same for all $z$. Then
 #
 # $$ p_\theta(x) = \int p(z)\, p_\theta(x \mid z)\, dz . $$
 #
@@ -285,8 +285,8 @@ diagrams.over(dict(zip(names, ends.values(), strict=True)), data,
 # \underbrace{\mathrm{KL}\big(q(z \mid x) \,\|\, p(z)\big)}_{\text{is the code like noise?}} .
 # \end{aligned} \tag{1.3} $$
 #
-# This is the *evidence lower bound*, [ELBO](../docs/glossary.md#elbo). Its second term is the
-# [Kullback-Leibler divergence](../docs/glossary.md#kl-divergence),
+# This is the *evidence lower bound*, [ELBO](../docs/glossary.md#elbo). Its second term is the [Kullback-Leibler
+# divergence](../docs/glossary.md#kl-divergence),
 #
 # $$ \mathrm{KL}(q \,\|\, p) = E_{z \sim q}\big[ \log q(z) - \log p(z) \big] , $$
 #
@@ -360,13 +360,11 @@ expect(list(stray.values()) == sorted(stray.values()) and width > wide,
        "means stray more than data, samples more than means, decoded noise most")
 
 # %% [markdown]
-# Each colour is one cluster. Together the codes spread nearly as noise does (second term of (1.3)).
-# Each cluster has its own patch, so that the decoder can tell them apart (first
-# term).
+# Each colour is one cluster. Together the codes spread nearly as noise does (second term of (1.3)). Each cluster has
+# its own patch, so that the decoder can tell them apart (first term).
 #
 # The blur has two causes. Where patches overlap, even the means stray. And the decoder's noise is wider than any
-# cluster. A new sample decodes noise in
-# place of a code and strays more still: the codes are not quite noise.
+# cluster. A new sample decodes noise in place of a code and strays more still: the codes are not quite noise.
 
 # %% [markdown]
 # ## 4. Flow: a map that can be undone
@@ -390,7 +388,7 @@ expect(list(stray.values()) == sorted(stray.values()) and width > wide,
 #
 # $$ (a, b) \;\mapsto\; \big(a,\ e^{r(a)}\, b + m(a)\big), \qquad \text{log-determinant } r(a). $$
 #
-# The functions $r$ and $m$ may be any networks. The next step changes the other half. Here two steps bend a grid; below
+# The functions $r$ and $m$ may be any networks. The next step changes the other half. Two steps bend a grid; below
 # are the areas of two squares.
 
 # %%
@@ -431,8 +429,7 @@ undone = yours(undo, lambda a, b_new, r, m: (a, b), cases,
 
 # %% [markdown]
 # `families.RealNVP` has eight such steps; its `encode` is $f$. Training makes the mean of (1.4) over the data large:
-# the loss is `-flow.log_prob(x).mean()`. The check
-# takes random weights.
+# the loss is `-flow.log_prob(x).mean()`. The check takes random weights.
 
 # %% tags=["check"]
 # @title ✓ (1.4): there and back, the Jacobian, and a density that sums to one
@@ -510,7 +507,7 @@ step = yours(step_back, by_package, cases,
              hint="x0 and eps by the two equations; then mix with alpha_s and sigma_s")
 
 # %% [markdown]
-# Now walk back from noise with the best guess. `step` is your function, as the folded cell returned it.
+# Walk back from noise with the best guess. `step` is your function, as the folded cell returned it.
 # `best_denoiser` guesses $x_0$; the line `v = ...` turns this into $v$. `times(50)` has the moments of 50 steps.
 
 # %%
@@ -687,8 +684,7 @@ expect(abs(sum(ranges["ring"]) - sum(ranges["diffusion"])) / 4 < 0.1,
 # </details>
 #
 # So one number is not enough. Nor is one race: in six shorter ones ([deeper](deeper/01_generative_models.ipynb))
-# others often
-# serve the poorest cluster better.
+# others often serve the poorest cluster better.
 #
 # Diffusion pays with speed. That no family has quality, coverage and speed together is a *trilemma* ([@xiao2022]).
 
@@ -764,9 +760,8 @@ expect(max(min(same[name]) for name in ("GAN", "VAE", "flow")) < 0.4,
 # </details>
 
 # %% [markdown]
-# Why? Their losses do not fix the map. A GAN or a flow has the same loss after *any* map that keeps standard
-# noise standard, such as a turn. A VAE has it if the axes of its code
-# are swapped or flipped: eight ways.
+# Why? Their losses do not fix the map. A GAN or a flow has the same loss after *any* map that keeps standard noise
+# standard, such as a turn. A VAE has the same loss if the axes of its code are swapped or flipped: eight ways.
 #
 # We turn and mirror the noise of one run until it agrees best with another.
 
@@ -828,8 +823,8 @@ print("✓ the same bound for every point, to 0.001; most noise ends in another 
 # %% [markdown]
 # ### One noisy point, three walks
 #
-# From one noisy point at $t = 0.8$ `ddim` walks back without new noise; `ddpm` ([@ho2020])
-# adds fresh noise at each step. On the right, walks of fresh noise start where `ddim` ended.
+# From one noisy point at $t = 0.8$ `ddim` walks back without new noise; `ddpm` ([@ho2020]) adds fresh noise at each
+# step. On the right, walks of fresh noise start where `ddim` ended.
 #
 # *Predict: do 400 walks of `ddpm` end in one cluster, in some, in all?*
 

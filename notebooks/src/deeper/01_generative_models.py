@@ -125,9 +125,8 @@ picture
 # correlation. And the looks have 2,000 points, so differences below the floor, printed there too, are chance.
 #
 # The discriminator's loss is $-V$. It stays near $\log 4$, the value of a *finished* game with $D = \frac12$
-# everywhere. It measures the generator against the
-# discriminator of the moment, and both move, which fits its low rank correlation. Dots right of $\log 4$ are looks at
-# which the discriminator was worse than a coin.
+# everywhere. It measures the generator against the discriminator of the moment, and both move, which fits its low rank
+# correlation. Dots right of $\log 4$ are looks at which the discriminator was worse than a coin.
 
 # %% [markdown]
 # Diffusion's loss is an honest number that hardly moves, for most of $v$ cannot be guessed by anybody. How much? The
@@ -263,8 +262,8 @@ expect(max(kept[0.9]) > min(kept[0.9]), "but not equally many each time")
 # How much probability does a model give to fresh data? We measure *nats lost*, $\mathrm{KL}(p \,\|\, p_\theta)$: the
 # mean of $\log p(x) - \log p_\theta(x)$ over fresh points $x$. The GAN has no density. The flow knows its own (1.4),
 # the VAE only a bound (1.3). Diffusion can walk data out to noise, by `ddim`'s steps upwards. That map can be undone,
-# so (1.4) holds for it as well ([@song2021]); `walk_out` takes the steps and adds up the
-# log-determinants of their Jacobians, which PyTorch computes.
+# so (1.4) holds for it as well ([@song2021]); `walk_out` takes the steps and adds up the log-determinants of their
+# Jacobians, which PyTorch computes.
 #
 # How much does the VAE's bound lose? Put Bayes' rule, $p_\theta(z \mid x) = p(z)\, p_\theta(x \mid z) / p_\theta(x)$,
 # into (1.3): the bound is $\log p_\theta(x)$ minus $\mathrm{KL}(q(z \mid x) \,\|\, p_\theta(z \mid x))$. The better the
@@ -420,8 +419,7 @@ diagrams.clouds(walks, alt, columns=4)
 # One step returns the mean of everything, a heap in the middle. Five show a ring. *Why* do steps help? Look at the
 # largest stretch of the map: by which factor it pulls two neighbouring noise points apart, at worst. (Technically the
 # largest singular value of its Jacobian, over 2,000 points, by differences; the bound over all points is the map's
-# *Lipschitz constant*.) Each step is a map of its own, and the
-# stretch of the whole is at most the product of theirs.
+# *Lipschitz constant*.) Each step is a map of its own, and the stretch of the whole is at most the product of theirs.
 
 # %%
 @torch.no_grad()
