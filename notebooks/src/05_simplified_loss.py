@@ -6,7 +6,6 @@
 
 # %%
 import json
-from functools import partial
 
 import torch
 
@@ -45,7 +44,7 @@ diagrams.guess_the_noise(x0, eps, x_t, guess)
 # noise $\epsilon$. We look at the plane:
 
 # %% tags=["folded"]
-# @title Read `nine` stored networks, draw the samples of the three in 512 dimensions
+# @title Read stored networks (`nine`), draw the three in 512 dimensions
 middle = swiss_roll_line(9000)
 results = json.loads(shipped("predictions.json").read_text(encoding="utf-8"))
 nine = [run for run in results["runs"] if "points" in run]
@@ -195,7 +194,7 @@ print(f"✓ first step {bound[0]:.2f}, least {bound.min():.4f}; the first 20 of 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Near the data, by far. The first step weighs fifty to a hundred times as much as any after the hundredth.
+# Near the data. The first step weighs fifty to a hundred times as much as any after the hundredth.
 #
 # </details>
 #
@@ -261,6 +260,8 @@ def descend(loss, adam, rate):  # an optimizer, and what sets its learning rate
 
 
 # %%
+from functools import partial
+
 same = torch.ones(T)
 
 
@@ -410,7 +411,8 @@ rate = [float(far[where].double().mean()) for where in (far >= 0, inner, ~inner)
 there = schedule(0.05)[0].float() * spiral
 noised, back = (nearest(cloud, there)[0].mean() for _, cloud, _ in panels[2::4])
 real = (nearest(pure, middle)[0] > 0.15).double().mean()
-expect([rate[0] < 0.1, rate[1] > 2 * rate[2], 1.2 < back / noised < 1.5, real < 0.03],
+expect([rate[0] < 0.1, rate[1] > 2 * rate[2], 1.2 < back / noised < 1.5,
+        0.005 < real < 0.03],
        "fewer than 10 % are astray, most at the inner tip (data: 1 %); 0.05: too wide")
 
 # %% [markdown]
@@ -449,10 +451,6 @@ mean = torch.cat([roll.denoise(x, u, schedule) for x, u in parts])  # E[x0 | x_t
 best = to_x0_eps("x0", mean, x_t, t, schedule)[1]  # E[eps | x_t]
 loss, least = ((eps - guess).square().mean() for guess in (net(x_t, t), best))
 print(f"loss {loss:.3f}, least possible {least:.3f}: {loss / least - 1:.1%} above it")
-
-# %% tags=["check"]
-# @title ✓ How far above
-expect(loss / least < 1.04, "the loss is within 4 % of the least possible")
 
 # %% [markdown]
 # <details><summary>Answer</summary>
@@ -508,11 +506,11 @@ picture
 # @title ✓ Where the network is above its floor
 gap, missed = ours / floor, (best - net(x_t, t)).square().sum(1)
 share, by_time = missed[t <= 0.1].sum() / missed.sum(), (eps - best).square().mean(1)
-expect([1.08 < gap[:10].max() < 1.16, 0.02 < levels[gap[:13].argmax()] / T < 0.08,
-        gap[0] < 1.04, gap[10:13].max() < 1.03, floor[7] < floor[10] - 0.1,
-        0.7 < share < 0.9, 0.65 < by_time[t <= 0.1].mean() < 0.75,
-        by_time[t > 0.5].mean() < 0.02],
-       "12 % above in the valley, under 3 % from t = 0.1 to 0.2; most of it before 0.1")
+expect([loss / least < 1.04, 1.08 < gap[:10].max() < 1.16,
+        0.02 < levels[gap[:13].argmax()] / T < 0.08, gap[0] < 1.04,
+        gap[10:13].max() < 1.03, floor[7] < floor[10] - 0.1, 0.7 < share < 0.9,
+        0.65 < by_time[t <= 0.1].mean() < 0.75, by_time[t > 0.5].mean() < 0.02],
+       "2 % above in all, 12 in the valley, under 3 from t = 0.1 to 0.2; most before")
 
 # %% [markdown]
 # At the left the noise is smaller than the roll is thick, and hidden in it. In the valley, noise *across* the roll can be
@@ -585,7 +583,7 @@ for name, recipe in recipes.items():
 # who knows nothing of its 17 grey levels. And a classifier reads 500 digits drawn on demand. Of real unseen digits it
 # reads 98.0 % right.
 #
-# *Predict: which of the three gives the shortest code, and which draws the most legible digits?*
+# *Predict: which gives the shortest code, and which draws the most legible digits?*
 
 # %% tags=["folded"]
 # @title Define `code_length`, which counts bits, and `draw`, which draws digits
@@ -809,8 +807,8 @@ for run in nine[:6]:
     x, title = torch.tensor(run["points"]), names[run["prediction"]]
     note = f"{100 * beside(x):.0f} % beside the roll"
     panels.append((title if run["dims"] == 2 else "", x, note))
-print(f"beside: {beside(roll.sample(9000, seeded(5))):.1%} of data, {beside(pure_noise):.0%}",
-      "of plain noise N(0, I)")
+fresh = roll.sample(9000, seeded(5))
+print(f"beside: {beside(fresh):.1%} of data, {beside(pure_noise):.0%} of plain noise")
 alt = "Six panels of points: three targets in 2 and in 16 dimensions."
 diagrams.predictions(panels, 3, ["D = 2", "D = 16"], alt, middle)
 
@@ -887,16 +885,15 @@ live = final(ddpm(says_x0.eval(), noise, ts, Cosine(), seeded(2)))
 # @title Draw the losses of eps, and samples of x0
 alt = "Left, two losses of eps over training. Right, samples of x0 over the roll."
 picture, (left, other) = plot.figure(alt, 2, width=6.8, height=3.2)
-left.plot(curve, color=plot.COLOURS[0])
 left.axhline(1 - 127 / 512, linestyle="--", color="0.3")
 left.text(150, 0.66, "floor (5.20)", fontsize=12, color="0.3")
-left.plot(skipped, color=plot.COLOURS[1])
+for each, k in ((curve, 0), (skipped, 1)):
+    left.plot(each, color=plot.COLOURS[k])
 left.text(150, 0.34, "with a skip", fontsize=12, color=plot.COLOURS[1])
 left.set(xlabel="training step", title=r"loss of $\epsilon$", ylim=(0.2, 1.05))
-other.plot(*middle.T, color="0.8", zorder=0)
+other.plot(*middle.T, color="0.8")
 other.scatter(*(live @ plane).T, s=4, linewidths=0, color=plot.COLOURS[2])
-other.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal", xticks=[], yticks=[],
-          title="samples of $x_0$ so far")
+other.set(aspect="equal", xticks=[], yticks=[], title="samples of $x_0$ so far")
 picture
 
 # %% tags=["check"]
@@ -965,22 +962,24 @@ exact = to_x0_eps("x0", bell.denoise(noisy, 0.4, Cosine()), noisy, 0.4, Cosine()
 assert torch.allclose(read["v"], exact, atol=1e-5) and (read["eps"] == 0).all()
 ends = {row: float(each[-1]) for row, each in left_over.items()}
 assert all(abs(stored[row] / ends[row] - 1) < 0.01 for row in ends)
-first, fresh = 385**0.5 / Cosine()(0.98)[0], lengths("eps", grid, start=0)[-1]
-assert abs(first - 625) < 1 and abs(fresh - 462) < 2
-assert abs((first**2 + fresh**2) ** 0.5 / ends["eps"] - 1) < 0.005
-print(f"✓ {ends['eps']:.0f} from {first:.0f} and {fresh:.0f}, and {ends['v']:.1f}, as",
-      "stored to 1 %; v = 0 is exact for data from N(0, I)")
+first, rest = 385**0.5 / Cosine()(0.98)[0], lengths("eps", grid, start=0)[-1]
+assert abs(first - 625) < 1 and abs(rest - 462) < 2
+assert abs((first**2 + rest**2) ** 0.5 / ends["eps"] - 1) < 0.005
+print(f"✓ {ends['eps']:.0f} from {first:.0f} and {rest:.0f}; {ends['v']:.1f};",
+      "as stored to 1 %; v = 0 is exact for data from N(0, I)")
 
 
 # %% tags=["check"]
 # @title ✓ In the plane the stored networks did no better than 0; D = 16 again
 in_512 = {run["prediction"]: torch.tensor(run["points"]) for run in nine[-3:]}
 assert abs(in_512["eps"].std() / (ends["eps"] / 385**0.5) - 1) < 0.03
-assert abs(beside(in_512["v"]) - beside(pure_noise)) < 0.04 and beside(in_512["x0"]) < 0.15
+assert abs(beside(in_512["v"]) - beside(pure_noise)) < 0.05
+assert beside(in_512["x0"]) < 0.15
 slow = {(run["part"], run["steps"], run["seed"]): round(100 * run["beside"])
         for run in results["in_16"] if run["prediction"] == "v"}
 assert [slow["all", 6000, k] for k in (0, 1)] == [7, 5]
-assert [slow["plane", 1500, k] for k in (0, 1)] == [20, 34] and slow["all", 1500, 0] == 75
+assert [slow["plane", 1500, k] for k in (0, 1)] == [20, 34]
+assert [slow["all", 1500, k] for k in (0, 1)] == [75, 75]
 print("✓ eps: 40 a number; v: as plain noise; D = 16: more steps, or less asked, help")
 
 # %% [markdown]

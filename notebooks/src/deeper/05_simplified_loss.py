@@ -330,11 +330,9 @@ shown = [run for run in results["runs"] if "points" in run and run["off_plane"] 
 for run in shown:  # 400 of the 2,000 points: chance is about 0.01
     anew = apart(torch.tensor(run["points"]), on_roll[:3000])
     assert abs(anew - run["energy_distance"]) < 0.03, (run["dims"], run["prediction"])
-far = {(run["prediction"], run["by"]): run["off_plane"] > 10
-       for run in results["runs"] if run["dims"] == 512}
-assert all(lost == (name != "x0") for (name, _), lost in far.items())
-x0_is, v_is, eps_is = (float(beside[16, name]) for name in ("x0", "v", "eps"))
-assert len(shown) == 7 and x0_is < 0.1 and 0.34 < eps_is < 0.41 and 0.7 < v_is < 0.78
+assert all((run["off_plane"] > 10) == (run["prediction"] != "x0")
+           for run in results["runs"] if run["dims"] == 512)
+assert len(shown) == 7 and 4 * beside[16, "x0"] < beside[16, "eps"] < 0.4
 assert abs(share_beside(on_roll) - 0.0124) < 0.004 < 0.7 < share_beside(bell) < 0.8
 print("✓ seven distances as stored up to 0.03; beside by 2.5 deviations: 1 % of data")
 
@@ -623,12 +621,12 @@ any_denoiser = Denoiser(net.requires_grad_(False), exploding, "eps")
 
 # %% tags=["check"]
 # @title ✓ (5.19) is the simplified loss; annealing finds both hills
-points, now = roll.sample(500, seeded(39)), torch.linspace(0.01, 1, 500).double()
-z, sigma = torch.randn(500, 2, generator=seeded(40)).double(), exploding(now)[1][:, None]
+points, k = roll.sample(500, seeded(39)), torch.linspace(0.01, 1, 500).double()
+z, sigma = torch.randn(500, 2, generator=seeded(40)).double(), exploding(k)[1][:, None]
 x_t = points + sigma * z
-score = (any_denoiser(x_t, now) - x_t) / sigma**2  # Tweedie, alpha = 1
+score = (any_denoiser(x_t, k) - x_t) / sigma**2  # Tweedie, alpha = 1
 song_ermon = (sigma**2 * (score + z / sigma) ** 2).mean(1)
-ho = weight("eps", now, exploding) * denoising_loss(any_denoiser, points, z, now, exploding)
+ho = weight("eps", k, exploding) * denoising_loss(any_denoiser, points, z, k, exploding)
 assert torch.allclose(song_ermon, ho) and ho.min() > 0
 assert abs((annealed < -0.2).double().mean() - 0.4) < 0.04
 assert max(abs(x - 0.2) for x in widths[100]) < 0.02 < min(widths[10]) - 0.2
