@@ -413,13 +413,13 @@ noised, back = (nearest(cloud, there)[0].mean() for _, cloud, _ in panels[2::4])
 real = (nearest(roll.sample(9000, seeded(5)), middle)[0] > 0.15).double().mean()
 expect([0.08 < rate[0] < 0.16, rate[1] > 2 * rate[2], 1.2 < back / noised < 1.5,
         0.005 < real < 0.02],
-       "12 % are beside the roll, of data 1 %; more at the inner tip; t = 0.05: too wide")
+       "12 % beside the roll, of data 1 %; more at the inner tip; t = 0.05: too wide")
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
 # At the inner tip, where arms are close. About one point in eight, of data one in a hundred, is farther than 0.15 from the
-# roll's middle line. At $t = 0.05$ the cloud is too wide.
+# middle line. At $t = 0.05$ the cloud is too wide.
 #
 # </details>
 
