@@ -904,7 +904,7 @@ expect([off_plane < 0.2, 0.752 < last[0] < 0.77, 0.27 < last[1] < 0.29],
        "x0 finds the plane; eps stops at 0.75, with a skip at 0.28 = 3/8 of it")
 
 # %% [markdown]
-# $\epsilon$ is at its floor, and with the skip far below. $x_0$ has found the plane; its points are still a smear there,
+# $\epsilon$ is at its floor, with the skip far below. $x_0$ has found the plane; its points are still a smear there,
 # after 1,500 steps a roll.
 
 # %% tags=["check"]
