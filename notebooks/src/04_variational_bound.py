@@ -178,9 +178,8 @@ print("✓ {:.1f}, {:.2f} and {:.2f} bits".format(*found))
 # @title ✓ The black frame
 row, column = torch.arange(1024) // 32, torch.arange(1024) % 32
 frame = (row < 2) | (row > 29) | (column < 2) | (column > 29)
-pixel_of = lambda x, t: guesses[float(t)].reshape(-1, 1)  # noqa: E731
-each = vlb_terms(pixel_of, photos.reshape(-1, 1), times(50), denoiser.schedule,
-                 seeded(7), bins=256)  # a batch of pixels: one term for each
+args = photos.reshape(-1, 1), times(50), denoiser.schedule, seeded(7), 256
+each = vlb_terms(lambda x, t: guesses[float(t)].reshape(-1, 1), *args)  # by pixels
 pixels = bits_per_dim(torch.stack(list(each)).double(), 1).reshape(51, 100, 1024)
 edge, inner = ((pixels.sum(0)[:, w].mean(), spent[w].mean()) for w in (frame, ~frame))
 last = pixels[-1][:, frame].mean()  # L_0
@@ -968,7 +967,8 @@ print(f"✓ as by hand; on the frame the mean guess is {aim:.3f}")
 sums = {"wide": ours.sum(0), "narrow": narrow, "fitted": fitted, "and bolder": bold}
 tens = [bits_packed("WEBP", ten, **best_webp) for ten in photos.split(10)]
 lead = torch.tensor(tens) - bold.reshape(10, 10).mean(1)
-print(f"ten files of WebP: {lead.mean():.2f} ± {2.26 * lead.std() / 10**0.5:.2f} bits more")
+width = 2.26 * lead.std() / 10**0.5  # 95 % for ten
+print(f"ten files of WebP: {lead.mean():.2f} ± {width:.2f} bits more than the last")
 for name, each in sums.items():
     print(f"{name}: {each.mean():.2f} ± {1.96 * each.std() / 10:.2f} bits")
 
