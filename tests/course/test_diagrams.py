@@ -343,7 +343,7 @@ def test_paired_bars_are_as_long_as_they_say():
     left, right = picture.axes
     assert [bar.get_width() for bar in left.patches] == [1, 2, 3, 3, 2, 1] and left.yaxis_inverted()
     assert [text.get_text() for text in left.get_yticklabels()] == ["a", "b", "c"] and left.get_ylabel() == "class"
-    assert [text.get_text() for text in right.get_legend().get_texts()] == ["x", "y"]
+    assert [text.get_text() for text in picture.legends[0].get_texts()] == ["x", "y"]
     assert [ax.get_title() for ax in picture.axes] == ["left", "right"] and left.get_xlim() == right.get_xlim()
 
 

@@ -65,7 +65,7 @@ def paired_bars(
 
     `ylabel` says what stands beside the rows.
     """
-    picture = Picture(alt, 7.0, 0.95 + 0.36 * len(rows))
+    picture = Picture(alt, 7.0, 1.3 + 0.36 * len(rows))
     axes = picture.subplots(1, len(panels), sharex=True, sharey=True)
     for ax, (title, pair) in zip(axes, panels.items(), strict=True):
         for k, ((name, values), colour) in enumerate(zip(pair.items(), (COLOURS[5], BACKWARD), strict=True)):
@@ -78,7 +78,8 @@ def paired_bars(
         ax.grid(axis="y", visible=False)
     picture.axes[0].invert_yaxis()
     picture.axes[0].set_ylabel(ylabel, fontsize=12)
-    picture.axes[-1].legend(loc="lower right", fontsize=WORDS)
+    names = picture.axes[0].get_legend_handles_labels()
+    picture.legend(*names, loc="outside upper center", ncols=2, fontsize=WORDS, frameon=False)
     return picture
 
 
