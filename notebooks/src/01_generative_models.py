@@ -407,7 +407,7 @@ alt = "A grid, the same grid bent along one axis, then along the other."
 diagrams.bent_grids(panels, alt, cells=((-2, 0), (1, 0)))
 
 # %% [markdown]
-# Lines never cross, so the way back is unique.
+# No two points land on one: $a$ is kept, and $e^r$ is never 0. So the way back is unique.
 #
 # **Your turn.** Undo one step.
 
@@ -449,7 +449,8 @@ print(f"✓ round trip and log-determinant to 1e-4; the density sums to {mass:.2
 # %% [markdown]
 # ## 5. Diffusion: add noise, learn to remove it
 #
-# A diffusion model ([@sohldickstein2015], [@ho2020]) *makes the pairs itself*. The way from data to noise needs no
+# A diffusion model ([@sohldickstein2015], [@ho2020]) *makes the pairs itself*: not of a start and an end, but of a noisy
+# point and the clean one behind it. The way from data to noise needs no
 # learning: mix a data point $x_0$ with noise $\epsilon$, more of it as the time $t$ goes from 0 to 1:
 
 # $$ x_t = \alpha_t\, x_0 + \sigma_t\, \epsilon, \qquad
@@ -706,7 +707,7 @@ diagrams.clouds(few, "Six clouds in eight colours.", colours=colours)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# All do (but for the VAE's own noise). A network is a *continuous* map: it cannot tear the noise. Hence the threads
+# All do (but for the VAE's own noise), though the flow's stripes are thin. Clean separate clusters they are not. A network is a *continuous* map: it cannot tear the noise. Hence the threads
 # between clusters. The exact walk stretches them (it has a large *Lipschitz constant*) until hardly a point is left
 # there.
 #
@@ -793,8 +794,8 @@ expect(best["GAN"] > 0.5, "two GANs mostly by a turn")
 expect(best["flow"].min() < 0.4, "two flows by more than a turn")
 
 # %% [markdown]
-# For the VAE a swap or a flip explains most. Its low numbers above are luck: over the eight ways the mean is a
-# little above chance. Flows may differ by far more than a turn.
+# For the VAE a swap or a flip explains most. Its low numbers above are luck: over the eight ways they agree nearly
+# by chance. (The best of many turns is above chance for anything; so read the flow's numbers as small.) Flows may differ by far more than a turn.
 
 # %% [markdown]
 # In diffusion the way to noise is fixed. So the best guess at each place and time depends on the data only, and so

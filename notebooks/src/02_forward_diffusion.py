@@ -61,7 +61,7 @@ diagrams.chain(boot, few, (0, 0.4, 0.6, 1), names,
 # A step looks only at the state before it: a *Markov chain*. The idea is from [@sohldickstein2015], the numbers are from
 # DDPM, *denoising diffusion probabilistic models* ([@ho2020]).
 #
-# **Your turn.** Write the recipe. If it is right, it takes all steps below as `step`; else the package's does.
+# **Your turn.** Write the recipe. If it is right, it takes all steps below; else the package's does.
 
 # %%
 def forward_step(x, beta, z):
@@ -75,7 +75,7 @@ def forward_step(x, beta, z):
 # @title Check your answer
 x, z = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 0.25])
 cases = [(x, torch.tensor(beta), z) for beta in (0.19, 0.64)]
-step = yours(
+forward_step = yours(
     forward_step, lambda x, beta, z: add_noise(x, z, 1.0, FromBetas([beta])), cases,
     hint="beta is a variance; noise is scaled by its standard deviation")
 
@@ -88,7 +88,7 @@ def walk(x, betas, seed=0):
     generator, states = torch.Generator().manual_seed(seed), [x]
     for beta in betas:
         z = torch.randn(x.shape, generator=generator)
-        states.append(step(states[-1], beta, z))
+        states.append(forward_step(states[-1], beta, z))
     return torch.stack(states)
 
 
@@ -120,7 +120,7 @@ left = torch.stack([(1 - betas[:k]).prod() for k in ks])  # of the clean varianc
 theory = (1 + (1 / left - 1) / clean.double().var()) ** -0.5
 crowd, seeded = clean.expand(100, -1), torch.Generator().manual_seed(0)  # 100 walks
 for beta in betas[:500]:
-    crowd = step(crowd, beta, torch.randn(100, 1024, generator=seeded))
+    crowd = forward_step(crowd, beta, torch.randn(100, 1024, generator=seeded))
 others = torch.corrcoef(torch.cat([clean[None], crowd]))[0, 1:]
 assert (found - theory).abs().max() < 3 / 32 and abs(others.mean() - theory[1]) < 0.01
 print("✓ correlation", ", ".join(f"{c:.2f} at step {k}" for k, c in zip(ks, found)),
@@ -162,7 +162,7 @@ diagrams.pictures(both, alt, above=[f"step {k}" for k in shown])
 #
 # Variances of independent things add. Without shrinking each step adds $\beta_k$. With shrinking a variance $V$ becomes
 # $(1-\beta_k)\,V + \beta_k$: its distance from one, $V - 1$, is multiplied by $1-\beta_k$, and dies out. Dashed are
-# both rules. (The variance of 1,024 random numbers is off by $\sqrt{2/1024} = 4$ %.)
+# both rules. (The variance of 1,024 random numbers is off by some $\sqrt{2/1024} = 4$ %, one standard deviation.)
 
 # %%
 by_rule = torch.full((2, 1001), float(boot.var()), dtype=torch.float64)
@@ -275,13 +275,13 @@ def jump(x0, eps, betas, k):
 # @title Check your answer
 cases = [(x, torch.tensor([0.5, 0.25]), torch.tensor([0.19, 0.36, 0.51]), k)
          for k in (1, 2, 3)]
-at_once = yours(
+jump = yours(
     jump, lambda x0, z, betas, k: add_noise(x0, z, k / len(betas), FromBetas(betas)),
     cases,
     hint="multiply the first k factors; the noise's variance is one minus a square")
 
 # %% [markdown]
-# Let 10,000 "pictures" of one pixel start at 2 and take every step. Your jump, now `at_once`, draws the curves:
+# Let 10,000 "pictures" of one pixel start at 2 and take every step. Your `jump` draws the curves:
 # $\epsilon = 0$ gives the mean, $x_0 = 0$ with $\epsilon = 1$ the standard deviation.
 #
 # *Predict: the cloud is a bell at each step. Where does its middle go?*
@@ -295,7 +295,7 @@ cloud = walk(torch.full((10_000,), 2.0), betas)  # (1001, 10000)
 nil, one, two = torch.tensor([0.0, 1.0, 2.0])
 panels = {}
 for k in (50, 250, 1000):
-    mean, std = at_once(two, nil, betas, k), at_once(nil, one, betas, k)
+    mean, std = jump(two, nil, betas, k), jump(nil, one, betas, k)
     panels[f"step {k}"] = cloud[k], mean, std
 diagrams.under_bells(panels, "Three histograms under curves.")
 
@@ -453,7 +453,7 @@ def between(s, t, schedule):
 from minidiff import Cosine, Flow, transition
 
 cases = [(0.2, 0.5, each) for each in (schedule, Cosine(), Flow())]
-stride = yours(between, transition, cases,
+between = yours(between, transition, cases,
                hint="first the factor; then the variance that is missing, and its root")
 
 # %% tags=["check"]
@@ -466,7 +466,7 @@ assert abs(factor - 0.8) < 1e-9 and abs(noise**2 - 0.36) < 1e-9
 print("✓ from t - 1/T to t, (2.5) gives back the betas, at all 1,000 steps")
 
 # %% [markdown]
-# Let single numbers walk, with your `stride` (in the package: `transition`). `Gaussian` takes mean and *standard deviation*.
+# Let single numbers walk, with your `between` (in the package: `transition`). `Gaussian` takes mean and *standard deviation*.
 # The ribbon is the exact density of the two humps; three walks start in each.
 #
 # *Predict: what does a number at* $t = 1$ *tell about where it came from?*
@@ -475,7 +475,7 @@ print("✓ from t - 1/T to t, (2.5) gives back the betas, at all 1,000 steps")
 def forward_paths(x, ts, schedule, generator):
     paths = [x]
     for s, t in zip(ts, ts[1:], strict=False):
-        alpha_ts, sigma_ts = stride(s, t, schedule)
+        alpha_ts, sigma_ts = between(s, t, schedule)
         paths.append(Gaussian(alpha_ts * paths[-1], sigma_ts).sample(generator))
     return torch.stack(paths)  # (S, N)
 
@@ -740,11 +740,11 @@ diagrams.paired_bars(rows, panels, "% of the samples", alt, "class, mean $|d|^2$
 # </details>
 #
 # The perfect walk loses them too: *the start is wrong*. What *remains* differs. The network's bags are partly fragments, which
-# the classifier must call something. In the perfect walk single pictures decide, not classes.
+# the classifier must call something (it is less than 90 % sure of 53 of the 100). In the perfect walk single pictures decide, not classes.
 
 # %%
 def effective(share):
-    """Return how many pictures, equally often drawn, would be as unevenly drawn."""
+    """Return 1 / sum of squared shares: n, if n pictures are drawn equally often."""
     return float(1 / share.square().sum())
 
 
@@ -837,12 +837,12 @@ def mended(T):
 
 # %% tags=["folded"]
 # @title Check your answer
-remedy = yours(
+mended = yours(
     mended, lambda T: linear_betas(T) * 1000 / T, [(200,), (500,)],
     hint="a fifth of the steps, five times the betas: linear_betas(T, first, last)")
 
 # %%
-new_betas = remedy(200)
+new_betas = mended(200)
 new_end = FromBetas(new_betas)(1.0)
 new_kinds = probabilities(white, float(new_end[0])).mean(0) @ kinds  # (10,)
 print(f"mended: alpha_1 = {new_end[0]:.4f}; the rarest class of the perfect walk has",

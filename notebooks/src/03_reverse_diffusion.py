@@ -654,7 +654,7 @@ alt = "Points and guesses: one blot in the middle, a square, a ring, eight clust
 diagrams.guesses(four, alt)
 
 # %% [markdown]
-# The guesses take the shape of the data before the points do. Nothing was trained!
+# At each time the guesses are nearer to the data than the points are, and the points follow. Nothing was trained!
 
 # %% [markdown]
 # ### Is it right?
@@ -871,7 +871,7 @@ plot.strips(rows, "A boot and a shirt, clean, in noise, and as guessed.", above=
 # <details><summary>Answer</summary>
 #
 # Up to $t = 0.4$ it finds the boot exactly: 1,024 pixels are 1,024 witnesses. With more noise it averages. The new
-# shirt becomes *another* shirt. A perfect memory cannot see what is new.
+# shirt becomes *another* shirt, a different one at 0.05 than from 0.2 on. A perfect memory cannot see what is new.
 #
 # </details>
 #

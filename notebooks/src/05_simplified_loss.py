@@ -517,7 +517,7 @@ expect([loss / least < 1.04, 1.08 < gap[:10].max() < 1.16,
 # seen, noise *along* it cannot: one of two numbers. There our cloud was too wide. At 0.1 noise reaches to the next arm.
 # At the right $x_t$ *is* the noise.
 #
-# The loss of 0.24 is an average: before 0.1 the floor is 0.7, from 0.5 on 0.01. The gap is widest in the valley, 12 %.
+# The loss of 0.24 is an average: before 0.1 the floor is 0.7 on average, from 0.5 on 0.01. The gap is widest in the valley, 12 %.
 #
 # By heart one gets below the floor, on known data alone. So look at the loss by time, on unseen data.
 
@@ -904,7 +904,7 @@ expect([off_plane < 0.2, 0.752 < last[0] < 0.77, 0.27 < last[1] < 0.29],
        "x0 finds the plane; eps stops at 0.75, with a skip at 0.28 = 3/8 of it")
 
 # %% [markdown]
-# $\epsilon$ is at its floor, with the skip far below. $x_0$ has found the plane; its points are still a smear there,
+# $\epsilon$ is at its floor, with the skip far below. $x_0$ is near the plane; its points are still a smear there,
 # after 1,500 steps a roll.
 
 # %% tags=["check"]
@@ -986,10 +986,11 @@ print("✓ eps: 40 a number; v: as plain noise; D = 16: more steps, or less aske
 # <details><summary>Answer</summary>
 #
 # As $v$: 19.1. As $\epsilon$: 778. The trained networks end there too. By (5.10) $v = 0$ means
-# $\hat\epsilon = \sigma_t x_t$, the *exact* answer for data from $\mathcal N(0, I)$. So the length stays near 19.6.
+# $\hat\epsilon = \sigma_t x_t$, the *exact* answer for data from $\mathcal N(0, I)$. So the length stays near
+# 19.6 (a hundred steps lose a little of it).
 # But $\epsilon = 0$ means that there is no noise: each step (5.7) divides by $\alpha_{ts} < 1$ and takes nothing away. So
-# the first noise grows to $19.6/\alpha(0.98) = 625$, the fresh noise of all steps to 462, both together to
-# $\sqrt{625^2 + 462^2} = 777$.
+# the first noise grows to $19.6/\alpha(0.98) = 625$, the fresh noise of all steps to 463, both together to
+# $\sqrt{625^2 + 463^2} = 778$.
 #
 # </details>
 
@@ -1026,8 +1027,8 @@ print("✓ eps: 40 a number; v: as plain noise; D = 16: more steps, or less aske
 # ## Exercises
 #
 # **1. Pen.** Flow matching has $\alpha_t = 1 - t$ and $\sigma_t = t$. (a) Find the row $(a, b)$ of the velocity, and what
-# (5.10) becomes. (b) Find the weight $w(t)$ (5.11). (c) At which $t$ can $\epsilon$ not be solved for $x_0$, and the
-# velocity? (d) At one end $w(t)$ has no limit. What error of $x_0$ does an error of 1 in the velocity bring there?
+# (5.10) becomes. (b) Find the weight $w(t)$ (5.11). (c) At which $t$ does $\epsilon$ not give $x_0$? At which does the
+# velocity not give it? (d) At one end $w(t)$ grows without bound. What error of $x_0$ does an error of 1 in the velocity bring there?
 #
 # <details><summary>Answer</summary>
 #
