@@ -129,12 +129,13 @@ def contest(
             for k, image in enumerate(x[:6]):
                 shown = (image.permute(1, 2, 0).clamp(-1, 1) + 1) / 2
                 ax.imshow(shown.numpy(), cmap="gray", vmin=0, vmax=1, extent=(1.04 * k, 1.04 * k + 1, y, y + 1))
-        length, grey = (2.9 * each / most for each in (bits[name], (constants or {}).get(name, 0.0)))
+        of_width = (constants or {}).get(name, 0.0)
+        length, grey = (2.9 * each / most for each in (bits[name], of_width))
         ax.barh(y + 0.5, length - grey, 0.55, left=6.5, color=COLOURS[(colours or range(len(COLOURS)))[row]])
-        number = f"{bits[name] - (constants or {}).get(name, 0.0):.2f}"
+        number = f"{bits[name] - of_width:.2f}"
         if grey:
             ax.barh(y + 0.5, grey, 0.55, left=6.5 + length - grey, color="0.75")
-            number += f" + {constants[name]:.2f}"
+            number += f" + {of_width:.2f}"
         ax.text(6.62 + length, y + 0.5, number, va="center", fontsize=WORDS + 2, weight="bold")
     ax.plot([9.4, 9.4], [0.05, height - 1.05], color="0.4", linestyle=":")
     ax.text(9.6, height - 0.6, f"{words[1]}: {most:g}", ha="right", va="top", fontsize=WORDS, color="0.35")
