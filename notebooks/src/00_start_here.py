@@ -60,8 +60,8 @@ diagrams.pictures({"": wardrobe}, "Forty drawn clothes, a column for each class.
 # - **Run** the cells one by one, with Shift and Enter. To start further down, click a heading and choose *Run*, *Run All
 #   Above Selected Cell* (Colab: *Runtime*, *Run before*): later cells need earlier ones.
 # - **Predict** before you run the next cell. Then open the folded answer.
-# - **Your turn** is a gap of one or two lines. It is filled here; in `notebooks/student/` it is empty, and no results are
-#   stored. The folded cell below it checks you. The notebook goes on with *your function* if it is right, else with its own.
+# - **Your turn** is a gap of one or two lines, empty in `notebooks/student/`, where no results are stored. The notebook goes
+#   on with *your function* if it is right, else with its own.
 # - **✓** is the result of a folded check, which finds in another way what you have just read.
 # - **Something fails?** `python -m minidiff doctor`, in a terminal or after a `!` in a cell, checks your machine.
 
@@ -98,7 +98,7 @@ diagrams.pictures({"$x_t$": torch.cat(noisy)}, "A boot in more and more noise.",
 # ### Memory or invention?
 #
 # Does the network only copy photographs that it remembers? For each drawn picture we look for the nearest of the 10,000. The
-# measure of this chapter is the *root mean square* difference of the pixels, RMS for short. It is 0 for a copy.
+# chapter's measure is the *root mean square* difference of the pixels (RMS): 0 for a copy.
 #
 # *Predict: five of the first row will stand above their nearest photographs. How many of the five are copies?*
 
@@ -262,7 +262,7 @@ def by_densities(x, photos, t):
 
 dots = torch.tensor([-1.0, 0.2, 1.0]).reshape(3, 1, 1, 1)  # pictures of one pixel
 pairs = torch.tensor([[0.5, -1.0], [1.0, 0.0]]).reshape(2, 1, 1, 2)  # and of two
-cases = [(dots[1:2], dots, 0.5), (pairs[:1], pairs, 0.8)]
+cases = [(dots[1:2], dots, 0.4), (pairs[:1], pairs, 0.8)]
 weights = yours(weights, by_densities, cases,
                 hint="x minus alpha times photos, squared, summed over dimensions 1 to "
                      "3, over 2 sigma**2; then softmax of minus that")
@@ -291,8 +291,8 @@ diagrams.weighted_mean(
 # </details>
 #
 # At $t = 1$ the five count alike, and the best guess is a blur. At 0.95 *another* bag leads: by chance this noise looks a
-# little like it. With less noise the right bag overtakes it. This exact best guess is called the *posterior mean*; in the
-# package it is `Empirical` ([@karras2022], appendix B).
+# little like it. With less noise the right bag overtakes it. This exact best guess, the *posterior mean*, is the package's
+# `Empirical` ([@karras2022], appendix B).
 
 # %% tags=["check"]
 # @title ✓ The weighted mean has the smallest squared error
@@ -356,8 +356,9 @@ print(f"✓ RMS from the nearest photograph: {near[0].max():.2f} with the exact 
 #
 # </details>
 #
-# The figure shows where the two part. At $t = 0.83$ both see the same $x_t$. Half of the exact guess comes from a few
-# photographs: the shirt has the checks of one of them. The network's guess shows what many photographs have in common.
+# The figure shows where the two part. After two of 12 steps of the network, at $t = 0.83$, both see the same $x_t$. Half of
+# the exact guess comes from a few photographs: the shirt has the checks of one of them. The network's guess shows what many
+# photographs have in common.
 #
 # So the best guess *for these 10,000 photographs* only remembers them. **What is new comes from the network's difference
 # from it.** Why does the result look like clothes? That is a subject of research ([@kamb2024]). And large networks do come
@@ -484,24 +485,11 @@ print("✓ mean RMS from the pictures of 100 steps:",
 # %% [markdown]
 # ## 4. Ask for something
 #
-# The forty clothes at the top were drawn with guidance. Now forty without it, from the same noises. Of which class is the
-# nearest photograph?
-
-# %% tags=["check"]
-# @title ✓ Guidance makes the class clearer
-def right(x):
-    return int((training.y[nearest(x, clothes)[1]] == labels).sum())
-
-
-plain = final(ddim(lambda x, t: guess(x, t, labels), noises, times(25), schedule))
-with_w, without = right(wardrobe), right(plain.clamp(-1, 1))
-assert with_w >= 38 and 24 <= without <= 36
-print(f"✓ the nearest photograph is of the class asked for: {without} of 40 without",
-      f"guidance, {with_w} of 40 with it")
-
-# %% [markdown]
-# What is guidance? The network knows an eleventh label, "none", which replaced a tenth of the labels in training. So we can
-# ask it twice: $u$ is its guess without a label, $c$ its guess with it. The label changes the guess by $c - u$. *Classifier-free
+# The clothes at the top were drawn with guidance, yours without it. Not all of yours look like their label: the pullover has
+# become a T-shirt.
+#
+# For guidance the network knows an eleventh label, "none", which replaced a tenth of the labels in training. We ask it
+# twice: $u$ is its guess without a label, $c$ its guess with it. The label changes the guess by $c - u$. *Classifier-free
 # [guidance](../docs/glossary.md#classifier-free-guidance)* goes $w$ times as far in this direction:
 #
 # $$ \hat x_0 = u + w\,(c - u) . $$
@@ -539,8 +527,8 @@ diagrams.pictures({f"w = {w:.0f}": x[five] for w, x in by_w.items()},
 # <details><summary>Answer</summary>
 #
 # It is exaggerated: nearly *twice the class mean minus the mean of everything*. Its pixels run from -2.2 to 1.5; the screen
-# clips them to black and white. (Nothing limits a network's output: at $w = 1$ the darkest pixel is -1.3, where a mean of
-# pictures cannot be below -1.)
+# clips them to black and white. (At $w = 1$ the darkest pixel is -1.3. No mean of pictures is below -1; this is an error of
+# the network, whose output has no limits.)
 #
 # </details>
 
@@ -559,9 +547,8 @@ print(f"✓ at w = 2 the guess is {near.min():.2f} to {near.max():.2f} RMS from"
 
 # %% [markdown]
 # The first guess looks worse: the sandal falls into pieces. But later guesses see more of the picture, and there the
-# exaggeration makes its class clearer. Here is the whole sampler, with your two functions.
-#
-# *Predict: six noises, one a column, and the label "Bag". What do you get with* $w = 0$*, and what with* $w = 5$*?*
+# exaggeration makes its class clearer. Here is the whole sampler, with your two functions. From the noises of the first row it
+# draws that row again ($w = 2$), and clothes without guidance ($w = 1$).
 
 # %%
 def sample(x, label, w, steps=12):
@@ -573,6 +560,27 @@ def sample(x, label, w, steps=12):
 
 
 # %%
+row = {w: sample(noise, wanted, w, steps=25).clamp(-1, 1) for w in (1.0, 2.0)}
+diagrams.pictures({f"w = {w:.0f}": x for w, x in row.items()},
+                  "Ten clothes without guidance, and below them the same ten with it.")
+
+# %% tags=["check"]
+# @title ✓ Your functions draw the first row again; guidance makes the class clearer
+def right(x):  # of how many of the 40 the nearest photograph has the class asked for
+    return int((training.y[nearest(x.clamp(-1, 1), clothes)[1]] == labels).sum())
+
+
+again = rms(row[2.0], wardrobe[:10]).max()
+plain = final(ddim(lambda x, t: guess(x, t, labels), noises, times(25), schedule))
+assert again < 1e-3 and right(wardrobe) >= 38 and 24 <= right(plain) <= 36
+print(f"✓ your row is {again:.2f} RMS from the first one at the top; of all 40 so many",
+      f"are nearest to a photograph of the class asked for: {right(plain)} without",
+      f"guidance, {right(wardrobe)} with it")
+
+# %% [markdown]
+# *Predict: six noises, one a column, and the label "Bag". What do you get with* $w = 0$*, and what with* $w = 5$*?*
+
+# %%
 start = torch.randn(8, 1, 32, 32, generator=torch.Generator().manual_seed(1))
 drawn = {w: sample(start, torch.full((8,), 8), w) for w in (0.0, 1.0, 2.0, 5.0)}
 diagrams.pictures({f"w = {w:.0f}": x[:6] for w, x in drawn.items()},
@@ -581,8 +589,8 @@ diagrams.pictures({f"w = {w:.0f}": x[:6] for w, x in drawn.items()},
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# At $w = 0$ the label does not count: a mixed wardrobe, and some of it is hard to name. At
-# $w = 5$ there are only bags. That has a price: they are more alike, and some handles shrink.
+# At $w = 0$ the label does not count: a mixed wardrobe, and some of it is hard to name. At $w = 5$ there are only bags. That
+# has a price: they are more alike, and some handles shrink.
 #
 # </details>
 
@@ -620,14 +628,7 @@ steps = ipywidgets.IntSlider(12, min=1, max=25, description="steps",
 _ = widgets.explore(show, label=label, w=w, steps=steps)
 
 # %% [markdown]
-# [Chapter 09](09_guidance.ipynb) measures what is gained and lost. And the promise of the beginning:
-
-# %% tags=["check"]
-# @title ✓ Your two functions draw the first row again
-again = sample(noise, wanted, 2.0, steps=25).clamp(-1, 1)
-assert rms(again, wardrobe[:10]).max() < 1e-3
-print("✓ the first row, drawn again from its noises with your step and your guide, is",
-      f"{rms(again, wardrobe[:10]).max():.2f} RMS from the one at the top")
+# [Chapter 09](09_guidance.ipynb) measures what is gained and lost.
 
 # %% [markdown]
 # ## 5. Paths
@@ -640,8 +641,8 @@ print("✓ the first row, drawn again from its noises with your step and your gu
 # | **All of it** | 00 to 13 | eighteen hours, and as long again for exercises and *deeper* |
 #
 # Where the table names sections, read also what stands above the chapter's first one. The times are a quick reader's; take
-# half as long again if this is new to you. Are you ready? [Ten questions](deeper/00_start_here.ipynb#are-you-ready) tell,
-# and a page each has what is missing.
+# half as long again if this is new to you. [Ten questions](deeper/00_start_here.ipynb#are-you-ready) tell whether you are
+# ready, and a page each has what is missing.
 
 # %% [markdown]
 # After the ninety minutes, train such a model from nothing, in a terminal:

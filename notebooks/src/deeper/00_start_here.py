@@ -10,8 +10,8 @@
 # %%
 import torch
 
-from minidiff import (Cosine, Empirical, Flow, FromBetas, LinearBeta, Mixture, add_noise,
-                      ddim, final, linear_betas, target)
+from minidiff import Cosine, Empirical, Flow, FromBetas, LinearBeta, Mixture
+from minidiff import add_noise, ddim, final, linear_betas, target
 from minidiff.course import expect, plot
 
 Normal = torch.distributions.Normal
