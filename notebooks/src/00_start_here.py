@@ -239,7 +239,7 @@ print("✓ sandals and bags differ most, and keep least of a photograph's edges:
 # $$ p(i \mid x_t) = \frac{\exp\!\left(-|x_t - \alpha_t\, x_i|^2 / 2\sigma_t^2\right)}
 # {\sum_j \exp\!\left(-|x_t - \alpha_t\, x_j|^2 / 2\sigma_t^2\right)} . $$
 #
-# **Your turn.** Write these weights. `softmax(0)` of a list of numbers takes `exp` of each and divides by the sum.
+# **Your turn.** Write these weights. `softmax(0)` takes `exp` of each number of a list and divides by the sum.
 
 # %%
 def weights(x, photos, t):
@@ -256,13 +256,14 @@ def weights(x, photos, t):
 def by_densities(x, photos, t):
     alpha, sigma = (float(c) for c in schedule(t))
     normal = torch.distributions.Normal(alpha * photos.double(), sigma)
-    density = normal.log_prob(x.double()).flatten(1).sum(1).exp()
-    return density / density.sum()
+    logs = normal.log_prob(x.double()).flatten(1).sum(1)  # of the densities
+    return (logs - logs.logsumexp(0)).exp()
 
 
 dots = torch.tensor([-1.0, 0.2, 1.0]).reshape(3, 1, 1, 1)  # pictures of one pixel
 pairs = torch.tensor([[0.5, -1.0], [1.0, 0.0]]).reshape(2, 1, 1, 2)  # and of two
-cases = [(dots[1:2], dots, 0.4), (pairs[:1], pairs, 0.8)]
+whole = add_noise(clothes[:1], noise[:1], 0.5, schedule)  # too much for exp alone
+cases = [(dots[1:2], dots, 0.4), (pairs[:1], pairs, 0.8), (whole, clothes[:3], 0.5)]
 weights = yours(weights, by_densities, cases,
                 hint="x minus alpha times photos, squared, summed over dimensions 1 to "
                      "3, over 2 sigma**2; then softmax of minus that")
