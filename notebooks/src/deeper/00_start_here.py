@@ -10,7 +10,8 @@
 # %%
 import torch
 
-from minidiff import Cosine, Empirical, Flow, FromBetas, LinearBeta, Mixture, add_noise
+from minidiff import Cosine, Empirical, Flow, FromBetas, LinearBeta, Mixture
+from minidiff import add_noise, ddim, final, linear_betas, target
 from minidiff.course import expect, plot
 
 Normal = torch.distributions.Normal
@@ -38,7 +39,8 @@ def posterior_of(y):
 # %% [markdown]
 # ## Are you ready?
 #
-# Ten questions, on paper. $z$ is standard normal, $\mathcal N(m, v)$ normal with mean $m$ and *variance* $v$.
+# Ten questions, on paper. $z$ is standard normal, $\mathcal N(m, v)$ normal with mean $m$ and *variance* $v$. $E_q[\cdot]$ is
+# the mean over draws $x$ of $q$.
 #
 # 1. $A$ has mean 3 and standard deviation 2. Which mean and standard deviation has $1 - A/2$?
 # 2. $A$ and $B$ are independent, of variances 9 and 16. What is the standard deviation of $A + B$?
@@ -188,10 +190,12 @@ picture
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# No. The best guess is the mean of the posterior, although $x$ is hardly ever there. For any guess $g$, all given $y$,
-# $E[(x - g)^2] = \mathrm{Var}[x] + (E[x] - g)^2$, which is least at $g = E[x]$.
+# No. The best guess is the mean of the posterior, although $x$ is hardly ever there.
 #
 # </details>
+#
+# Why the mean? For any guess $g$, all given $y$, $E[(x - g)^2] = \mathrm{Var}[x] + (E[x] - g)^2$. The first term does not
+# depend on $g$; the second is least, 0, at $g = E[x]$.
 
 # %% tags=["check"]
 # @title ✓ The best guess is the posterior's mean, and the package's denoiser
@@ -220,7 +224,7 @@ print(f"✓ of 1,601 guesses the best is {grid[cost.argmin()]:.2f}; the exact de
 # = \int q(x)\, \log \frac{q(x)}{p(x)}\; dx . $$
 #
 # It is never negative. As $\log u \le u - 1$ for every $u$, $-\mathrm{KL}(q \,\|\, p) = E_q\!\left[\log \frac pq\right]
-# \le E_q\!\left[\frac pq - 1\right] = \int_{q > 0} p - 1 \le 0$, with equality only where $p = q$. For two Gaussians it has a
+# \le E_q\!\left[\frac pq - 1\right] = \left(\int_{q > 0} p\right) - 1 \le 0$, with equality only where $p = q$. For two Gaussians it has a
 # closed form, in *nats* as the logarithm is the natural one,
 #
 # $$ \mathrm{KL}\big(\mathcal N(m_1, v_1) \,\|\, \mathcal N(m_2, v_2)\big)
@@ -304,7 +308,7 @@ for _ in range(1500):
     falling.step()  # the next one a little smaller
 
 # %% [markdown]
-# *Predict: the loss was paid for guessing single numbers. Near $y = 0$, will the network guess one of the two humps?*
+# *Predict: nobody shows the network the exact mean of page 2. Where will its guess be off most?*
 
 # %%
 ys = torch.linspace(-3, 3, 61)
@@ -317,8 +321,8 @@ plot.curves(ys, {"exact mean E[x | y]": exact, "learned guess": learned},
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# No. It has learned the mean of the posterior, as on page 2, which nobody showed it. It is off most at the left end, where
-# hardly a number $y$ comes: only one in nine lies beyond -2 or 2.
+# At the left end, where hardly a number $y$ comes: only one in nine lies beyond -2 or 2. Elsewhere it has learned the mean of
+# the posterior.
 #
 # Training a diffusion model is this loop, with pictures for numbers, and the noise level as a second input.
 #
@@ -395,9 +399,6 @@ print("✓ 8 pictures raise an error, 32 pictures are multiplied column by colum
 #
 # A *score* is the slope of a log density (chapter 05), a *velocity* the direction in which $x_t$ moves (chapter 08). A table
 # can lie, so each row is executed. Their side is written out, ours is the package's:
-
-# %%
-from minidiff import ddim, final, linear_betas, target
 
 # %% tags=["check"]
 # @title ✓ DDPM's betas
