@@ -86,7 +86,7 @@ plot.curves(grid, {**sums, "bell of variance 3": density(3**0.5)},
 # </details>
 
 # %% tags=["check"]
-# @title ✓ The rotation, and how far the boxes are from a bell
+# @title ✓ (2.2) by rotation and by convolution; how far boxes are from a bell
 z = torch.randn(2, 1000, generator=seeded(0))
 R = torch.tensor([[0.8, 0.5], [-0.5, 0.8]]) / 0.89**0.5
 assert torch.allclose((R @ z).square().sum(0), z.square().sum(0), rtol=1e-4)
@@ -449,7 +449,7 @@ plot.show_source(transition)
 # *Predict: in 32 bits, about seven digits are right. How many are left for a stride of* $10^{-5}$*?*
 
 # %%
-def plain_transition(s, t, schedule):
+def between(s, t, schedule):
     (alpha_s, sigma_s), (alpha_t, sigma_t) = schedule(s), schedule(t)
     alpha_ts = alpha_t / alpha_s
     return alpha_ts, (sigma_t**2 - alpha_ts**2 * sigma_s**2).sqrt()
@@ -458,8 +458,8 @@ def plain_transition(s, t, schedule):
 # %%
 s = torch.linspace(0.1, 0.9, 1000)  # float32
 later = s + 1e-5
-exact = plain_transition(s.double(), later.double(), schedule)[1]
-for name, formula in (("(2.5)", plain_transition), ("transition", transition)):
+exact = between(s.double(), later.double(), schedule)[1]
+for name, formula in (("(2.5)", between), ("transition", transition)):
     wrong = (formula(s, later, schedule)[1] / exact - 1).abs().max()
     digits = int(-wrong.log10())
     print(f"{name}, in 32 bits: {digits} digits right at all times")
@@ -477,12 +477,12 @@ print(f"the two in 64 bits: alike in {int(-wrong.log10())} digits")
 # @title ✓ Two strides are one, and the two formulas are one
 first, second = torch.randn(2, 200_000, generator=seeded(3))
 for each in (schedule, Cosine(), Flow()):
-    (alpha_ts, sigma_ts), (alpha_t, sigma_t) = plain_transition(0.2, 0.5, each), each(0.5)
+    (alpha_ts, sigma_ts), (alpha_t, sigma_t) = between(0.2, 0.5, each), each(0.5)
     x_s = add_noise(torch.full((200_000,), 2.0), first, 0.2, each)
     x_t = alpha_ts * x_s + sigma_ts * second
     assert abs(x_t.mean() - 2 * alpha_t) < 0.01 and abs(x_t.std() - sigma_t) < 0.01
     early, late = torch.rand(2, 1000, generator=seeded(0)).double().sort(0).values
-    pairs = zip(plain_transition(early, late, each), transition(early, late, each), strict=True)
+    pairs = zip(between(early, late, each), transition(early, late, each), strict=True)
     assert all(torch.allclose(ours, package, rtol=1e-5) for ours, package in pairs)
 assert digits == 2 and wrong < 1e-10
 print("✓ on three schedules 200,000 pixels have the mean and spread of one jump")
@@ -494,7 +494,7 @@ two_humps = Mixture(torch.tensor([0.4, 0.6]), torch.tensor([[-1.2], [0.8]]),
 generator, line = seeded(42), torch.linspace(-6, 6, 2401).double()
 walkers = two_humps.sample(20_000, generator)[:, 0].double()
 for s, stop in ((0.0, 0.1), (0.1, 0.25), (0.25, 0.5), (0.5, 1.0)):
-    alpha_ts, sigma_ts = plain_transition(s, stop, schedule)
+    alpha_ts, sigma_ts = between(s, stop, schedule)
     walkers = alpha_ts * walkers + sigma_ts * torch.randn(20_000, generator=generator)
     density = two_humps.log_prob(line[:, None], stop, schedule).exp()
     cdf = torch.cumulative_trapezoid(density, line)
@@ -921,7 +921,9 @@ for name, start in starts.items():
     print(f"{name}: sure of {counts[name].sum()} of 100 samples")
 
 # %% [markdown]
-# The second panel is the perfect walk of the main line. For the third all pictures are first scaled to the same $|d|$.
+# The left panel shows them. The classifier is sure of a class like trousers more often than of others, so compare the two
+# starts. The second panel is the perfect walk of the main line. For the third all pictures are first scaled to the same
+# $|d|$; the numbers beside the names are from before.
 #
 # *Predict: which classes come back when all* $|d|$ *are equal?*
 
@@ -946,7 +948,7 @@ panels = {"network": {name: 100 * (n / n.sum())[order] for name, n in counts.ite
 for title, pair in chosen.items():
     panels[title] = {name: 100 * (p @ kinds)[order] for name, p in pair.items()}
 rows = [f"{clothes.classes[k]}, {size[k]:.0f}" for k in order]
-alt = "Three panels of bars: the last classes vanish twice, and come back for equal |d|."
+alt = "Three panels of bars: the last classes vanish twice, and are back for equal |d|."
 diagrams.paired_bars(rows, panels, "%", alt, "class, mean $|d|^2$")
 
 # %% [markdown]
@@ -988,20 +990,18 @@ print(f"✓ the last five classes: {share:.0%} of the network's sure samples fro
 
 # %% tags=["check"]
 # @title ✓ Equal |d|, class by class, with other noise; effective numbers; likeness
-fresh = torch.randn(1000, 1, 32, 32, generator=seeded(1))
-other = 100 * walks_back(fresh, (a, std), level_bank) @ kinds
+other = 100 * walks_back(-white, (a, std), level_bank) @ kinds  # as good a noise
 pair = [chosen[title]["wrong start"] for title in ("perfect walk", "all |d| equal")]
-found, biggest = 100 * pair[1] @ kinds, pair[0].argmax()
+found, effective = 100 * pair[1] @ kinds, [float(1 / p.square().sum()) for p in pair]
 assert ((found - torch.tensor([9, 7, 11, 5, 6, 14, 10, 4, 22, 12])).abs() < 1).all()
-assert (found - other).abs().max() < 3 and biggest == norms.argmin()
-effective = [float(1 / p.square().sum()) for p in pair]
-assert 14 < effective[0] < 24 and 600 < effective[1] < 800 and pair[0].max() > 0.19
-unit = level_bank.flatten(1) / norms.mean()
+assert (found - other).abs().max() < 3 and pair[0].argmax() == norms.argmin()
+assert 14 < effective[0] < 24 and 600 < effective[1] < 800
+unit = bank.flatten(1) / norms[:, None]
 likeness = (unit @ unit.T).topk(100).values.mean(1) @ kinds / kinds.sum(0)
 link = torch.corrcoef(torch.stack([likeness, (found / kinds.sum(0)).log()]))[0, 1]
-assert link < -0.7
-print(f"✓ effective number {effective[0]:.0f}, with equal |d| {effective[1]:.0f}; likeness",
-      f"and the log of a class's share correlate by {link:.1f}")
+assert link < -0.7 and pair[0].max() > 0.19
+print(f"✓ effective numbers {effective[0]:.0f} and {effective[1]:.0f};",
+      f"likeness and the log of a class's share correlate by {link:.1f}")
 
 # %% [markdown]
 # ### Fewer steps, larger betas
@@ -1023,8 +1023,8 @@ assert abs(new_betas.sum() - betas.sum()) < 1e-9 and new_betas.max() < 1
 more = (new_betas.square().sum() - betas.square().sum()) / 2  # the second sum
 change = 2 * (FromBetas(new_betas)(1.0)[0] / schedule(1.0)[0]).log()
 assert abs(change + more) < 0.03 and change < 0
-print(f"✓ both tables have the sum {new_betas.sum():.2f}; with 200 steps log alpha^2 at",
-      f"the end is {-change:.2f} lower, by the second sum {more:.2f}")
+print(f"✓ both tables have the sum {new_betas.sum():.2f}; with 200 steps log alpha^2",
+      f"ends {-change:.2f} lower, by the second sum {more:.2f}")
 
 # %% [markdown]
 # ## 10. More bugs
