@@ -668,7 +668,7 @@ picture
 # @title ✓ How many frequencies stand above the noise
 above = {u: int((spectrum > level).sum()) for u, level in noise.items()}
 assert list(above.values()) == sorted(above.values(), reverse=True)
-assert above[0.1] > 12 and above[0.75] == 1
+assert above[0.1] > 12 and above[0.75] == 1 and (spectrum.diff() < 0).all()
 total = power.sum() / bank.square().sum((1, 2, 3)).mean()  # Parseval
 assert abs(total - 1) < 1e-4
 print("✓ of 16 frequencies", ", ".join(f"{n} at t = {u}" for u, n in above.items()))
