@@ -111,7 +111,7 @@ class VariancePreserving(ClosedForm):
 
 @dataclass(frozen=True)
 class LinearBeta(VariancePreserving):
-    """DDPM's linear table in continuous time, beta(t) from beta_min to beta_max (Song et al. 2021; eq. 2.12)."""
+    """DDPM's linear table in continuous time, beta(t) from beta_min to beta_max (Song et al. 2021; eq. 2.13)."""
 
     beta_min: float = 0.1
     beta_max: float = 20.0
@@ -130,7 +130,7 @@ class LinearBeta(VariancePreserving):
 
 @dataclass(frozen=True, repr=False)
 class FromBetas(VariancePreserving):
-    """DDPM's table beta_1..beta_T, exact at t = k/T; between two entries beta is constant (eq. 2.11)."""
+    """DDPM's table beta_1..beta_T, exact at t = k/T; between two entries beta is constant (eq. 2.12)."""
 
     betas: tuple[float, ...]
 
@@ -237,17 +237,17 @@ def linear_betas(T: int, first: float = 1e-4, last: float = 0.02) -> Tensor:
 
 
 def scaled_linear_betas(T: int, first: float = 0.00085, last: float = 0.012) -> Tensor:
-    """Return Stable Diffusion's table: sqrt(beta) evenly spaced, (T,) float64 (Rombach et al. 2022, eq. 2.8)."""
+    """Return Stable Diffusion's table: sqrt(beta) evenly spaced, (T,) float64 (Rombach et al. 2022, eq. 2.9)."""
     return torch.linspace(first**0.5, last**0.5, T, dtype=torch.float64) ** 2
 
 
 def sigmoid_betas(T: int, first: float = 1e-4, last: float = 0.02) -> Tensor:
-    """Return a sigmoid from first to last over [-6, 6], (T,) float64 (Xu et al. 2022, GeoDiff; eq. 2.9)."""
+    """Return a sigmoid from first to last over [-6, 6], (T,) float64 (Xu et al. 2022, GeoDiff; eq. 2.10)."""
     return first + (last - first) * torch.linspace(-6, 6, T, dtype=torch.float64).sigmoid()
 
 
 def cosine_betas(T: int, s: float = 0.008, largest: float = 0.999) -> Tensor:
-    """Return the table whose alpha-bar is a squared cosine, (T,) float64 (Nichol & Dhariwal 2021, eq. 17; eq. 2.10)."""
+    """Return the table whose alpha-bar is a squared cosine, (T,) float64 (Nichol & Dhariwal 2021, eq. 17; eq. 2.11)."""
     k = torch.arange(T + 1, dtype=torch.float64)
     f = torch.cos((k / T + s) / (1 + s) * math.pi / 2) ** 2
     return (1 - f[1:] / f[:-1]).clamp(max=largest)

@@ -259,6 +259,9 @@ def test_labelled_lines_carry_their_names_in_their_colours():
     (ax,) = diagrams.labelled(x, {"up": (x, (1.0, 0.5))}, "lines", "x", "y", rules=(x + 1, x + 2), level=1.0).axes
     assert np.allclose([line.get_ydata()[0] for line in ax.lines], [-2, -1, 0, 1])
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["by the rule", "1"]
+    (ax,) = diagrams.labelled(x.exp(), {"up": (x.exp(), (1.0, 0.5))}, "lines", "x", "y", log_ticks=(0.2, 1, 5)).axes
+    assert ax.get_yscale() == "log" and ax.get_xscale() == "linear"
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["0.2", "1", "5"]
 
 
 def test_one_density_is_drawn_against_another():

@@ -17,10 +17,12 @@ def labelled(
     ylabel: str,
     rules: Sequence[Tensor] | Tensor = (),
     level: float | None = None,
+    log_ticks: Sequence[float] = (),
 ) -> Picture:
     """Draw lines over x (N,), each a pair of its values and of the place of its name, which has its colour.
 
-    `rules` (N,) are what theory says of the lines, dashed; a dotted line stands at `level`.
+    `rules` (N,) are what theory says of the lines, dashed; a dotted line stands at `level`. With `log_ticks` the scale
+    of the values is a logarithm, with numbers at these.
     """
     picture = Picture(alt, 6.4, 3.2)
     ax = picture.add_subplot(1, 1, 1)
@@ -33,6 +35,10 @@ def labelled(
         ax.axhline(level, color=BLACK, lw=1, linestyle=":", label=f"{level:g}")
     if len(rules):
         ax.legend(loc="upper left", fontsize=12)
+    if log_ticks:
+        ax.set_yscale("log")
+        ax.minorticks_off()
+        ax.set_yticks(log_ticks, [f"{tick:g}" for tick in log_ticks])
     ax.set_xlabel(xlabel, fontsize=12)
     ax.set_ylabel(ylabel, fontsize=12)
     return picture

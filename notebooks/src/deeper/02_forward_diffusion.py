@@ -86,7 +86,7 @@ plot.curves(grid, {**sums, "bell of variance 3": density(3**0.5)},
 # </details>
 
 # %% tags=["check"]
-# @title ✓ The rotation, and how far the boxes are from a bell
+# @title ✓ (2.2) by rotation and by convolution; how far boxes are from a bell
 z = torch.randn(2, 1000, generator=seeded(0))
 R = torch.tensor([[0.8, 0.5], [-0.5, 0.8]]) / 0.89**0.5
 assert torch.allclose((R @ z).square().sum(0), z.square().sum(0), rtol=1e-4)
@@ -199,12 +199,12 @@ print(f"✓ neighbours: {near:.3f} in the walk, {factor:.3f} by the formula;",
 # Diffusion](https://github.com/CompVis/stable-diffusion/blob/36de52cb6e05c3bb1b435afcccc29279a4fdf616/configs/stable-diffusion/v1-inference.yaml#L5-L8)
 # goes from $\beta_1 = 0.00085$ to $\beta_T = 0.012$:
 #
-# $$ \sqrt{\beta_k} = \sqrt{\beta_1} + \frac{k-1}{T-1}(\sqrt{\beta_T} - \sqrt{\beta_1}) \tag{2.8} $$
+# $$ \sqrt{\beta_k} = \sqrt{\beta_1} + \frac{k-1}{T-1}(\sqrt{\beta_T} - \sqrt{\beta_1}) \tag{2.9} $$
 #
 # With DDPM's ends the same shape is also called *quadratic*. **Sigmoid** rises softly, with $S(u) = 1/(1+e^{-u})$: the
 # shape of [@xu2022], here with the ends of (2.7); their code has $10^{-7}$ and 0.002, for 5,000 steps:
 #
-# $$ \beta_k = \beta_1 + (\beta_T - \beta_1)\; S\!\left(-6 + 12\,\tfrac{k-1}{T-1}\right) \tag{2.9} $$
+# $$ \beta_k = \beta_1 + (\beta_T - \beta_1)\; S\!\left(-6 + 12\,\tfrac{k-1}{T-1}\right) \tag{2.10} $$
 #
 # **Cosine** ([@nichol2021]) decides how $\alpha^2$ should fall and takes the betas that achieve it. With $s = (k-1)/T$ and
 # $t = k/T$,
@@ -213,7 +213,7 @@ print(f"✓ neighbours: {near:.3f} in the walk, {factor:.3f} by the formula;",
 # \alpha_t^2 = \frac{f(t)}{f(0)}, \qquad
 # f(t) = \cos^2\!\left(\frac{t + 0.008}{1 + 0.008}\cdot\frac{\pi}{2}\right), \\
 # \beta_k = \min\!\left(1 - \frac{\alpha_t^2}{\alpha_s^2},\ 0.999\right)
-# \end{gathered} \tag{2.10} $$
+# \end{gathered} \tag{2.11} $$
 #
 # (the alphas are meant before the cap). The 0.008 keeps the first steps from being uselessly small: $\sqrt{\beta_1}$ is
 # to be a little less than one of the 256 grey levels, $1/127.5$ on our scale. The 0.999 keeps the last from being one,
@@ -257,7 +257,7 @@ diagrams.pictures(rows, alt, above=[f"t = {u:.2f}" for u in six])
 # @title ✓ The tables against their formulas
 u = torch.linspace(0, 1, 1000).double()  # (k - 1) / (T - 1)
 roots = torch.lerp(*torch.tensor([[0.00085], [0.012]]).double().sqrt(), u)
-assert torch.allclose(scaled_linear_betas(1000), roots**2)  # (2.8)
+assert torch.allclose(scaled_linear_betas(1000), roots**2)  # (2.9)
 assert torch.allclose(sigmoid_betas(1000), 1e-4 + 0.0199 / (1 + torch.exp(6 - 12 * u)))
 elsewhere = 0.07859, 0.27767, 0.30193, 0.49384  # diffusers
 ours = torch.stack([(1 - recipe(1000)[:500]).prod() for recipe in recipes.values()])
@@ -302,11 +302,11 @@ plot.scatter(clouds, "A checkerboard of points blurs and ends as a round cloud."
 # logarithm turns $\alpha_t^2 = \prod_{i \le k} (1-\beta_i)$ into a sum, and small betas obey
 # $\log(1-\beta) \approx -\beta$. So $\log\alpha_t^2 \approx -\sum_i \beta_i = -\sum_i \beta(i/T)\,\tfrac1T$, a Riemann sum, and in the limit
 #
-# $$ \alpha_t^2 = \exp\!\left(-\int_0^t \beta(u)\, du\right) \tag{2.11} $$
+# $$ \alpha_t^2 = \exp\!\left(-\int_0^t \beta(u)\, du\right) \tag{2.12} $$
 #
 # This is also why the sum of the betas decides how much is left, whatever their number.
 #
-# Read the other way, (2.11) makes any finite table into a continuous schedule without an error: hold the rate constant
+# Read the other way, (2.12) makes any finite table into a continuous schedule without an error: hold the rate constant
 # at $-T\log(1-\beta_k)$ during step $k$. That is `FromBetas`. It meets the table at every $t = k/T$, and halfway
 # between two entries it must give the geometric mean of its neighbours.
 #
@@ -314,7 +314,7 @@ plot.scatter(clouds, "A checkerboard of points blurs and ends as a round cloud."
 # `LinearBeta`:
 #
 # $$ \beta(t) = \beta_{\min} + t\,(\beta_{\max} - \beta_{\min}), \qquad
-# \alpha_t^2 = \exp\left(-\beta_{\min} t - \tfrac12 (\beta_{\max} - \beta_{\min}) t^2\right) \tag{2.12} $$
+# \alpha_t^2 = \exp\left(-\beta_{\min} t - \tfrac12 (\beta_{\max} - \beta_{\min}) t^2\right) \tag{2.13} $$
 #
 # *Predict: tables of* $T$ *steps with these rates come closer to the formula as* $T$ *grows. How much closer, for ten
 # times the steps?*
@@ -347,18 +347,18 @@ fine = torch.linspace(0, 1, 10_001, dtype=torch.float64)
 # The first term, the *drift*, is what a short time $dt$ does to the mean; $dw$ is noise of variance $dt$.
 
 # %% tags=["check"]
-# @title ✓ (2.11) and (2.12), by the trapezoid rule and half a step later
+# @title ✓ (2.12) and (2.13), by the trapezoid rule and half a step later
 by_integral = torch.exp(-torch.cumulative_trapezoid(0.1 + 19.9 * fine, fine))
 assert torch.allclose(LinearBeta()(fine[1:])[0] ** 2, by_integral, atol=1e-8)
 assert all(9 < before / after < 11 for before, after in zip(far, far[1:], strict=False))
 (alpha, sigma), (exact_alpha, exact_sigma) = schedule(t), LinearBeta()(t)
 ten = FromBetas(linear_betas(10, 0.05, 0.3))
-before, between, after = (ten(u)[0] ** 2 for u in (0.3, 0.35, 0.4))
-assert torch.isclose(between, (before * after).sqrt())
+before, halfway, after = (ten(u)[0] ** 2 for u in (0.3, 0.35, 0.4))
+assert torch.isclose(halfway, (before * after).sqrt())
 early = 1 - (sigma[0] / exact_sigma[0]) ** 2
 last = 1 - (alpha[-1] / exact_alpha[-1]) ** 2
 assert abs(early - 0.09) < 0.005 and abs(last - 0.07) < 0.006
-print(f"✓ halfway between {before:.3f} and {after:.3f} there is {between:.3f};",
+print(f"✓ halfway between {before:.3f} and {after:.3f} there is {halfway:.3f};",
       f"smaller in the table: first sigma^2 {early:.0%}, last alpha^2 {last:.0%}")
 
 # %% [markdown]
@@ -366,7 +366,7 @@ print(f"✓ halfway between {before:.3f} and {after:.3f} there is {between:.3f};
 #
 # | schedule | $\alpha_t$ | $\sigma_t$ | at $t = 1$ | used by |
 # |---|---|---|---|---|
-# | `LinearBeta()` | (2.12) | $\sqrt{1-\alpha_t^2}$ | $\alpha_1 = 0.0066$ | score SDEs ([@song2021]) |
+# | `LinearBeta()` | (2.13) | $\sqrt{1-\alpha_t^2}$ | $\alpha_1 = 0.0066$ | score SDEs ([@song2021]) |
 # | `Cosine()` | $\cos(\pi t/2)$ | $\sin(\pi t/2)$ | $\alpha_1 = 0$ | [@salimans2022], this course |
 # | `Flow()` | $1 - t$ | $t$ | $\alpha_1 = 0$ | flow matching ([@lipman2023]) |
 # | `VarianceExploding()` | 1 | $0.01\,\sqrt{5000^{2t} - 1}$ | $\alpha_1 = 1$, $\sigma_1 = 50$ | score SDEs |
@@ -487,6 +487,21 @@ for each in (schedule, Cosine(), Flow()):
 assert digits == 2 and wrong < 1e-10
 print("✓ on three schedules 200,000 pixels have the mean and spread of one jump")
 
+# %% tags=["check"]
+# @title ✓ The ribbon of the main line is the density of many walkers
+two_humps = Mixture(torch.tensor([0.4, 0.6]), torch.tensor([[-1.2], [0.8]]),
+                    torch.tensor([0.2, 0.2]))
+generator, line = seeded(42), torch.linspace(-6, 6, 2401).double()
+walkers = two_humps.sample(20_000, generator)[:, 0].double()
+for s, stop in ((0.0, 0.1), (0.1, 0.25), (0.25, 0.5), (0.5, 1.0)):
+    alpha_ts, sigma_ts = between(s, stop, schedule)
+    walkers = alpha_ts * walkers + sigma_ts * torch.randn(20_000, generator=generator)
+    density = two_humps.log_prob(line[:, None], stop, schedule).exp()
+    cdf = torch.cumulative_trapezoid(density, line)
+    share = torch.searchsorted(walkers.sort().values, line[1:]) / 20_000
+    assert (cdf - share).abs().max() < 1.63 / 20_000**0.5  # once in a hundred
+print("✓ 20,000 numbers that stop at four times are distributed like the ribbon there")
+
 # %% [markdown]
 # ## 7. Why the steps are small
 #
@@ -582,8 +597,15 @@ print(f"t - s = 0.1, from x_t = 1.5: std {outside:.3f}")
 #
 # The mean is the score's at every length. The spread is the forward step's only in the limit.
 #
-# How short is short? $q(x_s \mid x_t)$ is $q(x_s)$ times the bell of the step. So $\log q(x_s)$ must be nearly straight
-# over the width of that bell. Two things smooth $q(x_s)$: the data's own spread, and the noise already there. Our humps
+# How short is short? Let $q(x_s)$ be the density of $x_s$ over all data. By Bayes' rule
+# $q(x_s \mid x_t) \propto q(x_s)\, q(x_t \mid x_s)$. The second factor, as a function of $x_s$, is the bell of the step,
+# with middle $m$ and variance near $\beta_k$. If $\log q(x_s)$ is nearly a straight line of slope $c$ over its width,
+# complete the square:
+#
+# $$ \exp\!\left(c\, x_s - \frac{(x_s - m)^2}{2\beta_k}\right)
+# \ \propto\ \exp\!\left(-\frac{(x_s - m - \beta_k c)^2}{2\beta_k}\right) . $$
+#
+# It is a bell of the same width, moved. So $\log q(x_s)$ must be nearly straight over the width of the step. Two things smooth $q(x_s)$: the data's own spread, and the noise already there. Our humps
 # are smooth, and even step 1 of DDPM's table is undone by a bell, within 0.001. Grey levels are not: for a pixel that is
 # one of two neighbouring levels, step 1 back is two spikes. By step 10 noise has smoothed them.
 #
@@ -646,7 +668,7 @@ picture
 # @title ✓ How many frequencies stand above the noise
 above = {u: int((spectrum > level).sum()) for u, level in noise.items()}
 assert list(above.values()) == sorted(above.values(), reverse=True)
-assert above[0.1] > 12 and above[0.75] == 1
+assert above[0.1] > 12 and above[0.75] == 1 and (spectrum.diff() < 0).all()
 total = power.sum() / bank.square().sum((1, 2, 3)).mean()  # Parseval
 assert abs(total - 1) < 1e-4
 print("✓ of 16 frequencies", ", ".join(f"{n} at t = {u}" for u, n in above.items()))
@@ -855,8 +877,8 @@ for name, table in tables.items():
 
 # %% [markdown]
 # The brighter the draws, the more of them go to few pictures: from 200 steps a hundred take 83 %. So there the main line's
-# bars say little about clothes in general, and much about these hundred. But the network, which has seen 10,000 clothes and
-# draws new ones, loses the same classes.
+# bars say little about clothes in general, and much about these hundred. Does a network, which has seen 10,000 clothes and
+# draws new ones, lose the same classes?
 
 # %% tags=["check"]
 # @title ✓ The ends as their authors have them, and the exact mean by the package
@@ -869,6 +891,140 @@ for name in ("EngiOpt", "main line, 200"):
     assert abs(means.mean() - light[name]) < 1e-3
 assert 0.8 < hundred["main line, 200"] < 0.86
 print(f"✓ brightness by the package's posterior mean, 200 steps: {means.mean():.2f}")
+
+# %% [markdown]
+# ### Which clothes does the network lose, and why?
+#
+# Chapter 00's network draws a hundred clothes from each of the main line's two starts: from $t = 1$ on `Cosine`, and from
+# the time at which `Cosine` is as noisy as the end of 200 steps. A classifier names their classes. It is right for 93 % of
+# the test pictures, but many samples from the wrong start are fragments. So we count only samples of which it is at least
+# 90 % sure.
+
+# %%
+from minidiff import ddpm, final, times
+from minidiff.app.checkpoint import load_denoiser
+from minidiff.app.metrics import load_classifier
+from minidiff.data import shipped
+
+network, _ = load_denoiser(shipped("fashion.safetensors"))
+classifier, test = load_classifier("fashion"), load("fashion", "test")
+right = (classifier(test.tensor()).argmax(1) == test.y).double().mean()
+a, std = FromBetas(linear_betas(200))(1.0)
+starts = {"good start": 1.0, "wrong start": float((std / a).atan() * 2 / torch.pi)}
+
+# %%
+counts = {}
+for name, start in starts.items():
+    back = ddpm(network, white[:100], times(40, start), Cosine(), seeded(2))
+    certain, guess = classifier(final(back)).softmax(1).max(1)
+    counts[name] = guess[certain >= 0.9].bincount(minlength=10)  # the sure ones
+    print(f"{name}: sure of {counts[name].sum()} of 100 samples")
+
+# %% [markdown]
+# The left panel shows them. The classifier is sure of a class like trousers more often than of others, so compare the two
+# starts. The second panel is the perfect walk of the main line. For the third all pictures are first scaled to the same
+# $|d|$; the numbers beside the names are from before.
+#
+# *Predict: which classes come back when all* $|d|$ *are equal?*
+
+# %%
+kinds = F.one_hot(clothes.y[:4000].long()).float()  # (4000, 10)
+size = bank.square().sum((1, 2, 3)) @ kinds / kinds.sum(0)  # mean |d|^2 of a class
+order, norms = size.argsort(), bank.flatten(1).norm(dim=1)
+level_bank = bank * (norms.mean() / norms).reshape(-1, 1, 1, 1)  # |d| is the same
+
+
+def walks_back(x_1, end, pictures):
+    """Return q(x_0 = d_i | x_1), averaged over x_1 (B, 1, 32, 32): (4000,)."""
+    distance = torch.cdist(x_1.flatten(1), float(end[0]) * pictures.flatten(1))
+    return (-(distance**2) / (2 * float(end[1]) ** 2)).softmax(1).mean(0)
+
+
+# %%
+chosen = {name: {"good start": walks_back(white, schedule(1.0), each),
+                 "wrong start": walks_back(white, (a, std), each)}
+          for name, each in (("perfect walk", bank), ("all |d| equal", level_bank))}
+panels = {"network": {name: 100 * (n / n.sum())[order] for name, n in counts.items()}}
+for title, pair in chosen.items():
+    panels[title] = {name: 100 * (p @ kinds)[order] for name, p in pair.items()}
+rows = [f"{clothes.classes[k]}, {size[k]:.0f}" for k in order]
+alt = "Three panels of bars: the last classes vanish twice, and are back for equal |d|."
+diagrams.paired_bars(rows, panels, "%", alt, "class, mean $|d|^2$")
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Most of them, but not evenly: sandals and boots are back, sneakers have 4 %, dresses 5 %, coats 6 %, bags 22 %.
+#
+# </details>
+#
+# The network and the perfect walk lose the same classes: the five with the largest $|d|^2$. What remains differs. The
+# network makes bags, the perfect walk pullovers. In the perfect walk single pictures decide: one pullover, whose $|d|^2$
+# is the smallest of all 4,000, takes 21 %.
+#
+# The *effective number* of pictures is $1/\sum_i p_i^2$, where $p_i$ is the share of picture $i$. If $n$ pictures share
+# equally, it is $n$. Here it is 18, and with equal $|d|$ it is 700.
+#
+# So $|d|^2$ is the main cause, not the only one. The rest goes with likeness. For each $x_1$ the picture with the largest
+# gain takes nearly all. Bags differ, so a bag has many chances of a large gain. Sneakers resemble one another: where one
+# has a small gain, nearly all have. We measure likeness by the mean cosine between a picture and its 100 nearest.
+#
+# From *true* ends all classes come back, as they must: averaged over $q(x_1)$, the density $q(x_0 \mid x_1)$ is that of the
+# data. Ends that are too dark show in real models, too: Stable Diffusion 1 leaves 0.07, and its pictures were never very
+# dark nor very bright. Pure noise has a mean pixel near 0, which the network takes for the picture's ([@guttenberg2023],
+# [@lin2023]).
+
+# %% tags=["check"]
+# @title ✓ The network and the perfect walk lose the same five classes
+late = order[5:]  # the largest |d|^2
+for name, low, high in (("good start", 0.4, 0.8), ("wrong start", 0, 0.12)):
+    share = counts[name][late].sum() / counts[name].sum()
+    exact = (chosen["perfect walk"][name] @ kinds)[late].sum()
+    assert low <= share < high and low <= exact < high
+assert right > 0.92 and counts["wrong start"].argmax() == 8  # bags
+means = Empirical(bank).denoise(white[:20], 1.0, FromBetas(linear_betas(200)))
+x_0 = walks_back(white[:20], (a, std), bank) @ bank.flatten(1)
+assert torch.allclose(x_0, means.flatten(1).mean(0).to(x_0), atol=1e-3)
+print(f"✓ the last five classes: {share:.0%} of the network's sure samples from the",
+      f"wrong start, {exact:.0%} of the perfect walk's")
+
+# %% tags=["check"]
+# @title ✓ Equal |d|, class by class, with other noise; effective numbers; likeness
+other = 100 * walks_back(-white, (a, std), level_bank) @ kinds  # as good a noise
+pair = [chosen[title]["wrong start"] for title in ("perfect walk", "all |d| equal")]
+found, effective = 100 * pair[1] @ kinds, [float(1 / p.square().sum()) for p in pair]
+assert ((found - torch.tensor([9, 7, 11, 5, 6, 14, 10, 4, 22, 12])).abs() < 1).all()
+assert (found - other).abs().max() < 3 and pair[0].argmax() == norms.argmin()
+assert 14 < effective[0] < 24 and 600 < effective[1] < 800
+unit = bank.flatten(1) / norms[:, None]
+likeness = (unit @ unit.T).topk(100).values.mean(1) @ kinds / kinds.sum(0)
+link = torch.corrcoef(torch.stack([likeness, (found / kinds.sum(0)).log()]))[0, 1]
+assert link < -0.7 and pair[0].max() > 0.19
+print(f"✓ effective numbers {effective[0]:.0f} and {effective[1]:.0f};",
+      f"likeness and the log of a class's share correlate by {link:.1f}")
+
+# %% [markdown]
+# ### Fewer steps, larger betas
+#
+# The remedy of the main line keeps the sum of the betas. How much that leaves, a series tells:
+#
+# $$ \log \alpha_1^2 = \sum_k \log(1-\beta_k) = -\sum_k \beta_k - \tfrac12 \sum_k \beta_k^2 - \dots $$
+#
+# The first sum is the same for any number of steps. The second grows as the betas do, and makes a little more noise.
+
+# %% tags=["check"]
+# @title ✓ The ends by a sum of logarithms, and the mended table's
+for table in (betas, linear_betas(200), scaled_linear_betas(1000)):
+    by_sum = ((1 - table).log().sum() / 2).exp()
+    assert abs(FromBetas(table)(1.0)[0] - by_sum) < 1e-6
+assert abs(by_sum - 0.068265) < 1e-6  # Stable Diffusion 1's, in Lin et al. 2023
+new_betas = linear_betas(200, 0.1 / 200, 20 / 200)
+assert abs(new_betas.sum() - betas.sum()) < 1e-9 and new_betas.max() < 1
+more = (new_betas.square().sum() - betas.square().sum()) / 2  # the second sum
+change = 2 * (FromBetas(new_betas)(1.0)[0] / schedule(1.0)[0]).log()
+assert abs(change + more) < 0.03 and change < 0
+print(f"✓ both tables have the sum {new_betas.sum():.2f}; with 200 steps log alpha^2",
+      f"ends {-change:.2f} lower, by the second sum {more:.2f}")
 
 # %% [markdown]
 # ## 10. More bugs
