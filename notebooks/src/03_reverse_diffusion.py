@@ -38,9 +38,9 @@ alt = "Three panels of points and arrows: a round cloud, a square, eight cluster
 diagrams.score_arrows(panels, schedule, alt)
 
 # %% [markdown]
-# **You build a sampler**; nothing is trained. Bayes' rule has the step back, but it needs all data (1). The step is simple
-# if the clean picture is known (2), or nearly so if it is short (3); then a *guess* at the picture will do (4), and you
-# draw samples (5). A guess that knows only a data set repeats it (6). The guess and the arrows are one thing (7).
+# **You build a sampler**; nothing is trained. Bayes' rule needs all data for a step back (1). The step is simple if the
+# clean picture is known (2), and nearly so if it is short (3): then a *guess* at the picture will do (4), and you sample
+# (5). A guess that knows only a data set repeats it (6). Guess and arrows are one thing (7).
 #
 # You need chapter 02. Ninety minutes to read, an hour more for gaps and predictions.
 #
@@ -93,8 +93,8 @@ plot.strips(rows, "Four rows of five pictures.", size=96)
 alpha, sigma = schedule(0.2)
 assert torch.isclose(first, (sigma / alpha) ** 2, rtol=0.05)
 assert torch.isclose(second, 2 * (sigma / alpha) ** 2, rtol=0.05)
-print(f"✓ the noise of the stretched pictures has variance {first:.2f}, as",
-      f"(sigma / alpha) ** 2 = {(sigma / alpha) ** 2:.2f} says; walked back {second:.2f}")
+print(f"✓ the noise has variance {first:.2f} if we only stretch, as predicted by",
+      f"(sigma / alpha) ** 2 = {(sigma / alpha) ** 2:.2f}; walked back {second:.2f}")
 
 # %% [markdown]
 # ### One giant step
@@ -196,7 +196,7 @@ print("✓ both worlds have mean 0 and variance 1, but at 0 the way back has the
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# In the first world near one of its humps, in the second anywhere around 0.
+# In the first world near one of its humps, in the second around 0.
 #
 # </details>
 #
@@ -381,9 +381,8 @@ b, sigma_t = transition(0.499, 0.5, schedule)[1], schedule(0.5)[1]  # step 500
 takes, adds = b**2 / sigma_t, posterior(noisy, clean, 0.499, 0.5, schedule).std.mean()
 off = (sigma_t**2 - (sigma_t - takes) ** 2) / adds**2  # in variance
 assert 9 < adds / takes < 10 and abs(adds / b - 1) < 0.001 and abs(off - 2) < 0.02
-print("✓ (3.5) and (3.4) have the same mean, to 1e-8; step 500 adds",
-      f"{adds / takes:.1f} times what it takes, yet what it takes is {off:.2f} times the",
-      "variance that it adds")
+print(f"✓ (3.5) and (3.4) have one mean; step 500 adds {adds / takes:.1f} times what",
+      f"it takes, yet it removes {off:.2f} times the variance that it adds")
 
 # %% [markdown]
 # ## 3. The true step back, and why steps are small
@@ -495,7 +494,7 @@ fits = [r * normal(x, m, std**2) for r, m, std in zip(*parts, strict=True)]
 panels = {"$p_t$ at $t = 0.2$": (noised, -0.5, "$x_t$"),
           "$x_0$, if $x_t = -0.5$": (fits, float(parts[0] @ parts[1]), r"$\hat x_0$")}
 alt = "Two wide bells, the left three times as high at x_t; two narrow ones; a mean."
-diagrams.components(x, panels, alt)
+diagrams.components(x, panels, alt, labels=("$x_t$", "$x_0$"))
 
 # %% [markdown]
 # <details><summary>Answer</summary>
@@ -504,9 +503,9 @@ diagrams.components(x, panels, alt)
 #
 # </details>
 #
-# On the right is what $x_0$ can be. For each $j$ it is a bell, the product of two witnesses: component $j$ says $d_j$ with
-# variance $c_j^2$, and $x_t$ says $x_t/\alpha_t$ with variance $\sigma_t^2/\alpha_t^2$. Average the means of these bells,
-# which are in the brackets:
+# On the right is what $x_0$ can be. Each bell is the product of two witnesses: component $j$ says $d_j$ with variance
+# $c_j^2$, and $x_t$ says $x_t/\alpha_t$ with variance $\sigma_t^2/\alpha_t^2$. The mean of a bell is in the brackets, and
+# $\hat x_0$ is the average of these means:
 #
 # $$ \hat x_0 = \sum_j r_j(x_t) \left( d_j
 # + \frac{\alpha_t c_j^2}{\alpha_t^2 c_j^2 + \sigma_t^2}\, (x_t - \alpha_t d_j) \right) . \tag{3.9} $$
@@ -542,13 +541,13 @@ places = torch.linspace(-1.975, 1.975, 80)
 best, curve = (humps.denoise(y[:, None], 0.2, schedule)[:, 0] for y in (seen, places))
 rivals = schedule(0.2)[0] * seen, best + 0.1 * (3 * seen).sin(), 0.9 * best
 errors = [(pure - f).square().mean() for f in (best, *rivals)]
-for f, e in zip(rivals, errors[1:], strict=True):
-    assert abs((e - errors[0]) / (best - f).square().mean() - 1) < 0.2
 bins = ((seen + 2) / 0.05).long().clamp(0, 79)  # 80 of width 0.05
-found = bins.bincount(pure) / bins.bincount()  # averages
-assert (found - curve)[15:65].abs().max() < 0.05 and min(errors[1:]) > errors[0]
-print("✓ (3.9) agrees with averages of pairs to 0.05; its squared error is",
-      f"{errors[0]:.3f}, that of three other guesses", *(f"{e:.3f}" for e in errors[1:]))
+off = (bins.bincount(pure) / bins.bincount() - curve)[15:65]  # averages
+assert off.abs().max() < 0.05
+for f, e in zip(rivals, errors[1:], strict=True):
+    assert abs((e - errors[0]) / (best - f).square().mean() - 1) < 0.2  # worse
+print("✓ (3.9) agrees with averages of pairs to 0.05; squared error {:.3f}, of three"
+      " other guesses {:.3f}, {:.3f} and {:.3f}".format(*errors))
 
 # %% tags=["check"]
 # @title ✓ The best guess in the humps, and when there is only noise
@@ -561,8 +560,8 @@ assert -0.25 < x[slope.argmax()] < -0.15 and slope.max() > 2  # the jump
 assert (little - x)[x.abs() < 1.5].abs().max() < 0.15
 left, right = some[(x + 1.2).abs().argmin()], some[(x - 0.8).abs().argmin()]
 assert abs(left + 1.2) < 0.1 and abs(right - 0.8) < 0.1
-print(f"✓ at t = 0.2 the guess is {left:.2f} at x_t = -1.2 and {right:.2f} at x_t = 0.8, so it",
-      "stays in a hump; at t = 1 it is 0, the mean, to 0.05")
+print(f"✓ at t = 0.2 the guess for -1.2 is {left:.2f}, for 0.8 it is {right:.2f}: in",
+      "the humps; at t = 1 it is the mean, 0, to 0.05")
 
 # %% [markdown]
 # ## 5. The first samples
@@ -634,7 +633,7 @@ alt = "Points and guesses. The guesses are a full square, a ring, eight clusters
 diagrams.guesses(three, alt)
 
 # %% [markdown]
-# The guesses are ahead: at $t = 0.08$ most are in clusters, and the points follow. Nothing was trained!
+# The guesses are ahead: at $t = 0.08$ they gather in clusters before the points do. Nothing was trained!
 
 # %% [markdown]
 # ### Is it right?
@@ -683,8 +682,8 @@ show(clouds, "A blot, and twice the eight clusters.", "5 steps", "500 steps", "d
 #
 # ### How wide is a step?
 #
-# Why narrow? $v$ is the variance for *one* $x_0$; the true step does not know $x_0$, and is wider. For data of variance at
-# most one, and $\alpha^2 + \sigma^2 = 1$, it has on average
+# Why narrow? $v$ is the variance if $x_0$ is known. It is not, so the true step is wider. For data of variance at most
+# one, and $\alpha^2 + \sigma^2 = 1$, its variance is on average
 #
 # $$ v \;\le\; E\big[\mathrm{Var}(x_s \mid x_t)\big] \;\le\; \sigma_{ts}^2 . \tag{3.8} $$
 #
@@ -692,7 +691,7 @@ show(clouds, "A blot, and twice the eight clusters.", "5 steps", "500 steps", "d
 # package takes $v$: it is 0 in the last step, so no noise is left.
 
 # %% tags=["check"]
-# @title ✓ The lower bound makes clusters too narrow, the upper one too wide
+# @title ✓ The lower bound of (3.8) makes clusters too narrow, the upper one too wide
 def width_of(upper):
     points, generator = cloud, seeded(10)
     for t, s in pairwise(times(100)):
@@ -704,8 +703,8 @@ def width_of(upper):
 
 low, high = width_of(False), width_of(True)
 assert 0.17 < low < 0.19 and 0.2 < high < 0.225
-print(f"✓ width of the large clusters after 100 steps: {low:.2f} with v, {high:.2f} with",
-      "sigma_ts ** 2; in the data 0.20")
+print("✓ the large clusters have width 0.20 in the data; after 100 steps it is",
+      f"{low:.2f} with v and {high:.2f} with sigma_ts ** 2")
 
 # %% [markdown]
 # ### Which step fails?
@@ -761,8 +760,8 @@ show({name: clouds[name] for name in which}, "Eight clusters, a blot, eight clus
 # </details>
 #
 # The last step of (3.10) has $s = 0$ and no noise. It gives $\hat x_0$ itself, an average, from $t = 0.2$: a giant step
-# as in section 1. Do short steps help there? Of 24 steps we put 20 short ones at the end (from $t = 0.2$), or 1 long
-# one.
+# as in section 1. Do short steps help there? Two walks of 24 steps: one has 20 short steps from $t = 0.2$ on, the other
+# one long step.
 
 # %%
 late = torch.cat([times(4, 1.0, 0.2), times(20, 0.2)[1:]])
@@ -773,8 +772,7 @@ names = "20 short at the end", "1 long at the end", "data"
 show({name: clouds[name] for name in names}, "Eight clusters, a blot, eight clusters.")
 
 # %% [markdown]
-# **For these data steps must be short near the end**, where the true step has several humps. (Or a network draws from
-# such humps: [@xiao2022].)
+# **Here steps must be short near the end**, where the true step has several humps.
 #
 # ### Why add noise at all?
 #
@@ -806,7 +804,7 @@ show({name: clouds[name] for name in ("whole, no noise", "half, no noise", "data
 # </details>
 #
 # By section 2 half of the term undoes the step forward, and the other half makes room for fresh noise. **Without noise,
-# half of it will do** ([@song2021]; chapter 08).
+# half of it will do** ([@song2021]).
 
 # %% tags=["check"]
 # @title ✓ (3.7) is what Bayes says on a grid, and (3.10) has the same mean
@@ -830,7 +828,7 @@ assert stray_5 > 0.4 and 0.02 < stray_20 < 0.06 and narrow < 0.165
 assert abs(stray - 0.011) < 0.005 and abs(measure(truth)[0] - 0.011) < 0.005
 assert 0.185 < width < 0.2 and (paths[0] == 0).all() and (paths[-1] > -0.2).sum() == 3
 share = torch.cdist(clouds["500 steps"], clusters.means).argmin(1).bincount() / 4000
-behind, ahead = (measure(cloud)[0] for cloud in (states[0.08].x, states[0.08].x0))
+behind, ahead = (measure(at)[0] for at in (states[0.08].x, states[0.08].x0))
 assert ahead < 0.1 and behind > 0.2  # strays: most guesses are in clusters
 assert torch.allclose(share, clusters.weights, atol=0.025)
 assert torch.allclose(clouds["500 steps"].std(0), torch.ones(2), atol=0.04)
@@ -848,8 +846,8 @@ four, late_, early_ = (measure(clouds[name])[0] for name in (
 last = posterior(cloud, denoise(cloud, 0.2), 0.0, 0.2, schedule)
 assert last.std.max() == 0 and torch.allclose(last.mean, denoise(cloud, 0.2))
 assert 0.22 < four < 0.32 and late_ < 0.02 and early_ > 0.2 and len(late) == len(early)
-print(f"✓ strays: {stray:.1%} if the last of five is true, {late_:.1%} if 20 short steps",
-      f"stand there; {four:.0%} if the first four are true, {early_:.0%} if 23 are short")
+print(f"✓ strays: {stray:.1%} if the last of five is true, {late_:.1%} if it is cut in",
+      f"20; {four:.0%} if the first four are true, {early_:.0%} if they are cut in 23")
 
 # %% tags=["check"]
 # @title ✓ Without noise half of the term is right; more and less of it are not
@@ -874,7 +872,7 @@ print("✓ without noise the points (spread 1 in the data) have spread {:.2f} wi
 # r_n(x_t) = \underset{n}{\mathrm{softmax}}
 # \left( -\frac{|x_t - \alpha_t d_n|^2}{2\,\sigma_t^2} \right) . \tag{3.11} $$
 #
-# Each picture counts by how well it explains what we see ([@karras2022], appendix B). In the package: `Empirical`. We
+# Each picture counts by how well it explains what we see ([@karras2022]). In the package: `Empirical`. We
 # show it a boot that it knows, and the shirt of section 1, which it does not.
 #
 # *Predict: what will it guess?*
@@ -931,10 +929,9 @@ plot.strips({"drawn": drawn, "in memory": wardrobe[index]},
 #
 # </details>
 #
-# The sampler is right, the denoiser the best for its 2,000 pictures, and together they draw names from a hat. A network is
-# trained on such a set, and its squared error is least for (3.11) too. It draws *new* pictures where it cannot represent
-# this optimum ([@kadkhodaie2024]; [@kamb2024]), or is stopped before it does ([@bonnaire2025]). Else it memorises
-# ([@carlini2023]).
+# The sampler is right, the denoiser the best for its 2,000 pictures, and together they draw names from a hat. A network
+# too has its least squared error, over such a set, at (3.11). It draws *new* pictures where it cannot represent this
+# optimum ([@kadkhodaie2024]; [@kamb2024]), or is stopped before ([@bonnaire2025]). Else it memorises ([@carlini2023]).
 
 # %% tags=["check"]
 # @title ✓ Memory: what it finds, and what it draws
@@ -948,8 +945,8 @@ misfit = (boots[3] - alpha * wardrobe).square().sum((1, 2, 3)) / (2 * sigma**2)
 by_hand = torch.tensordot((-misfit).softmax(0), wardrobe, 1)  # (3.11)
 assert torch.allclose(by_hand, of_boots[3], atol=1e-8)
 usual = nearest(new[:200], wardrobe)[0].median()
-print(f"✓ from a drawn picture to the nearest in memory it is {distance.max():.0f}, from a new",
-      f"one {usual:.1f} (median; the root of the summed squared differences)")
+print("✓ distance to the nearest in memory (root of summed squared differences): drawn",
+      f"pictures {distance.max():.0f}, new ones {usual:.1f} (median)")
 
 # %% [markdown]
 # ## 7. Arrows: the score
@@ -1000,8 +997,7 @@ check(score, by_autograd, [(crowd[:2], 0.1), (crowd[:100], 0.6)],
 # \tag{3.13} $$
 #
 # *go along the arrow, stretch, add noise* ([@anderson1982] in continuous time). Now give the blind loop of section 1
-# this term, from the memory of section 6, which has the first four pictures, not the shirt. (All else stays, even the
-# noise of the last step, which should be 0.)
+# this term, from the memory of section 6, which has the first four pictures, not the shirt. (All else stays, even the last step's noise.)
 #
 # *Predict: which pictures come back?*
 
@@ -1034,10 +1030,9 @@ found, index = nearest(mended, wardrobe)
 assert index[:4].tolist() == [0, 1, 5, 8] and found.max() < 0.5
 grain, lost = (mended - x0).square().sum((1, 2, 3)).sqrt().tensor_split([4])
 assert abs(grain.mean() / 32 - 0.01) < 0.001 and lost > 5  # in each of 32 * 32 pixels
-stray, width = measure(points)[:2]
-assert stray < 0.02 and abs(width - 0.2) < 0.01
-print(f"✓ the mended walk: {stray:.1%} of points stray; each pixel of the four is off by",
-      f"{grain.mean() / 32:.2f}, of the shirt by {lost[0] / 32:.2f} (root of the mean square)")
+assert measure(points)[0] < 0.02 and abs(measure(points)[1] - 0.2) < 0.01
+print(f"✓ {measure(points)[0]:.1%} of points stray; a pixel of the four is off by",
+      f"{grain.mean() / 32:.2f}, of the shirt by {lost[0] / 32:.2f} (root mean square)")
 
 # %% tags=["check"]
 # @title ✓ (3.13) is (3.10)
@@ -1051,9 +1046,9 @@ print("✓ (3.13) and (3.10) have the same mean, to 1e-7, at 600 points and thre
 # ## What to keep
 #
 # - The true step back depends on all data (3.1). Given $x_0$ it is a known Gaussian (3.4).
-# - Short steps back are nearly Gaussian: hence many. A walk with noise takes the whole arrow, one without takes half.
+# - Short steps back are nearly Gaussian. A walk with noise takes the whole arrow, one without takes half.
 # - The best denoiser is the mean $\hat x_0$. It makes the mean of a step exact (3.10).
-# - Denoiser and score are one thing (3.12): the arrow points to $\alpha_t$ times the guess.
+# - Denoiser and score are one thing (3.12).
 # - The best denoiser of a *data set* only remembers (3.11). New data need a network that misses this optimum.
 
 # %% [markdown]
@@ -1103,7 +1098,7 @@ check(stride, in_two_steps, cases,
 # %% [markdown]
 # **3. Open.** When does the true step back have two humps? Find a rule for two equal components, half way between them:
 # compare $B = \sigma_{ts} / \alpha_{ts}$, the width of what $x_t$ says, with distance and width of the components at $s$.
-# Then predict for three other pairs, to within 0.02, the shortest step with two humps, and write it into `mine`.
+# Then predict the shortest step with two humps for three pairs, to 0.02, and write it into `mine`.
 
 # %%
 def humps_back(mixture, x_t, step, t):
