@@ -88,7 +88,7 @@ before, added = torch.randn(2, 1_000_000, generator=seeded(17))
 total = (a * sigma_s * before + b * added) / sigma_t
 slope = (b * added * total).mean() / total.square().mean()
 assert torch.isclose(slope, b**2 / sigma_t, rtol=0.02)
-print(f"✓ from 0.3 to 0.4 the best line has slope {slope:.2f} on a million pairs; (3.5)",
+print(f"✓ from 0.3 to 0.4 a million pairs give the slope {slope:.2f}; (3.5)",
       f"takes away {b**2 / sigma_t:.2f}")
 
 # %% [markdown]
@@ -141,18 +141,17 @@ picture
 # %% tags=["check"]
 # @title ✓ The two stages add up; (3.8) on data that are not Gaussian
 for u, s in ((0.0, 0.1), (-0.46, 0.1), (1.0, 0.2)):
-    a, b = transition(s, 0.4, schedule)
-    fit = humps.log_prob(x[:, None], s, schedule) - ((u - a * x) / b) ** 2 / 2
-    p = fit.softmax(0)  # (3.1) on the grid
+    (a, b), fit = transition(s, 0.4, schedule), humps.log_prob(x[:, None], s, schedule)
+    p = (fit - ((u - a * x) / b) ** 2 / 2).softmax(0)  # (3.1) on the grid
     assert torch.isclose((x**2 * p).sum() - (x * p).sum() ** 2, step_variance(u, s))
 unknown = torch.stack([step_variance(float(u), 0.0) for u in at])  # of x_0
 part = (schedule(0.1)[0] * most / schedule(0.4)[1] ** 2) ** 2 * unknown
 average = humps.log_prob(at[:, None], 0.4, schedule).softmax(0) @ true  # over p_t
 assert torch.allclose(true, least + part) and least < average < most < true.max()
-widest = at[true.argmax()]
+widest = at[true.argmax()]  # where both humps are equally likely
 assert abs(humps.reverse(widest[None], 0.0, 0.4, schedule).weights[0] - 0.5) < 0.06
-print(f"✓ the average variance {average:.3f} is between {least:.3f} and {most:.3f}, the bounds",
-      f"of (3.8); the step is widest at {widest:.2f}")
+print(f"✓ the average variance, {average:.3f}, is between {least:.3f} and {most:.3f};",
+      f"the step is widest at {widest:.2f}")
 
 # %% [markdown]
 # **Proof of (3.8)**, coordinate by coordinate. For *Gaussian* data of variance $c^2$ the
@@ -230,8 +229,8 @@ print("✓ the two stages add up, both ends of (3.8) are reached, and Mixture.re
 ratio = {c: reverse_variance(c) / sigma_ts**2 for c in (0.0, 0.003, 0.01, 0.03)}
 assert ratio[0.03].min() > 0.85 and ratio[0.003][0] < 0.1
 assert ratio[0.0][1] < 0.5 and 0.975 < ratio[0.0][99] < 0.985
-print(f"✓ lower over upper bound: {ratio[0.0][1]:.2f} at step 2, {ratio[0.0][99]:.2f} at step",
-      f"100; truth over upper bound for c = 0.03: at least {ratio[0.03].min():.2f}")
+print(f"✓ lower over upper bound: {ratio[0.0][1]:.2f} at step 2,",
+      f"{ratio[0.0][99]:.2f} at step 100; truth over upper bound for c = 0.03: at least {ratio[0.03].min():.2f}")
 
 # %% [markdown]
 # **In a sampler.** Here are the eight clusters of the main line, drawn by (3.10) in few steps: with $v$ as there, and with
@@ -265,11 +264,11 @@ for n in (20, 100):
 
 # %% tags=["check"]
 # @title ✓ The upper bound mends the width at 20 steps, not the strays
-for n, least_width, most_width in ((20, 0.15, 0.18), (100, 0.17, 0.19)):
+for n, least_width, most_width in ((100, 0.17, 0.19), (20, 0.15, 0.18)):
     (stray, narrow), (more, wide) = found[n, "v"], found[n, "sigma_ts^2"]
     assert least_width < narrow < most_width and 0.2 < wide < 0.225 and more > stray
-print(f"✓ 20 steps: the width is {found[20, 'v'][1]:.2f} with v, right with the upper bound",
-      f"to 0.025; but strays are {found[20, 'v'][0]:.1%} and {found[20, 'sigma_ts^2'][0]:.1%}")
+print(f"✓ 20 steps with v: width {narrow:.2f}, strays {stray:.1%}; with the upper bound:",
+      f"width {wide:.2f}, strays {more:.1%}; in the data the width is 0.20")
 
 # %% [markdown]
 # ## 4. How fast a step becomes Gaussian
@@ -351,7 +350,7 @@ true = way_back(0.0, 0.39, 0.4)
 mean, variance = moments(true)
 skewness = ((x - mean) ** 3 * true).sum() * dx / variance**1.5
 assert abs(divergences(0.01)[0] / (skewness**2 / 12) - 1) < 0.1
-print("✓ for short steps the divergence goes with the power {:.1f} of the step for the best"
+print("✓ for short steps the divergence goes with power {:.1f} of the step for the best"
       " Gaussian, {:.1f} for the sampler's".format(*(slope[0] for slope in slopes)))
 
 # %% [markdown]
@@ -403,8 +402,8 @@ euler = (1 / torch.arange(1, far)).sum() - far.log()
 ddpms, factors = zip(*costs.values(), strict=True)
 assert abs(ddpms[0] - 0.43) < 0.005 and euler / 2 < ddpms[2] < 0.30
 assert all(3.5 < a / b < 4.5 for a, b in zip(factors, factors[1:], strict=False))
-print(f"✓ DDPM's cost goes to {euler / 2:.3f}, half of Euler's constant; with equal factors",
-      "four times the steps have a quarter of the cost")
+print(f"✓ DDPM's cost goes to {euler / 2:.3f}, half of Euler's constant;",
+      "with equal factors four times the steps have a quarter of the cost")
 
 # %% [markdown]
 # ## 5. When is a walk decided?
@@ -518,7 +517,8 @@ for t, s in zip(times(20), times(20)[1:], strict=False):
 near = torch.cdist(wide, clusters.means).min(1)
 width = near.values[near.indices % 2 == 1].median() / 1.177
 assert 0.16 < left.std() < 0.18 and width > 0.24 and betas[0].sqrt() < 0.02
-print(f"✓ with noise in the last step the large clusters are {width:.2f} wide, not 0.20")
+print(f"✓ with noise in the last step the large clusters have width {width:.2f},",
+      "not 0.20")
 
 # %% tags=["check"]
 # @title ✓ A variance taken for a standard deviation
@@ -530,8 +530,8 @@ near = torch.cdist(narrow, clusters.means).min(1)
 rare = near.indices % 2 == 0
 width = near.values[~rare].median() / 1.177  # half of a 2-D Gaussian is within
 assert width < 0.7 * 0.2 and rare.double().mean() < 0.2
-print(f"✓ with too little noise the large clusters are {width:.2f} wide, not 0.20; the share",
-      f"of the rare is {rare.double().mean():.2f}, not 0.25")
+print(f"✓ with too little noise the large clusters have width {width:.2f}, not 0.20,",
+      f"and the share of the rare is {rare.double().mean():.2f}, not 0.25")
 
 # %% tags=["check"]
 # @title ✓ The wrong average in the score
@@ -541,8 +541,9 @@ alpha, sigma = schedule(0.2)
 right = -(places - alpha * humps.denoise(places, 0.2, schedule)) / sigma**2
 wrong = -(places - alpha * 0.0) / sigma**2  # over all data, whose mean is 0
 assert torch.allclose(right, exact) and not torch.allclose(wrong, exact, atol=1)
-print("✓ largest error of the score: with the average over all data",
-      f"{(wrong - exact).abs().max():.1f}, over x0 given x_t {(right - exact).abs().max():.0f}")
+bad, good = ((found - exact).abs().max() for found in (wrong, right))
+print(f"✓ largest error of the score: {bad:.1f} with the average over all data,",
+      f"{good:.0f} over x0 given x_t")
 
 # %% [markdown]
 # ## 7. A memory that draws new points
