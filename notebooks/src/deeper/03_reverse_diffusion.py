@@ -230,7 +230,8 @@ ratio = {c: reverse_variance(c) / sigma_ts**2 for c in (0.0, 0.003, 0.01, 0.03)}
 assert ratio[0.03].min() > 0.85 and ratio[0.003][0] < 0.1
 assert ratio[0.0][1] < 0.5 and 0.975 < ratio[0.0][99] < 0.985
 print(f"✓ lower over upper bound: {ratio[0.0][1]:.2f} at step 2,",
-      f"{ratio[0.0][99]:.2f} at step 100; truth over upper bound for c = 0.03: at least {ratio[0.03].min():.2f}")
+      f"{ratio[0.0][99]:.2f} at step 100; truth over upper bound for c = 0.03:",
+      f"at least {ratio[0.03].min():.2f}")
 
 # %% [markdown]
 # **In a sampler.** Here are the eight clusters of the main line, drawn by (3.10) in few steps: with $v$ as there, and with
@@ -267,8 +268,8 @@ for n in (20, 100):
 for n, least_width, most_width in ((100, 0.17, 0.19), (20, 0.15, 0.18)):
     (stray, narrow), (more, wide) = found[n, "v"], found[n, "sigma_ts^2"]
     assert least_width < narrow < most_width and 0.2 < wide < 0.225 and more > stray
-print(f"✓ 20 steps with v: width {narrow:.2f}, strays {stray:.1%}; with the upper bound:",
-      f"width {wide:.2f}, strays {more:.1%}; in the data the width is 0.20")
+print(f"✓ 20 steps with v: width {narrow:.2f}, strays {stray:.1%}; with the upper",
+      f"bound: width {wide:.2f}, strays {more:.1%}; in the data the width is 0.20")
 
 # %% [markdown]
 # ## 4. How fast a step becomes Gaussian
