@@ -423,7 +423,7 @@ diagrams.against(x, panels, ("true", "best Gaussian"), alt)
 # moved. **Long steps back are not Gaussian, short ones nearly
 # are.** Hence many small steps ([@sohldickstein2015]; limit: [@anderson1982]; proof: [@nakkiran2024]).
 #
-# A Gaussian needs a mean, which comes now, and a variance (section 5).
+# A Gaussian needs a mean (section 4) and a variance (section 5).
 
 # %% tags=["check"]
 # @title ✓ How far from Gaussian: the KL divergence, in nats
@@ -529,7 +529,7 @@ picture
 # <details><summary>Answer</summary>
 #
 # With little noise it stays near what it sees, but for a small jump. At $t = 0.2$ it moves towards the
-# humps, and *between the humps it hedges*. At $t = 1$ it says the mean: the blur.
+# humps, and *between the humps it says an average*. At $t = 1$ it says the mean: the blur.
 #
 # </details>
 
@@ -609,8 +609,8 @@ ancestral = yours(ancestral, by_package, cases,
                        "sample")
 
 # %% [markdown]
-# The package's `ddpm` is this loop and hands over each state; `final` takes the last. First one number, 0, walks back to
-# the humps six times, with other noise.
+# The package's `ddpm` is this loop and hands over each state; `final` takes the last. First one number, 0, walks back six
+# times, with other noise.
 
 # %%
 def guess(x, t):
@@ -708,8 +708,8 @@ print("✓ the large clusters have width 0.20 in the data; after 100 steps it is
 # %% [markdown]
 # ### Which step fails?
 #
-# Five steps fail. We replace some by *true steps*, which a mixture has. Given $j$, the witnesses for $x_s$ are component
-# $j$, which says $\alpha_s d_j$ with variance $V_j = \alpha_s^2 c_j^2 + \sigma_s^2$, and $x_t$. So
+# Five steps fail. We replace some by *true steps*. A mixture has a formula for them. Given $j$, the witnesses for $x_s$
+# are component $j$, which says $\alpha_s d_j$ with variance $V_j = \alpha_s^2 c_j^2 + \sigma_s^2$, and $x_t$. So
 #
 # $$ \begin{gathered}
 # q(x_s \mid x_t) = \sum_j r_j(x_t)\; \mathcal N(x_s;\ m_j,\ v_j I) , \\
@@ -759,8 +759,8 @@ show({name: clouds[name] for name in which}, "Eight clusters, a blot, eight clus
 # </details>
 #
 # The last step of (3.10) has $s = 0$ and no noise. It gives $\hat x_0$ itself, an average, from $t = 0.2$: a giant step
-# as in section 1. Do short steps help there? Two walks of 24 steps: one has 20 short steps from $t = 0.2$ on, the other
-# one long step.
+# as in section 1. Do short steps help there? Of two walks of 24 steps, one has 20 short steps below $t = 0.2$, the other
+# only one.
 
 # %%
 late = torch.cat([times(4, 1.0, 0.2), times(20, 0.2)[1:]])
@@ -871,8 +871,8 @@ print("✓ without noise the points (spread 1 in the data) have spread {:.2f} wi
 # r_n(x_t) = \underset{n}{\mathrm{softmax}}
 # \left( -\frac{|x_t - \alpha_t d_n|^2}{2\,\sigma_t^2} \right) . \tag{3.11} $$
 #
-# Each picture counts by how well it explains what we see ([@karras2022]). In the package: `Empirical`. We
-# show it a boot that it knows, and the shirt of section 1, which it does not.
+# Each picture counts by how well it explains what we see ([@karras2022]). In the package:
+# `Empirical`. We show it a boot that it knows, and the shirt of section 1, which it does not.
 #
 # *Predict: what will it guess?*
 
