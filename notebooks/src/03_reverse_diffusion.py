@@ -720,7 +720,7 @@ print("✓ the large clusters have width 0.20 in the data; after 100 steps it is
 # *Predict: all five steps are true, or the first four, or only the last. Which walks come right?*
 
 # %%
-def bells(mixture, x_t, s, t):
+def bells_at(mixture, x_t, s, t):
     """(3.7) at points x_t (N, D): r_j (N, J), m_j (N, J, D), v_j (J, 1)."""
     (alpha_s, sigma_s), (a, b) = schedule(s), transition(s, t, schedule)
     V = (alpha_s * mixture.stds[:, None]) ** 2 + sigma_s**2
@@ -730,7 +730,7 @@ def bells(mixture, x_t, s, t):
 
 
 def true_step(x_t, s, t, generator):
-    r, m, v = bells(clusters, x_t, s, t)
+    r, m, v = bells_at(clusters, x_t, s, t)
     j = torch.multinomial(r, 1, generator=generator)[:, 0]  # one for each point
     z = torch.randn(x_t.shape, generator=generator)
     return m[torch.arange(len(j)), j] + v[j].sqrt() * z
@@ -809,7 +809,7 @@ show({name: clouds[name] for name in ("whole, no noise", "half, no noise", "data
 # @title ✓ (3.7) is what Bayes says on a grid, and (3.10) has the same mean
 for u, s, t in ((0.0, 0.1, 0.4), (-0.46, 0.1, 0.4), (1.0, 0.2, 0.9), (1.0, 0.39, 0.4)):
     here, bayes = torch.tensor([[u]]), way_back(two_humps, u, s, t)
-    (r,), (m,), v = bells(humps, here, s, t)
+    (r,), (m,), v = bells_at(humps, here, s, t)
     exact = sum(r[j] * normal(x, m[j], v[j]) for j in (0, 1))
     mean = posterior(here, guess(here, t), s, t, schedule).mean
     assert (exact - bayes).abs().max() < 1e-8 * bayes.max() + 1e-8
