@@ -276,8 +276,10 @@ def test_one_density_is_drawn_against_another():
 def test_components_add_up():
     x = torch.linspace(-2, 2, 9)
     panels = {"one": ([x.square(), 1 + x.abs()], -0.5, "here"), "two": ([x.abs()], 1.0, "mean")}
-    picture = diagrams.components(x, panels, "two mixtures")
+    picture = diagrams.components(x, panels, "two mixtures", labels=("a", "b"))
     assert [ax.get_title() for ax in picture.axes] == ["one", "two"] and texts(picture) == ["here", "mean"]
+    assert [ax.get_xlabel() for ax in picture.axes] == ["a", "b"]
+    assert [text.get_text() for text in picture.axes[1].get_legend().get_texts()] == ["sum"]
     first, second, total, mark = picture.axes[0].lines
     assert first.get_color() != second.get_color() and mark.get_xdata() == [-0.5, -0.5]
     assert np.allclose(total.get_ydata(), x.square() + 1 + x.abs())

@@ -193,10 +193,12 @@ def under_bells(panels: Mapping[str, tuple[Tensor, float | Tensor, float | Tenso
     return picture
 
 
-def components(x: Tensor, panels: Mapping[str, tuple[Sequence[Tensor], float, str]], alt: str) -> Picture:
+def components(
+    x: Tensor, panels: Mapping[str, tuple[Sequence[Tensor], float, str]], alt: str, labels: Sequence[str] = ()
+) -> Picture:
     """Draw the parts of a mixture over x (N,), one colour each, and their sum: a panel for each mixture.
 
-    Each panel is the parts, a place to mark by a dotted line, and its name.
+    Each panel is the parts, a place to mark by a dotted line, and its name. `labels` name the axes of x.
     """
     picture = Picture(alt, 7.0, 3.0)
     for ax, (title, (parts, place, name)) in zip(picture.subplots(1, len(panels)), panels.items(), strict=True):
@@ -204,13 +206,16 @@ def components(x: Tensor, panels: Mapping[str, tuple[Sequence[Tensor], float, st
         for part, colour in zip(parts, [COLOURS[k] for k in (0, 1, 2, 4, 5)], strict=False):
             ax.fill_between(x, part, color=colour, alpha=0.35, linewidth=0)
             ax.plot(x, part, color=colour)
-        ax.plot(x, total, color=BLACK, linestyle="--")
+        ax.plot(x, total, color=BLACK, linestyle="--", label="sum")
         ax.axvline(place, color=BLACK, linestyle=":")
         top = 1.2 * float(total.max())
-        ax.text(place + 0.08, 0.99 * top, name, fontsize=WORDS, va="top")
+        ax.text(place + 0.08, 0.97 * top, name, fontsize=WORDS, va="top")
         ax.set(xlim=(-2.5, 2.5), ylim=(0, top))
         ax.set_title(title, fontsize=WORDS)
+    for ax, label in zip(picture.axes, labels, strict=False):
+        ax.set_xlabel(label, fontsize=WORDS)
     picture.axes[0].set_ylabel("density", fontsize=12)
+    picture.axes[-1].legend(loc="upper right", fontsize=11)
     return picture
 
 

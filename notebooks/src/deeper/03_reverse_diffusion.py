@@ -3,7 +3,7 @@
 #
 # What the main line of [chapter 03](../03_reverse_diffusion.ipynb) states and leaves: why blind subtraction doubles the
 # noise, what part of the noise the last step made, how wide a true step is, how fast steps become Gaussian, when a walk
-# is decided, three bugs, and a memory that draws new points.
+# is decided, three bugs, a memory that draws new points, and one that cannot.
 # The sections can be read one by one; numbers like (3.4) lead to the main line. The letters are the same:
 # $x_t = \alpha_t x_0 + \sigma_t \epsilon$, times $s < t$, a step forward $x_t = \alpha_{ts} x_s + \sigma_{ts} \epsilon'$.
 
@@ -68,7 +68,8 @@ for beta in betas[:200].flip(0):
     z = torch.randn(100_000, generator=noise)
     walker = (walker - beta.sqrt() * z) / (1 - beta).sqrt()
 assert torch.isclose(walker.var(), 2 * (1 / square[199] - 1), rtol=0.02)
-print(f"✓ after 200 blind steps {walker.var():.2f}, twice {1 / square[199] - 1:.2f}")
+print(f"✓ after 200 blind steps the noise has variance {walker.var():.2f}, twice the",
+      f"{1 / square[199] - 1:.2f} that stretching alone would leave")
 
 # %% [markdown]
 # ## 2. What part of the noise did the last step make?
@@ -87,7 +88,8 @@ before, added = torch.randn(2, 1_000_000, generator=seeded(17))
 total = (a * sigma_s * before + b * added) / sigma_t
 slope = (b * added * total).mean() / total.square().mean()
 assert torch.isclose(slope, b**2 / sigma_t, rtol=0.02)
-print(f"✓ from 0.3 to 0.4: slope {slope:.2f}, by (3.5) {b**2 / sigma_t:.2f}")
+print(f"✓ from 0.3 to 0.4 a million pairs give the slope {slope:.2f}; (3.5)",
+      f"takes away {b**2 / sigma_t:.2f}")
 
 # %% [markdown]
 # ## 3. The bounds of the variance
@@ -139,17 +141,17 @@ picture
 # %% tags=["check"]
 # @title ✓ The two stages add up; (3.8) on data that are not Gaussian
 for u, s in ((0.0, 0.1), (-0.46, 0.1), (1.0, 0.2)):
-    a, b = transition(s, 0.4, schedule)
-    fit = humps.log_prob(x[:, None], s, schedule) - ((u - a * x) / b) ** 2 / 2
-    p = fit.softmax(0)  # (3.1) on the grid
+    (a, b), fit = transition(s, 0.4, schedule), humps.log_prob(x[:, None], s, schedule)
+    p = (fit - ((u - a * x) / b) ** 2 / 2).softmax(0)  # (3.1) on the grid
     assert torch.isclose((x**2 * p).sum() - (x * p).sum() ** 2, step_variance(u, s))
 unknown = torch.stack([step_variance(float(u), 0.0) for u in at])  # of x_0
 part = (schedule(0.1)[0] * most / schedule(0.4)[1] ** 2) ** 2 * unknown
 average = humps.log_prob(at[:, None], 0.4, schedule).softmax(0) @ true  # over p_t
 assert torch.allclose(true, least + part) and least < average < most < true.max()
-widest = at[true.argmax()]
+widest = at[true.argmax()]  # where both humps are equally likely
 assert abs(humps.reverse(widest[None], 0.0, 0.4, schedule).weights[0] - 0.5) < 0.06
-print(f"✓ {least:.3f} < average {average:.3f} < {most:.3f}; widest at {widest:.2f}")
+print(f"✓ the average variance, {average:.3f}, is between {least:.3f} and {most:.3f};",
+      f"the step is widest at {widest:.2f}")
 
 # %% [markdown]
 # **Proof of (3.8)**, coordinate by coordinate. For *Gaussian* data of variance $c^2$ the
@@ -219,15 +221,17 @@ for c, n in ((0.1, 2), (0.1, 300), (0.5, 10)):
     one = Mixture(torch.ones(1), torch.zeros(1, 1), torch.tensor([c]))
     std = one.reverse(torch.zeros(1), (n - 1) / 1000, n / 1000, schedule).stds[0, 0]
     assert torch.isclose(std**2, reverse_variance(c)[n - 1], rtol=1e-6)
-print("✓ the sum of two stages, both ends, and Mixture.reverse at three steps")
+print("✓ the two stages add up, both ends of (3.8) are reached, and Mixture.reverse",
+      "agrees at three steps, to 1e-6")
 
 # %% tags=["check"]
 # @title ✓ What the figure says
 ratio = {c: reverse_variance(c) / sigma_ts**2 for c in (0.0, 0.003, 0.01, 0.03)}
 assert ratio[0.03].min() > 0.85 and ratio[0.003][0] < 0.1
 assert ratio[0.0][1] < 0.5 and 0.975 < ratio[0.0][99] < 0.985
-print(f"✓ ratio of bounds {ratio[0.0][1]:.2f} at step 2, {ratio[0.0][99]:.2f} at 100;",
-      f"c = 0.03 never under {ratio[0.03].min():.2f}")
+print(f"✓ lower over upper bound: {ratio[0.0][1]:.2f} at step 2,",
+      f"{ratio[0.0][99]:.2f} at step 100; truth over upper bound for c = 0.03:",
+      f"at least {ratio[0.03].min():.2f}")
 
 # %% [markdown]
 # **In a sampler.** Here are the eight clusters of the main line, drawn by (3.10) in few steps: with $v$ as there, and with
@@ -261,11 +265,11 @@ for n in (20, 100):
 
 # %% tags=["check"]
 # @title ✓ The upper bound mends the width at 20 steps, not the strays
-for n, least_width, most_width in ((20, 0.15, 0.18), (100, 0.17, 0.19)):
+for n, least_width, most_width in ((100, 0.17, 0.19), (20, 0.15, 0.18)):
     (stray, narrow), (more, wide) = found[n, "v"], found[n, "sigma_ts^2"]
     assert least_width < narrow < most_width and 0.2 < wide < 0.225 and more > stray
-print(f"✓ 20 steps: strays {found[20, 'v'][0]:.1%} with v,",
-      f"{found[20, 'sigma_ts^2'][0]:.1%} with the upper bound")
+print(f"✓ 20 steps with v: width {narrow:.2f}, strays {stray:.1%}; with the upper",
+      f"bound: width {wide:.2f}, strays {more:.1%}; in the data the width is 0.20")
 
 # %% [markdown]
 # ## 4. How fast a step becomes Gaussian
@@ -333,6 +337,7 @@ picture
 #
 # **A whole walk.** The number of steps grows with the first power of one over the step. So down to any *fixed* time
 # $s > 0$ both errors die out: a walk of many short Gaussian steps follows any data, one of a few long ones cannot.
+# (A network that draws from several humps can take long steps: [@xiao2022].)
 
 # %% tags=["check"]
 # @title ✓ The two powers
@@ -346,7 +351,8 @@ true = way_back(0.0, 0.39, 0.4)
 mean, variance = moments(true)
 skewness = ((x - mean) ** 3 * true).sum() * dx / variance**1.5
 assert abs(divergences(0.01)[0] / (skewness**2 / 12) - 1) < 0.1
-print("✓ powers for short steps:", ", ".join(f"{slope[0]:.1f}" for slope in slopes))
+print("✓ for short steps the divergence goes with power {:.1f} of the step for the best"
+      " Gaussian, {:.1f} for the sampler's".format(*(slope[0] for slope in slopes)))
 
 # %% [markdown]
 # ### Next to the data
@@ -397,8 +403,8 @@ euler = (1 / torch.arange(1, far)).sum() - far.log()
 ddpms, factors = zip(*costs.values(), strict=True)
 assert abs(ddpms[0] - 0.43) < 0.005 and euler / 2 < ddpms[2] < 0.30
 assert all(3.5 < a / b < 4.5 for a, b in zip(factors, factors[1:], strict=False))
-print(f"✓ towards {euler / 2:.3f}, half of Euler's constant; and, with equal factors,",
-      "four times the steps for a quarter of the cost")
+print(f"✓ DDPM's cost goes to {euler / 2:.3f}, half of Euler's constant;",
+      "with equal factors four times the steps have a quarter of the cost")
 
 # %% [markdown]
 # ## 5. When is a walk decided?
@@ -459,7 +465,8 @@ apart = (clusters.means[0] - clusters.means[1]).norm()
 assert (decided[at > 2 / 3] - 3 / 16).abs().max() < 0.05 and gain > 0.45
 assert abs(apart - 1.06) < 0.01 and 1.9 < blur[0] / apart < 2.3
 assert 0.28 < blur[1] / apart < 0.38
-print(f"✓ {gain:.0%} decided there; sigma / alpha from {blur[0]:.1f} to {blur[1]:.2f}")
+print(f"✓ {gain:.0%} of walks are decided there, while sigma / alpha falls from",
+      f"{blur[0]:.1f} to {blur[1]:.2f}; neighbouring clusters are {apart:.2f} apart")
 
 # %% [markdown]
 # ## 6. Three bugs
@@ -511,7 +518,8 @@ for t, s in zip(times(20), times(20)[1:], strict=False):
 near = torch.cdist(wide, clusters.means).min(1)
 width = near.values[near.indices % 2 == 1].median() / 1.177
 assert 0.16 < left.std() < 0.18 and width > 0.24 and betas[0].sqrt() < 0.02
-print(f"✓ common clusters {width:.2f} wide for 0.20")
+print(f"✓ with noise in the last step the large clusters have width {width:.2f},",
+      "not 0.20")
 
 # %% tags=["check"]
 # @title ✓ A variance taken for a standard deviation
@@ -523,8 +531,8 @@ near = torch.cdist(narrow, clusters.means).min(1)
 rare = near.indices % 2 == 0
 width = near.values[~rare].median() / 1.177  # half of a 2-D Gaussian is within
 assert width < 0.7 * 0.2 and rare.double().mean() < 0.2
-print(f"✓ common clusters {width:.2f} wide for 0.20; share of the rare",
-      f"{rare.double().mean():.2f} for 0.25")
+print(f"✓ with too little noise the large clusters have width {width:.2f}, not 0.20,",
+      f"and the share of the rare is {rare.double().mean():.2f}, not 0.25")
 
 # %% tags=["check"]
 # @title ✓ The wrong average in the score
@@ -534,8 +542,9 @@ alpha, sigma = schedule(0.2)
 right = -(places - alpha * humps.denoise(places, 0.2, schedule)) / sigma**2
 wrong = -(places - alpha * 0.0) / sigma**2  # over all data, whose mean is 0
 assert torch.allclose(right, exact) and not torch.allclose(wrong, exact, atol=1)
-print(f"✓ largest error: average over all data {(wrong - exact).abs().max():.1f},",
-      f"over x0 given x_t {(right - exact).abs().max():.0f}")
+bad, good = ((found - exact).abs().max() for found in (wrong, right))
+print(f"✓ largest error of the score: {bad:.1f} with the average over all data,",
+      f"{good:.0f} over x0 given x_t")
 
 # %% [markdown]
 # ## 7. A memory that draws new points
@@ -584,8 +593,66 @@ memory, off = (distances(drawn.values(), [to]) for to in (points, fresh))
 missed = distances([fresh], drawn.values())
 assert memory[0] < 0.05 < memory[1] and off[2] > 3 * off[1]
 assert missed[1] < 0.7 * missed[0]
-print(f"✓ fresh points: {missed[0]:.2f} from the narrow draws,",
-      f"{missed[1]:.2f} from the middle")
+print("✓ from a fresh point of the roll to the nearest draw it is on average",
+      f"{missed[0]:.2f} with the narrow width, {missed[1]:.2f} with the middle one")
+
+# %% [markdown]
+# ### The arrows of a memory
+#
+# Six hundred points follow the eight clusters, or a memory of 12 points $d_n$ drawn from them. The crosses are at
+# $\alpha_t d_n$. Three clusters have no cross.
+#
+# *Predict: what do the walks of the memory make of those three?*
+
+# %%
+twelve = clusters.sample(12, seeded(1))
+memory_of_12 = Mixture(torch.full((12,), 1 / 12), twelve, torch.full((12,), 0.01))
+fields = {"eight clusters": clusters, "a memory of 12 points": memory_of_12}
+
+
+# %%
+def walked(data, n=100):
+    """The states of the crowd, by the time reached, in n steps of (3.10)."""
+    steps = ddpm(lambda x, t: data.denoise(x, t, schedule), crowd, times(n), schedule,
+                 seeded(8))
+    return {round(float(state.t), 3): state.x for state in steps}
+
+
+walks = {name: walked(data) for name, data in fields.items()}
+
+# %%
+words = {0.4: "", 0.1: "{}", 0.02: ""}  # below the middle panels: whose arrows
+panels = [(data, t, walks[name][t][:300], words[t].format(name))
+          for name, data in fields.items() for t in words]
+alt = "Arrows and walking points, for the clusters and for a memory of 12 points."
+diagrams.score_arrows(panels, schedule, alt, crosses=twelve, columns=3)
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# No walk ends there. All end within 0.13 of one of the 12. (They are not nearer, because the last step goes to a guess,
+# which can lie between two of the 12 that are close. With 1,000 steps it is within 0.03.)
+#
+# </details>
+#
+# With much noise the two fields look alike. At $t = 0.9$ the scores differ by less than a hundredth (median), as
+# $-x_t/\sigma_t^2$ is most of both. But the guesses differ already: each is near the mean of its data. The mean of the
+# 12 lies 0.53 from the origin, that of the clusters in the origin.
+
+# %% tags=["check"]
+# @title ✓ The memory's walks end at its points; where the two fields part
+last, finer = walks["a memory of 12 points"][0.0], walked(memory_of_12, 1000)[0.0]
+ends, near = (torch.cdist(p, twelve).min(1).values.max() for p in (last, finer))
+kept = torch.cdist(last, clusters.means).argmin(1).unique()
+assert ends < 0.13 and near < 0.03 and len(kept) == 5
+far = {name: data.score(crowd, 0.9, schedule) for name, data in fields.items()}
+scores, exact = far["a memory of 12 points"], far["eight clusters"]
+apart = (scores / exact - 1).abs().median()
+off = [d.denoise(crowd, 0.9, schedule).norm(dim=1).median() for d in fields.values()]
+assert abs(twelve.mean(0).norm() - 0.53) < 0.01 and abs(off[1] - 0.53) < 0.01
+assert apart < 0.01 and off[0] < 0.025
+print(f"✓ walks end in 5 clusters, {ends:.2f} from the 12; at t = 0.9 scores differ by",
+      f"{apart:.1%}, the guesses are {off[1]:.2f} and {off[0]:.2f} from the origin")
 
 # %% [markdown]
 # ## References
