@@ -218,7 +218,7 @@ print("✓ on the frame histograms {1:.3f} bits, model {0:.2f}".format(*edge),
 # ## 2. Surprise, entropy, divergence
 #
 # $-\log p(x)$, the negative log [likelihood](../docs/glossary.md#likelihood), is the *surprise* of a model $p$ at
-# $x$. With the natural logarithm its unit is the *nat*, 1.44 bits. Its average over the truth $q$, the *cross entropy*,
+# $x$, in *nats* of 1.44 bits. Its average over the truth $q$, the *cross entropy*,
 # has two parts:
 #
 # $$ E_q[-\log p(x)] \;=\; \underbrace{E_q[-\log q(x)]}_{\text{entropy of } q}
@@ -606,7 +606,7 @@ check(one_term, by_formula, cases,
 plot.show_source(vlb_terms)
 
 # %% [markdown]
-# Back to the contest. Which terms make up the 3.61 bits?
+# Back to the contest: which terms make up the 3.61 bits?
 
 # %%
 def bits_of(denoise, T):
@@ -724,7 +724,7 @@ print("✓ for four bells, also one off the scale, as often as 400,000 rounded d
 #
 # $$ \frac{L(x_0)}{D \ln 2} \tag{4.13} $$
 #
-# The model's 3.61 ± 0.11 is this number: (4.10) with (4.12), one draw of each term.
+# The model's 3.61 is this number: (4.10) with (4.12), one draw of each term.
 
 # %% [markdown]
 # ## 7. What the bits are spent on
@@ -811,9 +811,10 @@ def step_by_step(terms, perfect, r):
     return total
 
 
-terms = torch.tensor([[0.1, 0.2], [0.5, 0.6], [1.0, 1.5], [2.0, 3.0]])  # T = 3
-flawless = torch.tensor([[0.1, 0.2], [0.4, 0.4], [0.7, 0.7], [1.5, 2.0]])
-cases = [(terms, flawless, torch.tensor(r)[:, None]) for r in ((0.5, 0.25), (0.8, 0.1))]
+few = torch.tensor([[0.0, 0.1], [1.0, 1.4], [2.0, 3.0]])  # T = 2
+more_terms = torch.tensor([[0.0, 0.1], [1.0, 0.6], [0.5, 0.9], [2.0, 3.0]])  # T = 3
+cases = [(few, few - few.square() / 4, torch.tensor([[0.5]])),
+         (more_terms, more_terms / 2, torch.tensor([[0.8], [0.1]]))]
 check(with_narrow_steps, step_by_step, cases,
       hint="only wrong guesses in L_s change; the first and the last term stay")
 
