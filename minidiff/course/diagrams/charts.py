@@ -114,7 +114,7 @@ def split_bars(
     ax.add_patch(Rectangle((0, -0.35), sum(next(iter(lengths.values()))), 0.7, fill=False, linewidth=2.5))
     ax.set(xlim=(0, 1.15 * longest), xlabel=label)
     ax.set_yticks(range(len(lengths)), list(lengths), fontsize=WORDS)
-    ax.get_yticklabels()[0].set_weight("bold")
+    ax.get_yticklabels()[0].set_fontweight("bold")
     ax.invert_yaxis()
     handles = [Patch(color=colour, label=name) for name, colour in zip(names, colours, strict=True)]
     ax.legend(
