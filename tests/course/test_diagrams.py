@@ -224,8 +224,9 @@ def test_a_telescope_leaves_only_its_far_end():
 def test_split_bars_write_all_parts_and_the_sum():
     picture = FIGURES["split bars"]()
     assert [text.strip() for text in texts(picture)] == ["0.50", "0.51", "2.00", "1.00", "2.00", "3.00"]
-    bars = picture.axes[0].patches
+    *bars, frame = picture.axes[0].patches
     assert [bar.get_width() for bar in bars] == pytest.approx([0.5, 0.01, 2, 1, 2])  # the shortest bar on top
+    assert frame.get_width() == pytest.approx(0.51) and not frame.get_fill()
     legend = [handle.get_facecolor() for handle in picture.axes[0].get_legend().legend_handles]
     assert legend == [bar.get_facecolor() for bar in bars[:2]] and bars[2].get_facecolor() not in legend
     assert [label.get_text() for label in picture.axes[0].get_yticklabels()] == ["two", "whole", "one"]

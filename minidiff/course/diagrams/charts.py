@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
 
 from minidiff.course.diagrams.base import BACKWARD, BLACK, WORDS
@@ -98,8 +98,8 @@ def split_bars(
 ) -> Picture:
     """Draw one bar for each row, of its named parts, and one without parts for each of the others: the shortest on top.
 
-    A part's length stands in it, the sum behind the bar. The last part is orange, those before it are grey; the
-    others are blue.
+    A part's length stands in it, the sum behind the bar. The last three colours are grey, orange and blue, as in
+    `contest`; the others are green. The shortest bar has a frame.
     """
     if any(len(parts) != len(names) for parts in rows.values()):
         raise ValueError(f"expected {len(names)} parts in every row, got {[len(parts) for parts in rows.values()]}")
@@ -108,19 +108,21 @@ def split_bars(
     lengths = dict(sorted(lengths.items(), key=lambda row: sum(row[1])))
     picture = Picture(alt, 7.0, 0.5 * len(lengths) + 1.2)
     ax = picture.add_subplot(1, 1, 1)
-    longest, greys = max(map(sum, lengths.values())), ("0.6", "0.82")[-len(names) + 1 :]
+    longest, colours = max(map(sum, lengths.values())), ("0.75", COLOURS[1], COLOURS[5])[-len(names) :]
     for y, (row, parts) in enumerate(lengths.items()):
-        left, colours = 0.0, (*greys, COLOURS[1]) if row in rows else (COLOURS[0],)
-        for part, colour in zip(parts, colours, strict=True):
+        left = 0.0
+        for part, colour in zip(parts, colours if row in rows else (COLOURS[2],), strict=True):
             ax.barh(y, part, 0.7, left=left, color=colour)
             if row in rows and part > 0.1 * longest:  # a label is as wide as that
                 ax.text(left + part / 2, y, f"{part:.2f}", ha="center", va="center", fontsize=WORDS)
             left += part
         ax.text(left, y, f"  {left:.2f}", va="center", fontsize=WORDS, weight="bold")
+    ax.add_patch(Rectangle((0, -0.35), sum(next(iter(lengths.values()))), 0.7, fill=False, linewidth=2.5))
     ax.set(xlim=(0, 1.15 * longest), xlabel=label)
     ax.set_yticks(range(len(lengths)), list(lengths), fontsize=WORDS)
+    ax.get_yticklabels()[0].set_fontweight("bold")
     ax.invert_yaxis()
-    handles = [Patch(color=colour, label=name) for name, colour in zip(names, (*greys, COLOURS[1]), strict=True)]
+    handles = [Patch(color=colour, label=name) for name, colour in zip(names, colours, strict=True)]
     ax.legend(
         handles=handles, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=len(names), fontsize=13, frameon=False
     )

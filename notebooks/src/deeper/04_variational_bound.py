@@ -28,7 +28,7 @@ import torch
 from minidiff import FromBetas, Gaussian, LinearBeta, Mixture, add_noise, bits_per_dim
 from minidiff import posterior, times, transition, vlb
 from minidiff.app.checkpoint import load_denoiser
-from minidiff.course import expect, plot
+from minidiff.course import expect, plot, widgets
 from minidiff.data import load, shipped
 from minidiff.losses import discretized_log_likelihood, vlb_terms
 
@@ -166,6 +166,9 @@ along = []
 for (s, t), x_s, x_t in zip(pairwise(ts.flip(0)), path[:-1], path[1:], strict=True):
     truth = posterior(x_t, path[0], s, t, linear).log_prob(x_s) if s > 0 else 0
     along.append(truth - step_back(x_t, s, t).log_prob(x_s))
+end, pure = (Gaussian(a * path[0], b) for a, b in (linear(1.0), (0.0, 1.0)))
+ends = end.log_prob(path[-1]) - pure.log_prob(path[-1])
+assert torch.allclose(sum(along) + ends, log_ratio, atol=1e-8)  # (4.9)
 covariance = torch.cov(torch.stack(along))
 assert (covariance.diag(1)[:3] < -0.03).all() and (covariance.diag(1) < 0.001).all()
 assert 2 * covariance.diag(1).sum() < 0.6 * (covariance.sum() - covariance.trace()) < 0
@@ -263,6 +266,64 @@ drawn = vlb(denoise, points, times(8), linear, seeded(6))
 assert abs(drawn.mean() - entropy - bounds[2]) < 4 * drawn.std() / 100_000**0.5
 print("✓ the last doubling divides the distances by",
       f"{bounds[-2] / bounds[-1]:.1f} (bound) and {own[-2] / own[-1]:.1f} (model)")
+
+# %% [markdown]
+# ### More steps, term by term
+#
+# *Predict: for the two humps, what do more steps do to the sum of the terms, and what to* $L_0$*?*
+
+# %%
+import ipywidgets
+
+slider = ipywidgets.IntSlider(16, min=4, max=64, description="steps T")
+drawn = humps.sample(5_000, seeded(5)).double()
+
+
+def terms_by_draws(T):
+    each = torch.stack(list(vlb_terms(denoise, drawn, times(T), linear, seeded(6))))
+    return bits_per_dim(each.mean(1), 1)  # L_T first, L_0 last: (T + 1,)
+
+
+sums = {T: terms_by_draws(T).sum() for T in (4, 8, 16, 32, 64)}
+
+# %% tags=["folded"]
+# @title Draw the terms for T steps, and the sum for 4 to 64
+def spent_by(T):
+    each, alt = terms_by_draws(T), "Bars of the terms; the sum falls to the entropy."
+    picture, axes = plot.figure(alt, 2, width=7.0, height=3.2)
+    axes[0].bar(torch.arange(T - 1, 0, -1) / T, each[1:-1], 0.8 / T, label="$L_s$")
+    axes[0].bar([0], each[-1], 0.8 / T, color=plot.COLOURS[1], label="$L_0$")
+    axes[0].plot([1], each[:1], "D", color=plot.COLOURS[3], label="$L_T$")
+    axes[0].set(xlabel="time s of arrival", ylabel="bits", title=f"terms of {T} steps")
+    axes[1].plot(list(sums), list(sums.values()), ".-")
+    axes[1].axhline(entropy / 0.6931, color="0.4", linestyle=":", label="entropy")
+    _ = [ax.legend(fontsize=12) for ax in axes]
+    axes[1].set(xlabel="steps T", ylim=(0.4, 2.1), title=f"their sum: {each.sum():.2f}")
+    return picture
+
+
+# %%
+_ = widgets.explore(spent_by, T=slider)
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Both fall. The floor of the sum is the data's entropy, 0.70 bits (4.1). $L_0$ may be negative, since a density can be
+# larger than one. $L_T$ is 0.
+#
+# </details>
+
+# %% tags=["check"]
+# @title ✓ The sum of the terms falls towards the entropy
+by_draws, floor = -bits_per_dim(humps.log_prob(drawn, 0.0, linear), 1), entropy / 0.6931
+assert abs(by_draws.mean() - floor) < 4 * by_draws.std() / 5_000**0.5
+few_steps, some, many_steps = (terms_by_draws(T) for T in (4, 16, 64))
+assert few_steps[-1] > 0 > some[-1] > many_steps[-1] and many_steps[0].abs() < 0.001
+left = torch.tensor([each - floor for each in sums.values()])  # of 4, 8, ... steps
+assert (left - bounds[1:] / 0.6931).abs().max() < 0.05  # by quadrature
+assert (left.diff() < 0).all() and 1.7 < left[-2] / left[-1] < 2
+shown = [f"{e.sum():.2f} ({e[-1]:.2f})" for e in (few_steps, some, many_steps)]
+print("✓ bits (and L_0) of 4, 16, 64 steps:", f"{', '.join(shown)}; floor {floor:.2f}")
 
 # %% [markdown]
 # ## 3. Which variance?
@@ -597,6 +658,65 @@ assert grads["stopped"][0] == 0 < grads["stopped"][1] and grads["not stopped"][0
 print("✓ with the stop, (4.16) and L_simple have one gradient for the guess, exactly")
 
 # %% [markdown]
+# ### Does it beat WebP?
+#
+# At its end the main line has a model with fitted variances and one more repair: guesses near black are shifted down by 0.05
+# for the last step. For a hundred photographs in one file it needs fewer bits than lossless WebP. Is that so for other
+# photographs too? An interval needs WebP's bits for a *part* of the photographs. So we ask what each twenty of them add to the
+# file of the other eighty.
+
+# %% tags=["folded"]
+# @title The model's bits and WebP's, twenty photographs at a time
+import io
+
+from PIL import Image
+
+hundred, kinds = held_out.tensor(slice(0, 100)), held_out.y[:100]
+
+
+def webp_bits(x):
+    column = (x * 127.5 + 127.5).round().byte().reshape(-1, 32).numpy()
+    Image.fromarray(column).save(file := io.BytesIO(), "WEBP", lossless=True,
+                                 quality=100, method=6)
+    return len(file.getvalue()) * 8
+
+
+# %% tags=["folded"]
+# @title The terms of the model and of a clairvoyant
+def bolder(x, t):
+    guess = denoiser(x, t, cond=kinds)
+    return torch.where(guess < -0.99, guess - 0.05, guess) if t < 0.03 else guess
+
+
+def terms_of(guesses):
+    each = vlb_terms(guesses, hundred, walk, cosine, seeded(7), bins=256)
+    return bits_per_dim(torch.stack(list(each)).double(), 1024)
+
+
+ours = terms_of(bolder)
+errors = (ours - terms_of(lambda x, t: hundred))[1:-1] * (forward / between(v))[:, None]
+fixed = bits_per_dim(kl_of_normals(0 * c, tilde, between(v)).sum(), 1)  # constants
+model_bits = fixed + errors.sum(0) + ours[-1]  # (100,)
+
+# %%
+parts, whole = hundred.split(20), webp_bits(hundred)
+rest = [torch.cat([*parts[:k], *parts[k + 1 :]]) for k in range(5)]
+added = torch.tensor([whole - webp_bits(x) for x in rest]) / 20_480
+lead = added - model_bits.reshape(5, 20).mean(1)
+width = 2.78 * lead.std() / 5**0.5  # 95 % for five
+print(f"one file of 100: model {model_bits.mean():.2f} bits for each pixel,",
+      f"WebP {whole / 102_400:.2f}")
+print(f"twenty photographs more: WebP adds {lead.mean():.2f} ± {width:.2f} more")
+
+# %% tags=["check"]
+# @title ✓ The model needs fewer bits than WebP
+by_hand = kl_of_normals(c * test_errors.sqrt(), tilde, between(v))
+assert torch.isclose(bits_per_dim(by_hand.sum(), 1), fixed + errors.sum(0).mean(),
+                     rtol=1e-3)
+assert abs(model_bits.mean() - 2.73) < 0.02 and lead.mean() > width
+print(f"✓ {lead.mean():.2f} ± {width:.2f} bits fewer; the model's are those of (4.11)")
+
+# %% [markdown]
 # ## 5. What $L_T$ says about a schedule
 #
 # $L_T$ has nothing to learn. It is the terminal SNR of chapter 02 in another currency: what the end of the walk still
@@ -799,6 +919,30 @@ known = bits_per_dim((r - 1 - r.log()).sum() / 2, 1)
 assert abs(known - 1.075) < 0.001 and abs(sure - 1.02) < 0.02 and near > sure + 1
 print(f"✓ bits by 20,000 weighted draws {estimate.mean():.2f}, by the sum {total:.2f};",
       f"of {near:.2f} near the data the variance takes {sure:.2f}")
+
+# %% [markdown]
+# ### What a wrong class costs
+#
+# The contest's model is told the class. *Predict: tell it a wrong class for every photograph. By how much do the 3.61 bits
+# rise?*
+
+# %%
+told = {}
+for shift in (0, 1):  # the right class, and the next one
+    nats = vlb(lambda x, t, k=shift: denoiser(x, t, cond=(held_out.y[:100] + k) % 10),
+               held_out.tensor(slice(0, 100)), walk, cosine, seeded(7), bins=256)
+    told[shift] = bits_per_dim(nats.double(), 1024)
+extra = 1024 * (told[1] - told[0])  # bits for a picture
+print(f"right class {told[0].mean():.2f} bits, wrong class {told[1].mean():.2f};",
+      f"{extra.mean():.0f} ± {1.96 * extra.std() / 10:.0f} more for a picture")
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# To 3.65, by 1 %. To *name* the right class would cost 3.3 bits for a picture. A wrong one costs more, because it spoils
+# the guesses. Both are little among 3,700 bits.
+#
+# </details>
 
 # %% [markdown]
 # ## 8. Find the bug
