@@ -205,9 +205,8 @@ print(f"✓ first step {bound[0]:.2f}, least {bound.min():.4f}; the first 20 of 
 # - \epsilon_\theta(\alpha_t x_0 + \sigma_t \epsilon,\; t)\big|^2\Big],
 # \qquad t \text{ uniform on } \tfrac1T, \dots, 1 \tag{5.4} $$
 #
-# That is allowed: the *best* network, which says $E[\epsilon \mid x_t]$, is the same under any positive weights. A real
-# network is not best everywhere; the weights decide where it is good. (Code and plots take the mean over a picture's
-# numbers, not the sum.)
+# The *best* network, which says $E[\epsilon \mid x_t]$, is the same under any positive weights. A real network is not best
+# everywhere; the weights decide where it is good. (Code and plots take the mean over a picture's numbers, not the sum.)
 
 # %% [markdown]
 # ## 2. Training and sampling
@@ -509,8 +508,8 @@ expect([loss / least < 1.04, 1.08 < gap[:10].max() < 1.16,
 
 # %% [markdown]
 # At the left the noise is smaller than the roll is thick, and hidden in it. In the valley one sees noise *across* the
-# roll, not *along* it: one of two numbers. There the gap is widest, 12 %, and our cloud was too wide. At 0.1 noise
-# reaches the next arm. At the right $x_t$ *is* the noise.
+# roll, not *along* it. There the gap is widest, 12 %, and our cloud was too wide. At 0.1 noise reaches the next arm. At the
+# right $x_t$ *is* the noise.
 #
 # By heart one gets below the floor, on known data alone. So look at the loss on unseen data.
 
@@ -526,8 +525,8 @@ left_open = (x0[:5000].square() - known.square()).mean()  # E x0^2 - E mean^2
 wrong = to_x0_eps("x0", known, at_third, 0.3, schedule)[1] - eps[:5000]
 by_picture = schedule.log_snr(0.3).exp() * left_open
 assert torch.isclose(wrong.square().mean().double(), by_picture, rtol=0.1)
-print("✓ the mixed term of (5.8) is 0 up to chance; at t = 0.3 the floor is SNR times the",
-      "variance that is left; by heart one is below it on known data, above on unseen")
+print("✓ the mixed term of (5.8) is 0 up to chance; at t = 0.3 the floor is SNR times",
+      "the variance left; by heart one is below it on known data, above on unseen")
 
 # %% [markdown]
 # **And photographs?** Nobody knows their floor, so one loss alone says little. Compare two, on the same unseen pictures,
@@ -664,7 +663,7 @@ expect([b.mean(0)[0] > 2 * plain, ratio[1] > 8],  # simple has another mean
 # </details>
 #
 # Two more seeds keep the order. The classifier misreads 6 of 299 real digits, and 6 of 500 by *simple* with batches of 768:
-# a difference within chance. DDPM's pictures, too, were better by the simplified loss, its bits by the bound (chapter 04).
+# a difference within chance. DDPM, too, drew better by the simplified loss (chapter 04).
 
 # %% [markdown]
 # ## 5. One table for everything
@@ -811,8 +810,8 @@ diagrams.predictions(panels, 3, ["D = 2", "D = 16"], alt, middle)
 #
 # </details>
 #
-# In 16 dimensions $v$ is only slow: with four times the steps it draws the roll too (*deeper*, section 5). Why $\epsilon$
-# does better than $v$ here, we do not know.
+# In 16 dimensions $v$ is only slow: with four times the steps it draws the roll (*deeper*, section 5). Why $\epsilon$ does
+# better here, we do not know.
 
 # %% [markdown]
 # **And in 512 dimensions?** The last layer is linear: 128 numbers in, $D$ out. (A normalization before it fixes the sum of
@@ -879,7 +878,7 @@ picture
 # @title ✓ What the two short runs came to
 expect([off_plane < 0.2, 0.752 < sum(curve[-50:]) / 50 < 0.77,
         0.3 < beside(live @ plane) < beside(pure_noise)],
-       "x0 has found the plane, not yet the roll; eps has come down to its floor, 0.752")
+       "x0 has found the plane, not yet the roll; eps is down at its floor, 0.752")
 
 # %% [markdown]
 # $\epsilon$ stays at its floor. $x_0$ has found the plane; after 1,500 steps it has the roll as well.
@@ -896,8 +895,8 @@ sheet = torch.linalg.qr(span)[0]  # the best that can be: it holds the roll
 for row, floor_is in (("eps", 385 / 512), ("v", 385 / 512 / 2)):
     y = target(row, clean, grains, u, Cosine())
     assert abs((y - y @ sheet @ sheet.T).square().mean() / floor_is - 1) < 0.03
-print("✓ the answers span at most 127 directions; off the best sheet lie 0.752 of the",
-      "square of eps, and 0.376 of that of v")
+print("✓ the answers span at most 127 directions; off the best sheet is 0.752 of",
+      "the square of eps, and 0.376 of v")
 
 # %% [markdown]
 # ## 7. How far off, and how to help
@@ -945,7 +944,7 @@ assert all(abs(stored[row] / ends[row] - 1) < 0.01 for row in ends)
 first, rest = 385**0.5 / Cosine()(0.98)[0], lengths("eps", grid, start=0)[-1]
 assert abs(first - 625) < 0.5 and abs(rest - 463) < 0.5 and abs(ends["eps"] - 778) < 0.5
 assert abs((first**2 + rest**2) ** 0.5 / ends["eps"] - 1) < 0.005
-print(f"✓ eps: {ends['eps']:.0f}, of the first noise {first:.0f} and of fresh {rest:.0f};",
+print(f"✓ eps: {ends['eps']:.0f}, the first noise {first:.0f} and fresh {rest:.0f};",
       "both lengths as stored to 1 %; v = 0 is the exact answer for data from N(0, I)")
 
 # %% [markdown]
@@ -973,8 +972,9 @@ for u, s in zip(grid, grid[1:], strict=False):
     (a, b), shrunk = transition(s, u, Cosine()), Cosine()(s)[1] / Cosine()(u)[1]
     less, full = a**2 * less + 385 * (b * shrunk) ** 2, a**2 * full + 385 * b**2
 assert abs(full / 385 - 1) < 1e-6 and abs(less**0.5 / ends["v"] - 1) < 0.005
-print(f"✓ eps is spread by {in_512['eps'].std():.0f} in each number; beside the roll are v",
-      f"{beside(in_512['v']):.0%}, noise {beside(pure_noise):.0%}, x0 {beside(in_512['x0']):.0%}")
+share = [f"{beside(x):.0%}" for x in (in_512["v"], pure_noise, in_512["x0"])]
+print(f"✓ eps is spread by {in_512['eps'].std():.0f} in each number; beside the roll:",
+      f"v {share[0]}, noise {share[1]}, x0 {share[2]}; the larger variance keeps 19.6")
 
 # %% [markdown]
 # ### A skip
@@ -1048,7 +1048,7 @@ assert abs((Cosine()(u)[0] ** 4).mean() - 3 / 8) < 1e-6
 (a, b), y = Cosine()(0.4), target("v", clean, grains, 0.4, Cosine())
 assert torch.allclose(grains - b * (a * clean + b * grains), a * y, atol=1e-5)
 expect(0.27 < sum(skipped[-50:]) / 50 < 0.29,
-       "eps with a skip ends at 0.28; v with a learned skip is at most 0.3 off the plane")
+       "with a skip eps ends at 0.28, and v at most 0.3, later 0.1 off the plane")
 
 # %% [markdown]
 # After 1,500 steps, as many as in the opening, $v$ is 0.3 off the plane, not 19.1. After 6,000 it draws the roll, for all
