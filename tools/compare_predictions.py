@@ -180,7 +180,9 @@ def with_skip(steps: int, seed: int) -> dict:
     ts = torch.cat([times(SAMPLING_STEPS, FIRST, LAST), torch.zeros(1, dtype=torch.float64)])
     x = final(ddpm(denoiser, torch.randn(SAMPLES, 512, generator=seeded(100)), ts, Cosine(), seeded(200))).float()
     plane = plane_in(512)
-    asked = torch.tensor([0.1, 0.5, 0.9])
+    asked = timestep_embedding(torch.tensor([0.1, 0.5, 0.9]), WIDTH)
+    net = denoiser.net
+    assert isinstance(net, Skip)
     run = {
         "prediction": "v",
         "steps": steps,
@@ -188,7 +190,7 @@ def with_skip(steps: int, seed: int) -> dict:
         "loss": round(loss, 5),
         "off_plane": round(float((x - x @ plane @ plane.T).norm(dim=1).mean()), 4),
         "beside": round(float((nearest(x @ plane, swiss_roll_line(9000))[0] > 0.15).double().mean()), 4),
-        "gain": [round(g, 3) for g in denoiser.net.gain(timestep_embedding(asked, WIDTH))[:, 0].tolist()],
+        "gain": [round(g, 3) for g in net.gain(asked)[:, 0].tolist()],
     }
     if seed == 0:
         run["points"] = [[round(u, 2) for u in point] for point in (x[:STORED] @ plane).tolist()]

@@ -77,7 +77,8 @@ def predictions(
             ax.plot(line[:, 0], line[:, 1], color="0.8", lw=1.5, zorder=0)
         ax.scatter(x[:, 0], x[:, 1], s=4, linewidths=0, color=FORWARD)
         if marked:
-            ax.scatter(*x[marked[k // columns]].T, s=9, linewidths=0, color=BACKWARD)
+            chosen = x[marked[k // columns]]
+            ax.scatter(chosen[:, 0], chosen[:, 1], s=9, linewidths=0, color=BACKWARD)
         ax.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), xticks=[], yticks=[], aspect="equal")
         ax.set_title(title, fontsize=WORDS)
         ax.set_xlabel(note, fontsize=WORDS)
