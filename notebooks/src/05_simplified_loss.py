@@ -39,10 +39,10 @@ def noise_network(x_t, t):  # a stored network says x0; this solves for the nois
 diagrams.guess_the_noise(x0, eps, x_t, noise_network(x_t, t))
 
 # %% [markdown]
-# The network misses most at the outlines, which the noise hides (drawn twice as strong).
+# The network misses most at the outlines, which the noise hides. (What it misses is drawn twice as strong.)
 #
-# Why the noise? Three equal networks learned to draw points of a roll, a thin spiral on a plane in 512 dimensions. One
-# was asked for the clean point $x_0$, one for the noise $\epsilon$, one for $v$, a mixture of both. We look at the plane:
+# Must it be the noise? Three equal networks learned to draw points of a roll, a thin spiral on a plane in 512 dimensions.
+# One was asked for the clean point $x_0$, one for the noise $\epsilon$, one for $v$, a mixture of both. We look at the plane:
 
 # %% tags=["folded"]
 # @title Read stored networks (nine), draw the three in 512 dimensions
@@ -91,7 +91,7 @@ diagrams.predictions(panels, 3, [""], alt, middle)
 # section 3.)
 
 # %% [markdown]
-# The network knows its input $x_t$, so it needs to guess only $x_0$. Put its guess $\hat x_0$ into (3.4), and $x_t$ cancels:
+# The network knows $x_t$, so it needs to guess only $x_0$. Put its guess $\hat x_0$ into (3.4), and $x_t$ cancels:
 #
 # $$ L_s = E\!\left[ \frac{\alpha_s^2\,\sigma_{ts}^2}{2\,\sigma_t^4}\;
 # \big|x_0 - \hat x_0(x_t, t)\big|^2 \right] + C \tag{5.1} $$
@@ -246,9 +246,9 @@ error_of = yours(
     hint="make x_t with add_noise, ask net(x_t, t), average squares over dimension 1")
 
 # %% [markdown]
-# If yours is right, `error_of` is *your* function. `algorithm_1` is the loop: Adam (`fused`, which is only quicker), with a
-# learning rate that rises for 100 steps and then falls to 0. For section 4 it has options: how often each step is drawn
-# (`chance`), what its error weighs (`weigh`), and labels (`cond`).
+# If yours is right, `error_of` is *your* function. `algorithm_1` is the loop. Adam's learning rate rises for 100 steps, then
+# falls to 0 (`fused` is only quicker). For section 4 there are options: how often each step is drawn (`chance`), what its
+# error weighs (`weigh`), and labels (`cond`).
 
 # %%
 from functools import partial
@@ -511,7 +511,7 @@ expect([loss / least < 1.04, 1.08 < gap[:10].max() < 1.16,
 # roll, not *along* it. There the gap is widest, 12 %, and our cloud was too wide. At 0.1 noise reaches the next arm. At the
 # right $x_t$ *is* the noise.
 #
-# By heart one gets below the floor, on known data alone. So look at the loss on unseen data.
+# By heart (dashed) one gets below the floor, but on known data only.
 
 # %% tags=["check"]
 # @title ✓ (5.8): the parts add up, and the floor has a second formula
@@ -530,7 +530,7 @@ print("✓ the mixed term of (5.8) is 0 up to chance; at t = 0.3 the floor is SN
 
 # %% [markdown]
 # **And photographs?** Nobody knows their floor, so one loss alone says little. Compare two, on the same unseen pictures,
-# times and noises. If another network is lower, yours is not at the floor. If yours is lower on its training pictures, it
+# times and noises: if another network is lower, yours is not at the floor. If yours is lower on its training pictures, it
 # learns by heart.
 #
 # **Find the bug.** A robotics code offers $\epsilon$ and $x_0$. For $x_0$ its loss falls far below the floor:
@@ -746,9 +746,8 @@ for name in ("x0", "v", "eps"):
 diagrams.rows_and_weights(Cosine(), 0.3)
 
 # %% [markdown]
-# **Left: targets.** As $t$ grows, $x_t$ turns from picture to noise, along the quarter circle. $v$ is where its tip is
-# heading; the velocity is $\pi/2$ times that. **Right: weights** (5.11). Dashed is the bound for tiny steps (*deeper*,
-# section 3).
+# Left: as $t$ grows, $x_t$ turns from picture to noise. $v$ is where its tip is heading; the velocity is $\pi/2$ times that.
+# Right: the weights (5.11). Dashed is the bound for tiny steps (*deeper*, section 3).
 
 # %% tags=["check"]
 # @title ✓ Rows (5.9), solve (5.10), weights (5.11): all five targets
@@ -805,7 +804,7 @@ diagrams.predictions(panels, 3, ["D = 2", "D = 16"], alt, middle)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# In 2 dimensions none fails. In 16, $v$ is hardly better than plain noise, and $\epsilon$ keeps an outline. ("Beside" is
+# In 2 dimensions none fails. In 16, $v$ is hardly better than plain noise, and $\epsilon$ keeps an outline. ("Beside" means
 # farther than 0.15 from the middle line.)
 #
 # </details>
@@ -814,11 +813,9 @@ diagrams.predictions(panels, 3, ["D = 2", "D = 16"], alt, middle)
 # better here, we do not know.
 
 # %% [markdown]
-# **And in 512 dimensions?** The last layer is linear: 128 numbers in, $D$ out. (A normalization before it fixes the sum of
-# the 128, so 127 are free.) So all answers lie on one flat sheet of at most 127 dimensions. The roll's plane fits on it.
-#
-# Noise does not: in at least $512 - 127 = 385$ directions the answer is always the same. **No training of this network
-# can help:**
+# **And in 512 dimensions?** The last layer is linear: 128 numbers in, $D$ out. (A normalization before it leaves 127 of
+# them free.) So all answers lie on one flat sheet of at most 127 dimensions. The roll's plane fits on it. Noise does not: in
+# at least $512 - 127 = 385$ directions the answer is always the same. **No training of this network can help:**
 #
 # $$ \begin{aligned}
 # \text{mean squared error of } \epsilon &\;\ge\; 1 - \frac{127}{D}, \\
@@ -881,7 +878,7 @@ expect([off_plane < 0.2, 0.752 < sum(curve[-50:]) / 50 < 0.77,
        "x0 has found the plane, not yet the roll; eps is down at its floor, 0.752")
 
 # %% [markdown]
-# $\epsilon$ stays at its floor. $x_0$ has found the plane; after 1,500 steps it has the roll as well.
+# $\epsilon$ stays at its floor. $x_0$ has found the plane; in the opening, after 1,500 steps, it has the roll too.
 
 # %% tags=["check"]
 # @title ✓ The floors (5.20): answers stay on a sheet, and this much is not on it
@@ -1009,9 +1006,8 @@ print(f"loss of eps with a skip {sum(skipped[-50:]) / 50:.2f}")
 #
 # </details>
 #
-# For $v$ one $g$ does all the work off the plane: $x_t = \sigma_t \epsilon$ there, so
-# $v = \alpha_t \epsilon = (\alpha_t/\sigma_t)\,x_t$. We told the network nothing of that. It *learned* $g(t)$, by two further
-# layers (stored runs):
+# **And $v$?** Off the plane $x_t = \sigma_t \epsilon$, so $v = \alpha_t \epsilon = (\alpha_t/\sigma_t)\,x_t$: the best $g$ is
+# $\alpha_t/\sigma_t$. Nobody told that to the networks of these stored runs. They *learned* $g(t)$, by two further layers:
 
 # %%
 helped = results["with_skip"]  # made by tools/compare_predictions.py --only with_skip
@@ -1051,9 +1047,9 @@ expect(0.27 < sum(skipped[-50:]) / 50 < 0.29,
        "with a skip eps ends at 0.28, and v at most 0.3, later 0.1 off the plane")
 
 # %% [markdown]
-# After 1,500 steps, as many as in the opening, $v$ is 0.3 off the plane, not 19.1. After 6,000 it draws the roll, for all
-# three seeds, and $g$ has become $\alpha_t/\sigma_t$ to two digits. So the opening does not show that $v$ is a bad target.
-# It shows what a narrow network without a skip cannot say.
+# After 1,500 steps, as many as in the opening, $v$ is 0.3 off the plane, not 19.1. After 6,000 it draws the roll, with all
+# three seeds, and $g$ is $\alpha_t/\sigma_t$ to two digits. So the opening does not show that $v$ is a bad target. It shows
+# what a narrow network without a skip cannot say.
 
 # %% [markdown]
 # **So which one, when?**
