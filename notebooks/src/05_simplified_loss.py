@@ -158,7 +158,7 @@ for s, u in ((0.0, 0.001), (0.001, 0.002), (0.5, 0.8), (0.999, 1.0)):
     for factor, off in ((s_us / (a_us * s_t), grain - said),
                         (table(s)[0] * s_us / s_t**2, data - x_hat)):
         assert torch.allclose(factor**2 / 2 * off.square().sum(1), distance)
-print("✓ (5.1), (5.3) equal the divergence at three steps, at s = 0 the code length lost")
+print("✓ (5.1), (5.3) equal the divergence at three steps, at s = 0 the code length")
 
 # %% [markdown]
 # ### The weight that was dropped

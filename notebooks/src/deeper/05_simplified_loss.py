@@ -422,7 +422,7 @@ slow = {(run["part"], run["steps"], run["seed"]): round(100 * run["beside"])
 assert [slow["all", 6000, k] for k in (0, 1)] == [7, 5]
 assert [slow["plane", 1500, k] for k in (0, 1)] == [20, 34]
 assert [slow["all", 1500, k] for k in (0, 1)] == [75, 75]
-print("✓ beside the roll: 75 %; 20 or 34 %, if asked for the plane; 7 or 5 % after 6,000")
+print("✓ beside: 75 %; 20 or 34 %, if asked for the plane; 7 or 5 % after 6,000 steps")
 
 # %% [markdown]
 # ## 6. Scores: two proofs
