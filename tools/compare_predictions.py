@@ -3,13 +3,16 @@
     python tools/compare_predictions.py                # all runs: about five minutes on one core
     python tools/compare_predictions.py --dims 2 --by v  # some runs again; the rest of the file stays
     python tools/compare_predictions.py --only in_16     # D = 16 in detail, for the deeper notebook: five minutes
-    python tools/compare_predictions.py --only balances  # section 5's three recipes again: five minutes
+    python tools/compare_predictions.py --only with_skip # D = 512, v plus a learned multiple of x_t: ten minutes
+    python tools/compare_predictions.py --only balances  # section 4's three recipes again: five minutes
 
 The data are a swiss roll in a random plane of 2, 16 or 512 dimensions, as in Li & He 2025. Networks of one size are
 trained to predict x0, v or eps: as in the paper by the squared error of v that follows from the answer, and once more
 by that of their own target. Samples are judged by their energy distance to fresh data and by how far they lie off the
 plane. In 16 dimensions v is trained longer, and by its part in the plane alone, and judged by the share of samples
-beside the roll, farther than 0.15 from its middle line. The balances are runs of the chapter's own cells.
+beside the roll, farther than 0.15 from its middle line. In 512 dimensions v is trained with a skip as well: the answer
+is the network's and g(t) x_t, where two further layers learn the factor g(t) from the time. The balances are runs of
+the chapter's own cells.
 """
 
 import argparse
@@ -41,6 +44,7 @@ from minidiff import (  # noqa: E402
 )
 from minidiff.app.metrics import nearest  # noqa: E402
 from minidiff.data.toy import swiss_roll, swiss_roll_line  # noqa: E402
+from minidiff.nets.embed import timestep_embedding  # noqa: E402
 from minidiff.nets.mlp import MLP, MLPConfig  # noqa: E402
 
 OUT = ROOT / "data" / "predictions.json"
@@ -67,8 +71,26 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
     return float(2 * torch.cdist(x, y).mean() - sum(within))
 
 
+class Skip(torch.nn.Module):
+    """A network (B, D) to (B, D) that also passes on its input, times a factor of the time that it learns."""
+
+    def __init__(self, net: torch.nn.Module):
+        super().__init__()
+        self.net = net
+        self.gain = torch.nn.Sequential(torch.nn.Linear(WIDTH, WIDTH), torch.nn.SiLU(), torch.nn.Linear(WIDTH, 1))
+
+    def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+        return self.net(x, t, cond) + self.gain(timestep_embedding(t, WIDTH)) * x  # (B, D)
+
+
 def train(
-    dims: int, prediction: str, by: str, seed: int = 0, steps: int = STEPS, keep: Tensor | None = None
+    dims: int,
+    prediction: str,
+    by: str,
+    seed: int = 0,
+    steps: int = STEPS,
+    keep: Tensor | None = None,
+    skip: bool = False,
 ) -> tuple[Denoiser, float]:
     """Return a denoiser trained by the squared error of `by`, and the mean squared error of its own target at last.
 
@@ -76,7 +98,8 @@ def train(
     """
     schedule, plane, generator = Cosine(), plane_in(dims), seeded(seed)
     torch.manual_seed(seed)
-    denoiser = Denoiser(MLP(MLPConfig(dim=dims, width=WIDTH)), schedule, prediction)
+    net: torch.nn.Module = MLP(MLPConfig(dim=dims, width=WIDTH))
+    denoiser = Denoiser(Skip(net) if skip else net, schedule, prediction)
     adam = torch.optim.Adam(denoiser.parameters(), lr=LR, fused=True)
     decay = torch.optim.lr_scheduler.LambdaLR(adam, lambda i: min(1, (i + 1) / 100) * (1 - i / steps))
     own, whole = [], torch.eye(dims) if keep is None else keep
@@ -151,8 +174,31 @@ def in_16(prediction: str, part: str, steps: int, seed: int) -> dict:
     }
 
 
+def with_skip(steps: int, seed: int) -> dict:
+    """Train v in 512 dimensions with a skip; return how far off the plane and how often beside the roll it draws."""
+    denoiser, loss = train(512, "v", "v", seed, steps, skip=True)
+    ts = torch.cat([times(SAMPLING_STEPS, FIRST, LAST), torch.zeros(1, dtype=torch.float64)])
+    x = final(ddpm(denoiser, torch.randn(SAMPLES, 512, generator=seeded(100)), ts, Cosine(), seeded(200))).float()
+    plane = plane_in(512)
+    asked = timestep_embedding(torch.tensor([0.1, 0.5, 0.9]), WIDTH)
+    net = denoiser.net
+    assert isinstance(net, Skip)
+    run = {
+        "prediction": "v",
+        "steps": steps,
+        "seed": seed,
+        "loss": round(loss, 5),
+        "off_plane": round(float((x - x @ plane @ plane.T).norm(dim=1).mean()), 4),
+        "beside": round(float((nearest(x @ plane, swiss_roll_line(9000))[0] > 0.15).double().mean()), 4),
+        "gain": [round(g, 3) for g in net.gain(asked)[:, 0].tolist()],
+    }
+    if seed == 0:
+        run["points"] = [[round(u, 2) for u in point] for point in (x[:STORED] @ plane).tolist()]
+    return run
+
+
 def balances() -> list[dict]:
-    """Return bits and % misread of section 5's recipes, by the chapter's own cells: three seeds, and a larger batch."""
+    """Return bits and % misread of section 4's recipes, by the chapter's own cells: three seeds, and a larger batch."""
     g: dict = {}
     for cell in CHAPTER.read_text(encoding="utf-8").split("# %%")[1:]:
         kind, _, code = cell.partition("\n")
@@ -185,17 +231,23 @@ def balances() -> list[dict]:
 def write(stored: dict) -> None:
     """Write the file, each run on a line."""
     text = json.dumps(stored)
-    for key in ('{"dims"', '"runs"', '"in_16"', '"balances"', '{"prediction"', '{"recipe"'):
+    for key in ('{"dims"', '"runs"', '"in_16"', '"with_skip"', '"balances"', '{"prediction"', '{"recipe"'):
         text = text.replace(key, "\n" + key)
     OUT.write_text(text + "\n", encoding="utf-8", newline="\n")
     register(OUT)
 
 
 def again(part: str) -> None:
-    """Make one of the two further lists anew."""
+    """Make one of the three further lists anew."""
     torch.set_num_threads(1)
     if part == "balances":
         found = balances()
+    elif part == "with_skip":
+        found = []
+        for steps in (STEPS, 4 * STEPS):
+            for seed in range(3):
+                found.append(with_skip(steps, seed))
+                print({name: value for name, value in found[-1].items() if name != "points"}, flush=True)
     else:
         found = []
         for case in (("v", "all", 1500), ("v", "plane", 1500), ("v", "all", 6000), ("x0", "all", 1500)):
@@ -241,7 +293,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--dims", nargs="+", type=int, default=list(DIMS), choices=DIMS)
     parser.add_argument("--by", nargs="+", default=list(LOSSES), choices=LOSSES)
-    parser.add_argument("--only", choices=("in_16", "balances"))
+    parser.add_argument("--only", choices=("in_16", "with_skip", "balances"))
     arguments = parser.parse_args()
     if arguments.only:
         again(arguments.only)

@@ -1493,7 +1493,7 @@ assert (against_whole("no levels", loss) < 1.07).all() and (against_whole("no sk
 # %% [markdown]
 # Mind *no levels*. *Averaged* over all $t$, the network without levels has a loss only a few per cent above that of
 # the whole, and draws pictures more than twice as far from real ones. A mean loss would have told you that levels
-# hardly matter. (Chapter 05, section 4, had the same warning, there from the clean end.)
+# hardly matter. (Chapter 05, section 3, had the same warning, there from the clean end.)
 #
 # **The time is worth about a twentieth of the loss,** at all levels of noise alike, and as a bare number it is only a
 # little better than none. In the pictures drawn with guidance 2 no difference stands out from that between the seeds.

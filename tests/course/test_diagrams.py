@@ -477,6 +477,16 @@ def test_rows_are_arrows_and_weights_are_lines():
     assert any(np.allclose(line.get_ydata(), 1) for line in right.lines)
 
 
+def test_marked_points_are_drawn_once_more_in_each_panel_of_their_row():
+    x = torch.arange(8.0).view(4, 2) / 4
+    mark = torch.tensor([True, False, False, True])
+    panels = [("a", x, ""), ("b", x + 0.1, "")] * 2
+    picture = diagrams.predictions(panels, 2, ("up", "down"), "four panels", marked=(mark, ~mark))
+    for k, (ax, (_, points, _)) in enumerate(zip(picture.axes, panels, strict=True)):
+        assert np.allclose(ax.collections[1].get_offsets(), points[mark if k < 2 else ~mark])
+        assert len(ax.collections[0].get_offsets()) == 4
+
+
 def test_predictions_need_a_panel_for_each_place():
     with pytest.raises(ValueError, match="expected 2 panels for each of 1 rows, got 1"):
         diagrams.predictions([("x0", torch.zeros(4, 2), "")], 2, ("D = 2",), "too few")

@@ -60,10 +60,12 @@ def predictions(
     rows: Sequence[str],
     alt: str,
     line: Tensor | None = None,
+    marked: Sequence[Tensor] = (),
 ) -> Picture:
     """Draw point clouds (N, 2) in rows of panels on one scale, over a pale line (M, 2) if one is given.
 
-    Each panel has a title and a note below; rows have names.
+    Each panel has a title and a note below; rows have names. The points of a row at which its mask (N,) in `marked`
+    is true are larger and orange.
     """
     if len(panels) != columns * len(rows):
         raise ValueError(f"expected {columns} panels for each of {len(rows)} rows, got {len(panels)}")
@@ -74,6 +76,9 @@ def predictions(
         if line is not None:
             ax.plot(line[:, 0], line[:, 1], color="0.8", lw=1.5, zorder=0)
         ax.scatter(x[:, 0], x[:, 1], s=4, linewidths=0, color=FORWARD)
+        if marked:
+            chosen = x[marked[k // columns]]
+            ax.scatter(chosen[:, 0], chosen[:, 1], s=9, linewidths=0, color=BACKWARD)
         ax.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), xticks=[], yticks=[], aspect="equal")
         ax.set_title(title, fontsize=WORDS)
         ax.set_xlabel(note, fontsize=WORDS)

@@ -67,8 +67,8 @@ def guess_the_noise(x0: Tensor, eps: Tensor, x_t: Tensor, guess: Tensor) -> Pict
     The difference is drawn twice as strong.
     """
     alt = (
-        "A clean picture and a picture of noise are added to a noisy picture. A network makes of it a guess at the "
-        "noise. An arrow compares noise and guess; their difference shows faint outlines of the clean picture."
+        "A clean picture and a picture of noise are added to a noisy picture. A noise network makes of it a guess at "
+        "the noise. Noise minus guess is what was missed: faint outlines of the clean picture. Its square is the loss."
     )
     picture, ax = canvas(alt, width=7.0, height=3.3, right=8.6, top=3.35, bottom=-0.7)
     size: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": WORDS}
@@ -76,38 +76,28 @@ def guess_the_noise(x0: Tensor, eps: Tensor, x_t: Tensor, guess: Tensor) -> Pict
         (x0, (0, 0), r"clean $x_0$"),
         (eps, (0, 1.75), ""),
         (x_t, (2.2, 0), r"noisy $x_t$"),
-        (guess, (5.2, 0), "its guess"),
-        (2 * (eps - guess), (7.5, 0), "missed"),
+        (guess, (5.35, 0), r"guess $\epsilon_\theta$"),
+        (2 * (eps - guess), (7.5, 1.75), "missed"),
     ):
         square(ax, x, corner)
-        ax.text(corner[0] + 0.5, -0.12, words, **size)
+        ax.text(corner[0] + 0.5, corner[1] - 0.12, words, **size)
     ax.text(0.5, 2.82, r"noise $\epsilon$", ha="center", va="bottom", fontsize=WORDS)
     arrow = {"arrowstyle": "-|>,head_width=0.35,head_length=0.6", "lw": 2, "shrinkA": 0, "shrinkB": 0, "color": BLACK}
     ax.annotate("", (2.12, 0.4), (1.08, 0.4), arrowprops=arrow)
-    ax.annotate("", (2.12, 0.85), (1.08, 1.85), arrowprops=arrow)
+    ax.annotate("", (2.12, 0.85), (1.08, 1.75), arrowprops=arrow)
     ax.text(1.6, 0.28, r"$\times\,\alpha_t$", **size)
-    ax.text(1.75, 1.5, r"$\times\,\sigma_t$", ha="left", va="center", fontsize=WORDS)
-    ax.annotate("", (5.12, 0.5), (3.28, 0.5), arrowprops=arrow)
+    ax.text(1.75, 1.45, r"$\times\,\sigma_t$", ha="left", va="center", fontsize=WORDS)
+    ax.annotate("", (5.27, 0.5), (3.28, 0.5), arrowprops=arrow)
     box = {"boxstyle": "round,pad=0.35", "facecolor": "#FDE2B3", "edgecolor": "none"}
-    ax.text(4.15, 0.5, "network", ha="center", va="center", fontsize=WORDS, bbox=box)
-    loss = {
-        "arrowstyle": "<|-|>,head_width=0.35,head_length=0.6",
-        "lw": 2,
-        "color": BACKWARD,
-        "shrinkA": 0,
-        "shrinkB": 0,
-    }
-    ax.annotate("", (5.7, 1.08), (1.08, 2.3), arrowprops=loss | {"connectionstyle": "arc3,rad=-0.3"})
-    ax.text(
-        4.5,
-        2.62,
-        r"loss $|\epsilon - \epsilon_\theta(x_t, t)|^2$",
-        color=BACKWARD,
-        ha="left",
-        va="center",
-        fontsize=WORDS,
-    )
-    ax.annotate("", (7.42, 0.5), (6.28, 0.5), arrowprops=arrow | {"color": "0.6"})
+    ax.text(4.2, 0.5, "noise\nnetwork", ha="center", va="center", fontsize=WORDS, bbox=box)
+    minus = {"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": BACKWARD, "lw": 2}
+    compared = arrow | {"color": BACKWARD}
+    ax.annotate("", (5.58, 2.25), (1.08, 2.25), arrowprops=compared)  # the noise, from which the guess is taken away
+    ax.annotate("", (5.85, 1.98), (5.85, 1.08), arrowprops=compared)
+    ax.annotate("", (7.42, 2.25), (6.12, 2.25), arrowprops=compared)
+    ax.text(5.85, 2.25, "$-$", ha="center", va="center", fontsize=WORDS, bbox=minus, color=BACKWARD)
+    ax.text(8.0, 1.1, "loss", ha="center", va="top", fontsize=WORDS, color=BACKWARD)
+    ax.text(8.55, 0.7, r"$|\epsilon - \epsilon_\theta|^2$", ha="right", va="top", fontsize=WORDS, color=BACKWARD)
     return picture
 
 

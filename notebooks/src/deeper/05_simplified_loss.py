@@ -411,10 +411,27 @@ for first, second in zip(results["in_16"][::2], results["in_16"][1::2], strict=T
           f"{first['beside']:.0%}, {second['beside']:.0%}")
 
 # %% [markdown]
-# So nothing is out of reach of $v$ here: it needs more steps. In 512 dimensions they would not help (5.20).
+# So nothing is out of reach of $v$ here: it needs more steps. After 1,500 of them 75 % of its points lie beside the roll,
+# after 6,000 only 7 or 5 %. If just its part in the plane is asked for, 1,500 steps bring 20 or 34 %. In 512 dimensions more
+# steps would not help a network without a skip (5.20).
+
+# %% tags=["check"]
+# @title ✓ More steps help v in 16 dimensions, and so does asking for less
+slow = {(run["part"], run["steps"], run["seed"]): round(100 * run["beside"])
+        for run in results["in_16"] if run["prediction"] == "v"}
+assert [slow["all", 6000, k] for k in (0, 1)] == [7, 5]
+assert [slow["plane", 1500, k] for k in (0, 1)] == [20, 34]
+assert [slow["all", 1500, k] for k in (0, 1)] == [75, 75]
+print("✓ beside: 75 %; 20 or 34 %, if asked for the plane; 7 or 5 % after 6,000 steps")
 
 # %% [markdown]
 # ## 6. Scores: two proofs
+#
+# [@song2019] ask a network $s_\theta$ for chapter 03's *score*,
+#
+# $$ s_\theta(x_t, t) \approx \nabla \log p_t(x_t) . \tag{5.13} $$
+#
+# By Tweedie's formula (5.14) the score and the best denoiser give each other.
 #
 # **Denoising score matching** ([@vincent2011]). How could one learn the score of an unknown density? Take the score of one
 # Gaussian instead, around the picture that was noised. For any $s_\theta$
@@ -429,6 +446,18 @@ for first, second in zip(results["in_16"][::2], results["in_16"][1::2], strict=T
 # $\nabla\log q(x_t\mid x_0)$ over $q(x_0 \mid x_t)$, and that mean *is* $\nabla\log p_t(x_t)$, by the derivation of (3.12).
 # So the mixed terms of both sides agree. $E|s_\theta|^2$ is on both, and the rest does not contain $s_\theta$.
 # $\blacksquare$
+
+# %% tags=["check"]
+# @title ✓ Tweedie (5.14), and (5.15), against automatic differentiation
+from minidiff import to_x0_eps
+
+few = roll.sample(200, seeded(30)).requires_grad_()
+slope, = torch.autograd.grad(roll.log_prob(few, 0.2, schedule).sum(), few)
+(alpha, sigma), few = schedule(0.2), few.detach()
+known = roll.denoise(few, 0.2, schedule)
+assert torch.allclose((few + sigma**2 * slope) / alpha, known, atol=1e-8)
+assert torch.allclose(-to_x0_eps("x0", known, few, 0.2, schedule)[1] / sigma, slope)
+print("✓ the slope of the log density gives the best denoiser, at 200 points")
 
 # %% tags=["check"]
 # @title ✓ The constant in (5.16) is the same for three candidates
@@ -535,7 +564,7 @@ alpha, sigma = schedule(0.3)
 widths = (alpha**2 * 0.04 + sigma**2).sqrt()
 cdf = torch.distributions.Normal(alpha * two.means[:, 0], widths).cdf(-0.2 * alpha)
 share, exact = (crossed < -0.2 * alpha).double().mean(), (cdf * two.weights).sum()
-assert abs(share - exact) < 0.05
+assert abs(share - exact) < 0.033  # three standard errors
 print(f"✓ on the left at t = 0.3: {share:.1f}, exact {exact:.1f}; without noise none")
 
 # %% [markdown]
