@@ -1177,7 +1177,7 @@ def half_precision(x, denoise, s, t, z):
 # **The call.** (10) Pictures are thought to lie in $[0, 1]$, and the guess is clipped to that. (11) The time is not
 # passed on: told $t = 0$ every time, the denoiser sees no noise and gives back what it is shown. (12) The index runs
 # backwards. **The start.** (13) A table of 200 doses with the end values of 1,000 ends at $\alpha = 0.364$ (chapter
-# 02, section 10), and the walk starts there, from pure noise. As a schedule with $\alpha^2 + \sigma^2 = 1$ is nothing
+# 02, section 6), and the walk starts there, from pure noise. As a schedule with $\alpha^2 + \sigma^2 = 1$ is nothing
 # but a grid on our quarter circle, that is a walk which starts at $t = 0.763$ instead of 1.
 
 # %%
