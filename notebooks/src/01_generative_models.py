@@ -346,7 +346,7 @@ print(f"the decoder's deviation is {width:.2f}, that of the widest cluster {wide
 expect((codes.std(0) - 1).abs().max() < 0.2, "the codes spread as widely as noise")
 expect(bool((families.near(decoded)[1] == home).double().mean() > 0.7),
        "most decoded points are in their own cluster again")
-expect(list(stray.values()) == sorted(stray.values()) and width > wide,
+expect(all(a < b for a, b in pairwise(stray.values())) and width > wide,
        "strays grow from data to means, to samples, to decoded noise")
 
 # %% [markdown]
@@ -602,7 +602,7 @@ print(f"✓ from {min(weights):,} to {max(weights):,} weights, equal to 3 %")
 # *Predict: which model is the last to show a ring? Which is closest to the data in the end?*
 
 # %%
-models, looks = families.four(3), {}
+models, looks = families.four(3), {}  # the four, with fresh weights
 for k, _ in enumerate(families.train_together(models, 2400, seed=5), start=1):
     if k % 120 == 0:
         looks[k] = {name: families.draw(m, noise) for name, m in models.items()}
@@ -706,7 +706,7 @@ expect(abs(sum(ranges["ring"]) - sum(ranges["diffusion"])) / 4 < 0.1,
 # So one measure is not enough. Nor is one race: in six shorter ones ([deeper](deeper/01_generative_models.ipynb),
 # section 3) diffusion was always closest, but often not the best in the poorest cluster.
 #
-# Diffusion pays with time. That quality, coverage and speed do not come together is a *trilemma* ([@xiao2022]).
+# Diffusion pays with time. Quality, coverage and speed do not come together: a *trilemma* ([@xiao2022]).
 
 # %% [markdown]
 # ## 7. Which $x$ belongs to $z$?
@@ -954,7 +954,7 @@ one, two, chance = duel(toy.mixture, n=40)  # far too short
 print(f"after 40 batches: one latent {one:.2f}, two {two:.2f}; by chance {chance:.3f}")
 
 # %% [markdown]
-# **Deeper:** [01, deeper](deeper/01_generative_models.ipynb) has likelihoods, mode collapse and bugs.
+# **Deeper:** [01, deeper](deeper/01_generative_models.ipynb) has likelihoods, mode collapse, bugs.
 #
 # **Next:** [02 · Forward diffusion](02_forward_diffusion.ipynb).
 #

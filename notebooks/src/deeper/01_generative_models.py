@@ -307,7 +307,8 @@ expect(max(kept[0.9]) > min(kept[0.9]), "but not equally many each time")
 # mean of $\log p(x) - \log p_\theta(x)$ over fresh points $x$. The GAN has no density. The flow knows its own (1.4),
 # the VAE only a bound (1.3). Diffusion can walk data out to noise, by `ddim`'s steps upwards. That map can be undone,
 # so (1.4) holds for it as well ([@song2021]); `walk_out` takes the steps and adds up the log-determinants of their
-# Jacobians, which PyTorch computes.
+# Jacobians, which PyTorch computes. (Language models, which draw part after part, know their likelihoods too: they are
+# *autoregressive*, [@brown2020].)
 #
 # How much does the VAE's bound lose? Put Bayes' rule, $p_\theta(z \mid x) = p(z)\, p_\theta(x \mid z) / p_\theta(x)$,
 # into (1.3): the bound is $\log p_\theta(x)$ minus $\mathrm{KL}(q(z \mid x) \,\|\, p_\theta(z \mid x))$. The better the
