@@ -31,7 +31,10 @@ def clouds(
     picture = Picture(alt, width, width / columns * rows * 1.1 + 0.3 * bool(title))
     for k, (name, x) in enumerate(panels.items(), 1):
         ax = picture.add_subplot(rows, columns, k)
-        ax.scatter(x[:, 0], x[:, 1], s=3, linewidths=0, c=colours[name] if isinstance(colours, Mapping) else colours)
+        dots = ax.scatter(
+            x[:, 0], x[:, 1], s=3, linewidths=0, c=colours[name] if isinstance(colours, Mapping) else colours
+        )
+        dots.set_antialiased(not isinstance(colours, Mapping))  # mixed colours without soft edges: a fifth of the bytes
         ax.set(xlim=window, ylim=window, xticks=[], yticks=[], aspect="equal")
         ax.spines[["left", "bottom"]].set_visible(False)
         ax.set_title(name, fontsize=WORDS)
