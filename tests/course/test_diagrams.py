@@ -423,21 +423,42 @@ def test_grids_are_bent_and_their_squares_measured():
 def test_walks_show_every_end():
     paths = torch.stack([torch.zeros(7, 2), torch.ones(7, 2)])  # (2, 7, 2)
     panels, behind = {"a": paths, "b": paths[:, :1]}, [torch.zeros(3, 2)] * 2
-    picture = diagrams.walks(panels, behind, "walks")
+    marks = (("here", torch.zeros(2)), ("there", torch.ones(2)))
+    picture = diagrams.walks(panels, behind, marks, "walks")
     assert [ax.get_title() for ax in picture.axes] == ["a", "b"] and picture.alt == "walks"
     for ax, ends in zip(picture.axes, (7, 1), strict=True):
         assert [len(c.get_offsets()) for c in ax.collections] == [3, ends]
         assert np.allclose(ax.collections[1].get_offsets(), 1)
-    assert [text.get_text() for text in picture.legends[0].get_texts()] == ["start", "one walk", "another", "all ends"]
+        assert [line.get_xydata().tolist() for line in ax.lines[-2:]] == [[[0, 0]], [[1, 1]]]
+    words = [text.get_text() for text in picture.legends[0].get_texts()]
+    assert words == ["here", "there", "one walk", "another", "all ends"]
     assert picture.png() == picture.png()
     with pytest.raises(ValueError, match="expected a cloud behind each panel, got 2 panels and 1 clouds"):
-        diagrams.walks(panels, behind[:1], "walks")
+        diagrams.walks(panels, behind[:1], marks, "walks")
 
 
 def test_clouds_over_a_pale_one_stay_in_the_frame():
     picture = diagrams.over({"a": torch.full((5, 2), 3.0), "b": torch.zeros(4, 2)}, torch.zeros(3, 2), "over")
     assert [len(ax.collections[1].get_offsets()) for ax in picture.axes] == [5, 4] and picture.alt == "over"
     assert all(ax.get_xlim() == (-3.5, 3.5) for ax in picture.axes) and picture.png() == picture.png()
+    below = diagrams.over({"a": torch.zeros(5, 2), "b": torch.zeros(4, 2)}, torch.zeros(3, 2), "over", columns=1)
+    assert below.get_figheight() > below.get_figwidth() > picture.get_figheight()
+
+
+def test_clouds_have_colours_of_their_own():
+    panels, colours = {"a": torch.zeros(2, 2), "b": torch.ones(1, 2)}, {"a": ["red", "blue"], "b": ["blue"]}
+    a, b = (ax.collections[0].get_facecolors() for ax in diagrams.clouds(panels, "two", colours).axes)
+    assert len(a) == 2 and len(b) == 1 and np.allclose(a[1], b[0])
+
+
+def test_networks_show_their_own_sizes():
+    net = torch.nn.Sequential(
+        torch.nn.Linear(4, 128), torch.nn.SiLU(), torch.nn.Linear(128, 64), torch.nn.Linear(64, 1)
+    )
+    picture = diagrams.networks([("a net", "x", net, "y")], "one net")
+    (ax,) = picture.axes
+    assert {"a net", "x", "y", "4 numbers", "128", "64", "1 number"} <= {text.get_text() for text in ax.texts}
+    assert [bar.get_height() for bar in ax.patches] == [1.3, 0.65] and picture.png() == picture.png()
 
 
 def test_bars_say_what_is_unknown():

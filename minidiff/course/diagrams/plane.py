@@ -16,20 +16,25 @@ from minidiff.schedule import Schedule
 def clouds(
     panels: Mapping[str, Tensor],
     alt: str,
-    colours: Sequence[str] | str = FORWARD,
+    colours: Mapping[str, Sequence[str]] | Sequence[str] | str = FORWARD,
     columns: int = 3,
     title: str = "",
     window: tuple[float, float] = (-2.5, 2.5),
+    width: float = 7.0,
 ) -> Picture:
-    """Draw point clouds (N, 2) in rows of equal panels; `colours` is one for all, or one for each of N points.
+    """Draw point clouds (N, 2) in rows of equal panels.
 
-    `window` is what each panel shows of both axes.
+    `colours` is one for all, or one for each of N points, or these for each panel. `window` is what each panel shows of
+    both axes.
     """
     rows = -(-len(panels) // columns)
-    picture = Picture(alt, 7.0, 7.0 / columns * rows * 1.1 + 0.3 * bool(title))
+    picture = Picture(alt, width, width / columns * rows * 1.1 + 0.3 * bool(title))
     for k, (name, x) in enumerate(panels.items(), 1):
         ax = picture.add_subplot(rows, columns, k)
-        ax.scatter(x[:, 0], x[:, 1], s=3, linewidths=0, c=colours)
+        dots = ax.scatter(
+            x[:, 0], x[:, 1], s=3, linewidths=0, c=colours[name] if isinstance(colours, Mapping) else colours
+        )
+        dots.set_antialiased(not isinstance(colours, Mapping))  # mixed colours without soft edges: a fifth of the bytes
         ax.set(xlim=window, ylim=window, xticks=[], yticks=[], aspect="equal")
         ax.spines[["left", "bottom"]].set_visible(False)
         ax.set_title(name, fontsize=WORDS)
@@ -87,12 +92,15 @@ def predictions(
     return picture
 
 
-def over(panels: Mapping[str, Tensor], behind: Tensor, alt: str, reach: float = 3.5) -> Picture:
-    """Draw point clouds (N, 2) in a row, each over the same pale one, as far as `reach`."""
+def over(panels: Mapping[str, Tensor], behind: Tensor, alt: str, reach: float = 3.5, columns: int = 0) -> Picture:
+    """Draw point clouds (N, 2) in one row, or in rows of `columns`, each over the same pale one, as far as `reach`."""
     lines = 1 + max(name.count("\n") for name in panels)
-    picture = Picture(alt, 7.0, 7.0 / len(panels) + 0.3 * lines)
+    columns = columns or len(panels)
+    rows = -(-len(panels) // columns)
+    picture = Picture(alt, 7.0, (7.0 / columns + 0.3 * lines) * rows)
     picture.set_layout_engine("constrained", h_pad=0.1)
-    for ax, (name, x) in zip(picture.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+    for k, (name, x) in enumerate(panels.items(), 1):
+        ax = picture.add_subplot(rows, columns, k)
         _points(ax, behind, x, reach)
         ax.set_title(name, fontsize=WORDS)
     return picture
@@ -136,28 +144,41 @@ def _square_outline(left: float, low: float) -> Tensor:
     return torch.stack([left + x, low + y], 1)
 
 
-def walks(panels: Mapping[str, Tensor], behind: Sequence[Tensor], alt: str, reach: float = 3.1) -> Picture:
+def walks(
+    panels: Mapping[str, Tensor],
+    behind: Sequence[Tensor],
+    marks: tuple[tuple[str, Tensor], tuple[str, Tensor]],
+    alt: str,
+    reach: float = 3.1,
+) -> Picture:
     """Draw sets of paths (S, N, 2) in a row, each over a pale cloud: at most 400 ends, and two of the ways there.
 
-    The start is black, the ends blue, and of the two shown red and green; a legend says so. Titles may have two lines.
+    Ends are blue, and of the two shown red and green. Two named points (2,) are marked in every panel, by a black dot
+    and by a diamond; a legend says so. Titles may have two lines.
     """
     if len(panels) != len(behind):
         raise ValueError(f"expected a cloud behind each panel, got {len(panels)} panels and {len(behind)} clouds")
-    picture = Picture(alt, 7.0, 7.0 / len(panels) + 1.0)
+    picture = Picture(alt, 7.0, 7.0 / len(panels) + 1.3)
     axes = picture.subplots(1, len(panels), squeeze=False)[0]
+    looks = (("o", BLACK, "white"), ("D", COLOURS[7], BLACK))  # marker, colour, edge
     for ax, (name, paths), cloud in zip(axes, panels.items(), behind, strict=True):
         _points(ax, cloud, paths[-1, :400], reach)
         for n, colour in zip(range(paths.shape[1]), (BACKWARD, COLOURS[2]), strict=False):
             ax.plot(*paths[:, n].T.numpy(), color=colour, lw=1.2)
             ax.plot(*paths[-1, n].numpy(), "o", color=colour, markersize=8, markeredgecolor="white", zorder=4)
-        ax.plot(*paths[0, 0].numpy(), "o", color=BLACK, markersize=8, markeredgecolor="white", zorder=5)
+        for (_, place), (marker, colour, edge) in zip(marks, looks, strict=True):
+            ax.plot(*place.numpy(), marker, color=colour, markersize=8, markeredgecolor=edge, zorder=5)
         ax.set_title(name, fontsize=WORDS)
-    keys = {"start": (BLACK, 0), "one walk": (BACKWARD, 1.5), "another": (COLOURS[2], 1.5), "all ends": (FORWARD, 0)}
+    keys = {"one walk": (BACKWARD, 8), "another": (COLOURS[2], 8), "all ends": (FORWARD, 4)}
     handles = [
-        Line2D([], [], color=colour, linewidth=width, marker="o", markersize=4 if word == "all ends" else 8, label=word)
-        for word, (colour, width) in keys.items()
+        Line2D([], [], linewidth=0, marker=marker, color=colour, markersize=8, markeredgecolor=edge, label=word)
+        for (word, _), (marker, colour, edge) in zip(marks, looks, strict=True)
     ]
-    picture.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=WORDS, frameon=False, borderpad=0)
+    handles += [
+        Line2D([], [], color=colour, linewidth=0 if size < 8 else 1.5, marker="o", markersize=size, label=word)
+        for word, (colour, size) in keys.items()
+    ]
+    picture.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=WORDS, frameon=False, borderpad=0)
     return picture
 
 
