@@ -364,7 +364,7 @@ diagrams.pictures({name: pictures[five] for name, pictures in rows.items()},
 
 # %% tags=["check"]
 # @title ✓ The exact best guess draws copies, the network does not
-gaps = [(x[:, None] - clothes).square().mean((2, 3, 4)).min(1).values.sqrt()
+gaps = [torch.stack([rms(each, clothes).min() for each in x.split(1)])
         for x in (copies, own)]  # from each of the 10,000
 assert gaps[0].max() < 1e-3 and gaps[1].min() > 0.12
 assert torch.allclose(gaps[1], rms(own, near[1]), atol=1e-4)
@@ -449,7 +449,8 @@ step = yours(step, package_step, cases,
 # %% [markdown]
 # The middle step of the bag at the top, from $t = 0.67$ to $s = 0.33$. Guess and noise stay; their shares change:
 
-# %%
+# %% tags=["folded"]
+# @title Draw one step
 x, x0, (t, s) = bag[0].x, bag[1].x0, times(3)[1:3]  # x_t, the guess from it
 eps = step(x, x0, t, 1.0, schedule)  # at time 1 only the noise is left
 rows, above = {}, []
@@ -504,7 +505,8 @@ print("✓ RMS from the last guess, guess 4 against guess 1:",
 # %% [markdown]
 # The whole walk as a slow film:
 
-# %%
+# %% tags=["folded"]
+# @title Show the film
 alt = "Above, noise turning into clothes; below, the guess getting sharper."
 shown = [*range(0, 25, 2), 25]  # the last one is the result, at t = 0
 xs, x0s = [*states, x], [*guesses, x]
@@ -690,7 +692,8 @@ def show(label, w, steps=12):
     return diagrams.pictures(rows, f"Eight samples of {classes[label]} at w = {w}.")
 
 
-# %%
+# %% tags=["folded"]
+# @title Choose class, w and steps
 slider, options = ipywidgets.FloatSlider, [(name, k) for k, name in enumerate(classes)]
 label = ipywidgets.Dropdown(options=options, value=7, description="class")
 strength = slider(2.0, min=0, max=5, step=0.5, description="w", continuous_update=False)
