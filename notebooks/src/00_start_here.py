@@ -145,8 +145,8 @@ assert distance[five].argmin() == 3 and abs(distance[7] - 0.20) < 0.01  # the sn
 assert distance.min() > max(0.12, usual.min())
 assert 0.8 < distance.median() / usual.median() < 1.25
 print(f"✓ RMS from the nearest training photograph, median {distance.median():.2f}",
-      f"and least: {distance.min():.2f} for the 40 drawn clothes; {usual.median():.2f} and",
-      f"{usual.min():.2f} for 100 photographs that the network has never seen")
+      f"and least: {distance.min():.2f} for the 40 drawn clothes;",
+      f"{usual.median():.2f} and {usual.min():.2f} for 100 photographs that the network has never seen")
 
 # %% [markdown]
 # So none of the forty is a copy. (RMS would miss a shifted copy; [chapter 13](13_evaluation.ipynb) looks closer.) But the
@@ -381,7 +381,7 @@ onward = final(ddim(exact, x, times(12)[2:], schedule))
 rows = {"network's\n$x_t$": x, "network's\nguess": guess(x, t),
         "exact\nguess": exact(x, t), "exact,\nto the end": onward}
 diagrams.pictures({name: pictures[five] for name, pictures in rows.items()},
-                  "Noisy pictures, two guesses from each, and where the exact one leads.",
+                  "Noisy pictures, two guesses from each, and where one leads.",
                   above=names)
 
 # %% [markdown]
@@ -401,8 +401,8 @@ alone = list(ddim(exact, noise, times(12), schedule))[1].x  # the exact sampler'
 checked, away = memories[6].data[sure[6].argmax()][None], rms(alone, x)[6]
 assert rms(onward[6:7], checked) < 1e-3 and rms(copies[6:7], checked) > 0.3
 assert half[6] == 5 and abs(away - 0.03) < 0.005
-print(f"✓ half of the exact weight is on {min(half)} to {max(half)} of 1,000 photographs;",
-      f"the likeliest shirt has {sure[6].max():.0%}, and the walk ends there; from",
+print(f"✓ half of the exact weight is on {min(half)} to {max(half)} of 1,000",
+      f"photographs; the likeliest shirt has {sure[6].max():.0%}, and the walk ends there; from",
       f"{away:.2f} RMS away it ends elsewhere")
 
 # %% [markdown]
