@@ -146,7 +146,8 @@ assert distance.min() > max(0.12, usual.min())
 assert 0.8 < distance.median() / usual.median() < 1.25
 print(f"✓ RMS from the nearest training photograph, median {distance.median():.2f}",
       f"and least: {distance.min():.2f} for the 40 drawn clothes;",
-      f"{usual.median():.2f} and {usual.min():.2f} for 100 photographs that the network has never seen")
+      f"{usual.median():.2f} and {usual.min():.2f} for 100 photographs",
+      "that the network has never seen")
 
 # %% [markdown]
 # So none of the forty is a copy. (RMS would miss a shifted copy; [chapter 13](13_evaluation.ipynb) looks closer.) But the
@@ -402,8 +403,8 @@ checked, away = memories[6].data[sure[6].argmax()][None], rms(alone, x)[6]
 assert rms(onward[6:7], checked) < 1e-3 and rms(copies[6:7], checked) > 0.3
 assert half[6] == 5 and abs(away - 0.03) < 0.005
 print(f"✓ half of the exact weight is on {min(half)} to {max(half)} of 1,000",
-      f"photographs; the likeliest shirt has {sure[6].max():.0%}, and the walk ends there; from",
-      f"{away:.2f} RMS away it ends elsewhere")
+      f"photographs; the likeliest shirt has {sure[6].max():.0%}, and the walk ends",
+      f"there; from {away:.2f} RMS away it ends elsewhere")
 
 # %% [markdown]
 # So the best guess *for these 10,000 photographs* only remembers them. **What is new comes from the network's difference
