@@ -69,7 +69,7 @@ def paired_bars(
 ) -> Picture:
     """Draw panels side by side, in each row of each a bar for every name, the same two names in all panels.
 
-    `ylabel` says what stands beside the rows.
+    Behind each pair stands the length of its second bar. `ylabel` says what stands beside the rows.
     """
     picture = Picture(alt, 7.0, 1.3 + 0.36 * len(rows))
     axes = picture.subplots(1, len(panels), sharex=True, sharey=True)
@@ -77,6 +77,11 @@ def paired_bars(
         for k, ((name, values), colour) in enumerate(zip(pair.items(), (COLOURS[5], BACKWARD), strict=True)):
             places = [row - 0.19 + 0.38 * k for row in range(len(rows))]
             ax.barh(places, [float(value) for value in values], 0.38, color=colour, label=name)
+        for row, both in enumerate(zip(*pair.values(), strict=True)):
+            place, value = (max(map(float, both)), row), float(both[1])
+            words = f"{value:.0f}" if value >= 9.5 else f"{value:.1f}"
+            ax.annotate(words, place, (4, 0), textcoords="offset points", va="center", color=BACKWARD, fontsize=WORDS)
+        ax.margins(x=0.3)
         ax.set_title(title, fontsize=WORDS)
         ax.set_xlabel(xlabel, fontsize=12)
         ax.set_yticks(range(len(rows)), list(rows), fontsize=WORDS)
