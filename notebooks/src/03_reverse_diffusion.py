@@ -548,8 +548,8 @@ rivals = schedule(0.2)[0] * seen, best + 0.1 * (3 * seen).sin(), 0.9 * best
 least, *errors = ((pure - f).square().mean() for f in (best, *rivals))
 for f, e in zip(rivals, errors, strict=True):
     assert abs((e - least) / (best - f).square().mean() - 1) < 0.2  # worse by that
-print("✓ (3.7) agrees with the grid to 1e-8; its squared error is {:.3f}, of"
-      " alpha * x_t {:.3f}, of (3.7) and a wave {:.3f}, of 0.9 (3.7) {:.3f}".format(least, *errors))
+print("✓ (3.7) agrees with the grid to 1e-8; its squared error is {:.3f}, that of alpha"
+      " * x_t {:.3f}, plus a wave {:.3f}, times 0.9 {:.3f}".format(least, *errors))
 
 # %% tags=["check"]
 # @title ✓ The best guess in the humps, and when there is only noise
