@@ -172,7 +172,7 @@ both_worlds(worlds, {"two humps": (-1.2, 0.85), "one hump": (-0.2, 0.43)}, "$x_0
 # %%
 def way_back(data, x_t, s, t):
     """q(x_s | x_t) on the grid, by (3.1)."""
-    alpha_ts, sigma_ts = transition(s, t, schedule)
+    alpha_ts, sigma_ts = transition(s, t, schedule)  # chapter 02's `between`
     came_here = normal(x_t, alpha_ts * x, sigma_ts**2)  # q(x_t | x_s), for each x_s
     joint = came_here * marginal(data, x, s)
     return joint / (joint.sum() * dx)
@@ -359,7 +359,7 @@ for k in (1, 2, 100, 500):
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# That of $z$, nearly ten times, and as large as in the blind walk! At step 500 that walk lacked only the small term.
+# That of $z$, nearly ten times, and as large as a blind step's. A blind step 500 would lack only the small term.
 #
 # </details>
 #
@@ -411,7 +411,7 @@ diagrams.against(x, panels, ("true", "best Gaussian"), alt)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# A long one has two humps, and the best Gaussian lies between them. A short one is a bell.
+# A long one has two humps, and the peak of the best Gaussian lies between them. A short one is a bell.
 #
 # </details>
 #
@@ -702,15 +702,15 @@ print("✓ 500 steps agree with the data: each cluster's share to 0.025, the wid
 # %% [markdown]
 # ### How wide is a step?
 #
-# Why is the width 0.16 after 20 steps, and 0.2 in the data? $v$ is the variance if $x_0$ is known. It is not, so the true
-# step is wider. In each coordinate, for data of variance at most one and $\alpha^2 + \sigma^2 = 1$, its variance is on
+# Why is the width 0.16 after 20 steps, and 0.2 in the data? The last step shows it best: there $v$ is 0. $v$ is the
+# variance if $x_0$ is known. It is not, so the true step is wider. In each coordinate, for data of variance at most one
+# and $\alpha^2 + \sigma^2 = 1$, its variance is on
 # average over $x_t$
 #
 # $$ v \;\le\; E\big[\mathrm{Var}(x_s \mid x_t)\big] \;\le\; \sigma_{ts}^2 . \tag{3.9} $$
 #
 # The upper bound is right for standard normal data ([@sohldickstein2015]; proof and walks: *deeper*, section 3). DDPM
-# tried both. The package takes $v$, which is 0 in the last step. (Of five steps the width says
-# little: it counts points between clusters too.)
+# tried both. The package takes $v$. (After five steps the width counts points between clusters too.)
 
 # %% [markdown]
 # ### Which step fails?
@@ -868,7 +868,7 @@ plot.strips(rows, "A boot and a shirt, clean, in noise, and as guessed.", above=
 # <details><summary>Answer</summary>
 #
 # Up to $t = 0.4$ it finds the boot exactly: 1,024 pixels are 1,024 witnesses. With more noise it averages. The new
-# shirt becomes *other* clothes: one of the 2,000 at 0.05, another at 0.2, mixtures from 0.4. A perfect memory cannot see
+# shirt becomes *other* clothes: one of the 2,000 at 0.05, another at 0.2, a blur from 0.6. A perfect memory cannot see
 # what is new.
 #
 # </details>

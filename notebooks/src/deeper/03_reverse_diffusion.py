@@ -4,7 +4,7 @@
 # What the main line of [chapter 03](../03_reverse_diffusion.ipynb) states and leaves: why blind subtraction doubles the
 # noise, what part of the noise the last step made, how wide a true step is, how fast steps become Gaussian, when a walk
 # is decided, three bugs, a memory that draws new points, and one that cannot.
-# The sections can be read one by one; numbers like (3.4) lead to the main line. The letters are the same:
+# The sections can be read one by one (run them in order: 7 uses the points of 5); numbers like (3.4) lead to the main line. The letters are the same:
 # $x_t = \alpha_t x_0 + \sigma_t \epsilon$, times $s < t$, a step forward $x_t = \alpha_{ts} x_s + \sigma_{ts} \epsilon'$.
 
 # %%
@@ -206,7 +206,7 @@ picture
 # </details>
 #
 # The lowest curve is $\sigma_s^2/\sigma_t^2$, which [@nichol2021] drew. The average in (3.9) can be computed and used as the
-# variance of a step: [@bao2022]. At step 2 this ratio is below a half, at step 100 two percent below 1. So for
+# variance of a step: [@bao2022]. At step 2 the lowest curve is below a half, at step 100 two percent below 1. So for
 # most of the walk the choice hardly matters, and in its last few steps it decides how the finest grain is drawn.
 
 # %% tags=["check"]
