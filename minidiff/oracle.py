@@ -47,7 +47,7 @@ class Mixture:
         return self._at(x, t, schedule)[0].logsumexp(1)
 
     def denoise(self, x: Tensor, t: float | Tensor, schedule: Schedule) -> Tensor:
-        """Return E[x0 | x_t = x], the best possible denoiser: (B, D) (eq. 3.9)."""
+        """Return E[x0 | x_t = x], the best possible denoiser: (B, D) (eq. 3.7)."""
         log_joint, offset, variance = self._at(x, t, schedule)
         alpha = match_dims(schedule(t)[0], offset)
         x0 = self.means.to(x) + alpha * self._axis_stds().to(x) ** 2 * offset / variance  # (B, K, D)
@@ -59,7 +59,7 @@ class Mixture:
         return -(log_joint.softmax(1)[..., None] * offset / variance).sum(1)  # (B, D)
 
     def reverse(self, x_t: Tensor, s: float, t: float, schedule: Schedule) -> "Mixture":
-        """Return the true q(x_s | x_t) at one point x_t (D,): a mixture again, not a Gaussian (eq. 3.7)."""
+        """Return the true q(x_s | x_t) at one point x_t (D,): a mixture again, not a Gaussian (eq. 3.10)."""
         log_joint, _, _ = self._at(x_t[None], t, schedule)
         (alpha_s, sigma_s), (alpha_ts, sigma_ts) = schedule(s), transition(s, t, schedule)
         mean, variance = alpha_s * self.means, alpha_s**2 * self._axis_stds() ** 2 + sigma_s**2  # of x_s, by component

@@ -68,7 +68,7 @@ def predicted_eps(x: Tensor, x0: Tensor, t: Tensor, schedule: Schedule) -> Tenso
 def ddpm(
     denoise: Callable, x: Tensor, ts: Tensor, schedule: Schedule, generator: Generator | None = None
 ) -> Iterator[State]:
-    """Sample ancestrally (Ho et al. 2020, Alg. 2; eq. 3.10), on any grid of times, with any denoiser."""
+    """Sample ancestrally (Ho et al. 2020, Alg. 2; eq. 3.8), on any grid of times, with any denoiser."""
     for t, s in step_pairs(ts):
         x0 = denoise(x, t)
         x = posterior(x, x0, s, t, schedule).sample(generator)

@@ -332,7 +332,7 @@ diagrams.chain(boot, denoiser.schedule, (0, 0.3, 0.4, 1), ("x_0", "x_s", "x_t", 
 
 # %% [markdown]
 # The model puts its guess in the place of the picture. For its variance we take the *wide* one, $\sigma_{ts}^2$. (The
-# *narrow* one is $\tilde\sigma^2$; the right one lies between (3.8).)
+# *narrow* one is $\tilde\sigma^2$; the right one lies between (3.9).)
 #
 # $$ \begin{gathered}
 # p_\theta(x_0, \text{path}) = p(x_1) \prod_{s < t} p_\theta(x_s \mid x_t), \qquad p(x_1) = \mathcal N(x_1;\ 0,\ I), \\

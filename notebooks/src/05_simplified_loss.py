@@ -303,7 +303,7 @@ diagrams.clock_hands(waves, ("t = 0.5", "t = 0.501", "t = 0.6"), (0, 1, 2, 4, 10
 # A step of 1/1000 turns the first hand by 57 degrees, the eleventh by a fifth of a degree.
 #
 # Our network is the package's `MLP`, a few fully connected layers. Our data are a swiss roll ([@sohldickstein2015]) of 220
-# small Gaussians, so we know its best denoiser (3.9).
+# small Gaussians, so we know its best denoiser (3.7).
 
 # %%
 from minidiff import Mixture
@@ -349,7 +349,7 @@ print("✓ each of the 1,000 steps is drawn; x_t has the noise of the time that 
 # %% [markdown]
 # ### Algorithm 2: sampling
 #
-# Start from noise. Each step is chapter 03's (3.10): go to the mean (5.2), and add fresh noise $z$.
+# Start from noise. Each step is chapter 03's (3.8): go to the mean (5.2), and add fresh noise $z$.
 #
 # $$ x_s = \frac{1}{\alpha_{ts}}\left(x_t - \frac{\sigma_{ts}^2}{\sigma_t}\;\epsilon_\theta(x_t, t)\right)
 # + \frac{\sigma_{ts}\,\sigma_s}{\sigma_t}\; z, \qquad z \sim \mathcal N(0, I) . \tag{5.7} $$

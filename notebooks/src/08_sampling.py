@@ -186,7 +186,7 @@ assert scores[5][1] > max(read_in_real, scores[20][1] + 0.01)
 # *Predict: the true variance lies between the two. Which of them makes the clusters too narrow, which too wide?*
 #
 # For one cluster of width $c$ we can compute the answer without drawing a single point. The best guess is then
-# $g\,x_t$ with $g = \alpha_t c^2 / (\alpha_t^2 c^2 + \sigma_t^2)$, (3.9) for a centred cluster, and each step turns a
+# $g\,x_t$ with $g = \alpha_t c^2 / (\alpha_t^2 c^2 + \sigma_t^2)$, (3.7) for a centred cluster, and each step turns a
 # Gaussian of variance $V$ into one of variance $(a + b\,g)^2\,V + \nu^2$, where $a$ and $b$ are the weights of $x_t$
 # and $\hat x_0$ in (8.1).
 

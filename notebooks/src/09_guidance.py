@@ -889,7 +889,7 @@ picture
 # $w = 1$). With the needed score, the same sampler does end in $\pi_3$. The fault is the score's, not the sampler's.
 #
 # **Why outwards?** For two Gaussian classes at $\pm m$ with variance $c^2$, write $V = \alpha^2c^2 + \sigma^2$ for the
-# variance of each at time $t$. The class's guess is $m + \frac{\alpha c^2}{V}(x - \alpha m)$ by (3.9), that of the
+# variance of each at time $t$. The class's guess is $m + \frac{\alpha c^2}{V}(x - \alpha m)$ by (3.7), that of the
 # other class has $-m$ for $m$; the guess without label is their mean, weighted by (9.5). Their difference is
 #
 # $$ E[x_0\mid x_t, y] - E[x_0\mid x_t] = 2m\,\frac{\sigma^2}{V}\; p_t(\text{other class}\mid x_t) \tag{9.8} $$

@@ -393,11 +393,15 @@ def test_clouds_stand_in_rows_of_equal_panels():
     assert [ax.get_title() for ax in picture.axes] == list("01234") and picture.get_suptitle().strip() == "all"
     assert len({ax.get_xlim() for ax in picture.axes}) == 1 and picture.png() == picture.png()
     assert diagrams.clouds({"a": torch.zeros(4, 2)}, "", window=(0.0, 2.0)).axes[0].get_ylim() == (0.0, 2.0)
+    circles = torch.tensor([[0.0, 0.0], [1.0, 1.0]]), torch.tensor([0.5, 0.25])
+    rings = diagrams.clouds({"a": torch.zeros(4, 2), "b": torch.zeros(4, 2)}, "", circles=circles).axes[1].patches
+    assert [(tuple(ring.center), ring.radius) for ring in rings] == [((0.0, 0.0), 0.5), ((1.0, 1.0), 0.25)]
 
 
 def test_guesses_lie_over_their_points():
     picture = diagrams.guesses({"far": (torch.ones(7, 2), torch.zeros(7, 2)), "near": (torch.ones(7, 2),) * 2}, "two")
     assert [ax.get_title() for ax in picture.axes] == ["far", "near"] and picture.alt == "two"
+    assert [line.get_xdata().tolist() for line in picture.axes[0].lines] == [[1.0, 0.0]] * 7  # from point to guess
     below, above = picture.axes[0].collections
     assert np.allclose(below.get_offsets(), 1) and np.allclose(above.get_offsets(), 0)
     assert [text.get_text() for text in picture.legends[0].get_texts()] == ["point", "its guess"]

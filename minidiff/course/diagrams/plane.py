@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patches import Circle
 from torch import Tensor
 
 from minidiff.course.diagrams.base import BACKWARD, BLACK, FORWARD, WORDS
@@ -21,11 +22,12 @@ def clouds(
     title: str = "",
     window: tuple[float, float] = (-2.5, 2.5),
     width: float = 7.0,
+    circles: tuple[Tensor, Tensor] | None = None,
 ) -> Picture:
     """Draw point clouds (N, 2) in rows of equal panels.
 
     `colours` is one for all, or one for each of N points, or these for each panel. `window` is what each panel shows of
-    both axes.
+    both axes. `circles` are centres (K, 2) and radii (K,) of circles in every panel.
     """
     rows = -(-len(panels) // columns)
     picture = Picture(alt, width, width / columns * rows * 1.1 + 0.3 * bool(title))
@@ -35,6 +37,8 @@ def clouds(
             x[:, 0], x[:, 1], s=3, linewidths=0, c=colours[name] if isinstance(colours, Mapping) else colours
         )
         dots.set_antialiased(not isinstance(colours, Mapping))  # mixed colours without soft edges: a fifth of the bytes
+        for centre, radius in zip(*circles, strict=True) if circles else ():
+            ax.add_patch(Circle(centre.tolist(), float(radius), fill=False, color=BLACK, linewidth=0.8))
         ax.set(xlim=window, ylim=window, xticks=[], yticks=[], aspect="equal")
         ax.spines[["left", "bottom"]].set_visible(False)
         ax.set_title(name, fontsize=WORDS)
@@ -44,11 +48,16 @@ def clouds(
 
 
 def guesses(panels: Mapping[str, tuple[Tensor, Tensor]], alt: str) -> Picture:
-    """Draw points (N, 2) and, over them, the guesses (N, 2) at where they come from, in a row of equal panels."""
+    """Draw points (N, 2) and, over them, the guesses (N, 2) at where they come from, in a row of equal panels.
+
+    Lines join the first 30 points to their guesses.
+    """
     width = 7.0 if len(panels) > 1 else 4.4
     picture = Picture(alt, width, width / len(panels) + 0.7)
     for k, (title, (points, guessed)) in enumerate(panels.items(), 1):
         ax = picture.add_subplot(1, len(panels), k)
+        joined = torch.stack([points[:30], guessed[:30]])  # (2, 30, 2)
+        ax.plot(joined[..., 0], joined[..., 1], color=BLACK, linewidth=0.7, zorder=3)
         ax.scatter(points[:, 0], points[:, 1], s=5, linewidths=0, color=FORWARD, label="point")
         ax.scatter(guessed[:, 0], guessed[:, 1], s=5, linewidths=0, color=COLOURS[1], label="its guess")
         ax.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), xticks=[], yticks=[], aspect="equal")

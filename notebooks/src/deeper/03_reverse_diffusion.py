@@ -4,7 +4,7 @@
 # What the main line of [chapter 03](../03_reverse_diffusion.ipynb) states and leaves: why blind subtraction doubles the
 # noise, what part of the noise the last step made, how wide a true step is, how fast steps become Gaussian, when a walk
 # is decided, three bugs, a memory that draws new points, and one that cannot.
-# The sections can be read one by one; numbers like (3.4) lead to the main line. The letters are the same:
+# The sections can be read one by one (run them in order: 7 uses the points of 5); numbers like (3.4) lead to the main line. The letters are the same:
 # $x_t = \alpha_t x_0 + \sigma_t \epsilon$, times $s < t$, a step forward $x_t = \alpha_{ts} x_s + \sigma_{ts} \epsilon'$.
 
 # %%
@@ -105,7 +105,7 @@ print(f"✓ from 0.3 to 0.4 a million pairs give the slope {slope:.2f}; (3.5)",
 
 # %%
 def step_variance(x_t, s, t=0.4):
-    """The variance of (3.7), for the humps at a number x_t."""
+    """The variance of (3.10), for the humps at a number x_t."""
     step = humps.reverse(torch.tensor([x_t]), s, t, schedule)  # a Mixture
     means, r = step.means[:, 0], step.weights
     return (r * (step.stds[:, 0] ** 2 + means**2)).sum() - (r * means).sum() ** 2
@@ -113,7 +113,7 @@ def step_variance(x_t, s, t=0.4):
 
 at = x[200:2201:10]  # 201 places, from -5 to 5
 true = torch.stack([step_variance(float(u), 0.1) for u in at])
-most = transition(0.1, 0.4, schedule)[1] ** 2  # the upper bound of (3.8)
+most = transition(0.1, 0.4, schedule)[1] ** 2  # the upper bound of (3.9)
 least = most * schedule(0.1)[1] ** 2 / schedule(0.4)[1] ** 2  # v
 
 # %%
@@ -139,7 +139,7 @@ picture
 # </details>
 
 # %% tags=["check"]
-# @title ✓ The two stages add up; (3.8) on data that are not Gaussian
+# @title ✓ The two stages add up; (3.9) on data that are not Gaussian
 for u, s in ((0.0, 0.1), (-0.46, 0.1), (1.0, 0.2)):
     (a, b), fit = transition(s, 0.4, schedule), humps.log_prob(x[:, None], s, schedule)
     p = (fit - ((u - a * x) / b) ** 2 / 2).softmax(0)  # (3.1) on the grid
@@ -154,7 +154,7 @@ print(f"✓ the average variance, {average:.3f}, is between {least:.3f} and {mos
       f"the step is widest at {widest:.2f}")
 
 # %% [markdown]
-# **Proof of (3.8)**, coordinate by coordinate. For *Gaussian* data of variance $c^2$ the
+# **Proof of (3.9)**, coordinate by coordinate. For *Gaussian* data of variance $c^2$ the
 # density of $x_s$ is Gaussian of variance $V_s = \alpha_s^2 c^2 + \sigma_s^2$, and by (3.1) and (3.3) the precisions add:
 #
 # $$ \mathrm{Var}(x_s \mid x_t)
@@ -205,12 +205,12 @@ picture
 #
 # </details>
 #
-# The lowest curve is $\sigma_s^2/\sigma_t^2$, which [@nichol2021] drew. The average in (3.8) can be computed and used as the
-# variance of a step: [@bao2022]. At step 2 this ratio is below a half, at step 100 two percent below 1. So for
+# The lowest curve is $\sigma_s^2/\sigma_t^2$, which [@nichol2021] drew. The average in (3.9) can be computed and used as the
+# variance of a step: [@bao2022]. At step 2 the lowest curve is below a half, at step 100 two percent below 1. So for
 # most of the walk the choice hardly matters, and in its last few steps it decides how the finest grain is drawn.
 
 # %% tags=["check"]
-# @title ✓ Both ends of (3.8), against the exact reverse of a mixture
+# @title ✓ Both ends of (3.9), against the exact reverse of a mixture
 lower = reverse_variance(0.0)
 assert torch.allclose(lower, (sigma_ts * sigma_s / sigma_t) ** 2)
 assert torch.allclose(reverse_variance(1.0), sigma_ts**2)
@@ -221,7 +221,7 @@ for c, n in ((0.1, 2), (0.1, 300), (0.5, 10)):
     one = Mixture(torch.ones(1), torch.zeros(1, 1), torch.tensor([c]))
     std = one.reverse(torch.zeros(1), (n - 1) / 1000, n / 1000, schedule).stds[0, 0]
     assert torch.isclose(std**2, reverse_variance(c)[n - 1], rtol=1e-6)
-print("✓ the two stages add up, both ends of (3.8) are reached, and Mixture.reverse",
+print("✓ the two stages add up, both ends of (3.9) are reached, and Mixture.reverse",
       "agrees at three steps, to 1e-6")
 
 # %% tags=["check"]
@@ -234,12 +234,12 @@ print(f"✓ lower over upper bound: {ratio[0.0][1]:.2f} at step 2,",
       f"at least {ratio[0.03].min():.2f}")
 
 # %% [markdown]
-# **In a sampler.** Here are the eight clusters of the main line, drawn by (3.10) in few steps: with $v$ as there, and with
+# **In a sampler.** Here are the eight clusters of the main line, drawn by (3.8) in few steps: with $v$ as there, and with
 # $\sigma_{ts}^2$ in its place.
 
 # %%
 def drawn_by(n, upper):
-    """4,000 points after n steps (3.10); their noise has the upper bound or v."""
+    """4,000 points after n steps (3.8); their noise has the upper bound or v."""
     points, noise = torch.randn(4000, 2, generator=seeded(9)), seeded(10)
     for t, s in zip(times(n), times(n)[1:], strict=False):
         step = posterior(points, denoise(points, t), s, t, schedule)
@@ -260,11 +260,11 @@ for n in (20, 100):
               f"width {width:.2f}")
 
 # %% [markdown]
-# At 20 steps $\sigma_{ts}^2$ nearly mends the width (0.20 in the data), not the strays: the step still has one hump. At 100 it is
-# a little too wide, as $v$ is a little too narrow.
+# In the data the width is 0.20. With $\sigma_{ts}^2$ the clusters are a little too wide, with $v$ too narrow, at 20 steps
+# by more. The strays become more, not fewer: the step still has one hump.
 
 # %% tags=["check"]
-# @title ✓ The upper bound mends the width at 20 steps, not the strays
+# @title ✓ With v the clusters are too narrow, with the upper bound too wide
 for n, least_width, most_width in ((100, 0.17, 0.19), (20, 0.15, 0.18)):
     (stray, narrow), (more, wide) = found[n, "v"], found[n, "sigma_ts^2"]
     assert least_width < narrow < most_width and 0.2 < wide < 0.225 and more > stray
@@ -338,6 +338,25 @@ picture
 # **A whole walk.** The number of steps grows with the first power of one over the step. So down to any *fixed* time
 # $s > 0$ both errors die out: a walk of many short Gaussian steps follows any data, one of a few long ones cannot.
 # (A network that draws from several humps can take long steps: [@xiao2022].)
+#
+# **Where must steps be short?** Of two walks of 24 steps (3.8) to the eight clusters, one has 20 short steps below
+# $t = 0.2$, the other has 23 short steps above and then one long one. The check counts strays, the points farther than three widths
+# from every cluster. Only the first walk ends well. A *long* step has several humps, from 0.4 as from 0.2, but what the long step at the
+# end does wrong no later step mends.
+
+# %% tags=["check"]
+# @title ✓ Short steps near the end mend the walk, short steps before do not
+late = torch.cat([times(4, 1.0, 0.2), times(20, 0.2)[1:]])
+early = torch.cat([times(23, 1.0, 0.2), times(1, 0.2)[1:]])
+strays = []
+for ts in (late, early):
+    walk = ddpm(denoise, torch.randn(4000, 2, generator=seeded(9)), ts, schedule,
+                seeded(10))
+    near = (torch.cdist(final(walk), clusters.means) / clusters.stds).min(1).values
+    strays.append((near > 3).double().mean())
+assert len(late) == len(early) == 25 and strays[0] < 0.02 and strays[1] > 0.2
+print(f"✓ strays: {strays[0]:.1%} with 20 short steps at the end, {strays[1]:.0%} with",
+      "one long one")
 
 # %% tags=["check"]
 # @title ✓ The two powers
@@ -357,10 +376,12 @@ print("✓ for short steps the divergence goes with power {:.1f} of the step for
 # %% [markdown]
 # ### Next to the data
 #
-# There it is different, for the variance of (3.4). Let the data vary more than the noise there. From step $k$ to $k - 1$
-# the truth is near $\sigma_{ts}^2$, and of *equal* steps the sampler's variance is $(k-1)/k$ of it (exercise 1c),
-# however small they are. (So it is in DDPM's table of many steps: near the data its steps are nearly equal.) What a step *costs* is the divergence from a Gaussian of the true variance to one of the
-# sampler's. The steps $k = 2, 3, \dots$ together cost
+# There it is different, for the variance of (3.4). Let the data vary more than the noise there, and let the steps be
+# *equal*. (In DDPM's table of many steps they nearly are, near the data.) From step $k$ to $k - 1$ the true variance is
+# near $\sigma_{ts}^2$. The sampler's variance is $(k-1)/k$ of it (exercise 1c), however small the steps are.
+#
+# What a step *costs* is the divergence from a Gaussian of the true variance to one of the sampler's. The steps
+# $k = 2, 3, \dots$ together cost
 #
 # $$ \sum_{k \ge 2} \frac12 \left( \frac{k}{k-1} - 1 - \log \frac{k}{k-1} \right) = \frac\gamma2 \approx 0.29 $$
 #
@@ -409,8 +430,8 @@ print(f"✓ DDPM's cost goes to {euler / 2:.3f}, half of Euler's constant;",
 # %% [markdown]
 # ## 5. When is a walk decided?
 #
-# Six hundred points walk to eight clusters by (3.10), which is `ddpm`. At each time one cluster is the likeliest to have made the point, by its
-# responsibility in (3.7).
+# Six hundred points walk to eight clusters by (3.8), which is `ddpm`. At each time one cluster is the likeliest to have made the point, by its
+# responsibility in (3.10).
 #
 # *Predict: when is it the cluster in which the point ends: at the start, in the middle, near the end?*
 
@@ -452,7 +473,7 @@ picture
 #
 # </details>
 #
-# The noise in units of the data, $\sigma_t/\alpha_t$, falls in that stretch from twice to a third of the distance
+# The noise in units of the data, $\sigma_t/\alpha_t$, falls in that stretch from about twice to about a third of the distance
 # between neighbouring clusters, 1.06. So nothing is decided by the first noise: a random walk back from one start can
 # end anywhere (chapter 01 shows the other kind of walk, for which the start decides everything). When walks decide is
 # studied as a *phase transition*: [@raya2023], [@biroli2024].
@@ -599,8 +620,8 @@ print("✓ from a fresh point of the roll to the nearest draw it is on average",
 # %% [markdown]
 # ### The arrows of a memory
 #
-# Six hundred points follow the eight clusters, or a memory of 12 points $d_n$ drawn from them. The crosses are at
-# $\alpha_t d_n$. Three clusters have no cross.
+# Six hundred points follow the eight clusters, or a memory of 12 points $d_n$ drawn from them. The picture draws 300 of
+# them, down to $t = 0.02$; the walks go on to 0. The crosses are at $\alpha_t d_n$. Three clusters have no cross.
 #
 # *Predict: what do the walks of the memory make of those three?*
 
@@ -612,7 +633,7 @@ fields = {"eight clusters": clusters, "a memory of 12 points": memory_of_12}
 
 # %%
 def walked(data, n=100):
-    """The states of the crowd, by the time reached, in n steps of (3.10)."""
+    """The states of the crowd, by the time reached, in n steps of (3.8)."""
     steps = ddpm(lambda x, t: data.denoise(x, t, schedule), crowd, times(n), schedule,
                  seeded(8))
     return {round(float(state.t), 3): state.x for state in steps}

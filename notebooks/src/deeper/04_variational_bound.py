@@ -330,7 +330,7 @@ print("✓ bits (and L_0) of 4, 16, 64 steps:", f"{', '.join(shown)}; floor {flo
 #
 # For *Gaussian* data the true step back is Gaussian, and its variance is known: $\tilde\sigma^2 + c^2\,\mathrm{Var}(x_0
 # \mid x_t)$, the spread that remains when $x_0$ is known, and that from not knowing it. It lies between
-# $\tilde\sigma^2$ and $\sigma_{ts}^2$ (3.8), for data of variance at most 1. Try all three as the model's variance.
+# $\tilde\sigma^2$ and $\sigma_{ts}^2$ (3.9), for data of variance at most 1. Try all three as the model's variance.
 # (For the last step $\tilde\sigma^2$ is 0, and a density of variance zero is none. DDPM's code takes the value of the
 # step before; so do we.)
 #

@@ -338,7 +338,7 @@ print("✓ seven distances as stored up to 0.03; beside by 2.5 deviations: 1 % o
 
 # %% [markdown]
 # **Why does $v$ lose the roll in 16 dimensions?** No floor forbids it to learn the roll. Look where its error is. As the
-# best answer is known, by (3.9) in the plane and 0 beside it, the loss has three parts: what is least possible, the
+# best answer is known, by (3.7) in the plane and 0 beside it, the loss has three parts: what is least possible, the
 # network's own error in the plane, and its own error beside the plane.
 #
 # We train it again, as the script did. A second network has the same input, target and start, but its loss counts only
