@@ -3,7 +3,7 @@
 #
 # What the main line of [chapter 05](../05_simplified_loss.ipynb) states and leaves: how times are told apart, the way back
 # as arrows, the bound's weight on any schedule, where errors grow, the nine networks by another loss, scores without
-# noise, Langevin dynamics, many noises at once, and three more bugs. Read the sections one by one; run them from the top.
+# noise, Langevin dynamics, many noises at once, three more bugs, and a skip for $\epsilon$. Read the sections one by one; run them from the top.
 
 # %%
 import torch
@@ -195,8 +195,9 @@ picture
 # <details><summary>Answer</summary>
 #
 # For the bound it is half the SNR, on all of them. (Drawn is it over the SNR, which is the weight of the error of
-# $\epsilon$.) For the simplified loss it is another on each: who changes the schedule changes the loss. If this weight
-# never falls with $t$, the loss is still a bound, of data with noise added ([@kingma2023]).
+# $\epsilon$.) For the simplified loss it is another on each: who changes the schedule changes the loss. If the weight of the
+# error of $\epsilon$, as drawn, never falls with $t$, the loss is still a bound, of data with noise added ([@kingma2023]). None
+# of the three at the right is such a weight: each falls at the noisy end.
 #
 # </details>
 
@@ -215,6 +216,7 @@ for each in each_of.values():
 others = torch.stack([at_levels("eps", each) for each in each_of.values()])
 pairs = (others[:, None] / others[None]).log().abs().amax(2)  # (3, 3)
 assert (pairs[~torch.eye(3, dtype=torch.bool)] > torch.tensor(1.2).log()).all()
+assert (others[:, 0] < 0.9 * others.max(1)[0]).all()  # at log SNR -4: all have fallen
 print("✓ the bound's is SNR / 2 on three schedules; the other's differs by up to",
       f"{(others.max(0)[0] / others.min(0)[0]).max():.1f} times")
 
@@ -298,7 +300,7 @@ for dims in (2, 16, 512):
 # the noisiest times. One seed each.)
 
 # %% [markdown]
-# In 16 dimensions the distance hardly tells $\epsilon$ from $x_0$, though the main line's picture does. It compares clouds as
+# In 16 dimensions the distance hardly tells $\epsilon$ from $x_0$, though the picture below does. It compares clouds as
 # wholes, and does not see whether a thin roll is thin. So ask for that: which share of the points lies beside the roll,
 # farther from its middle line than 0.15, two and a half times the deviation of its thickness?
 
@@ -318,6 +320,21 @@ beside = {(run["dims"], run["prediction"]): share_beside(torch.tensor(run["point
 print({name: f"{beside[16, name]:.0%}" for name in ("x0", "v", "eps")})
 bell = torch.randn(9000, 2, generator=seeded(6))
 print(f"data {share_beside(on_roll):.1%}, plain noise {share_beside(bell):.0%}")
+
+# %% tags=["folded"]
+# @title Draw the networks for 2 and 16 dimensions
+tex = {"x0": "$x_0$", "v": "$v$", "eps": r"$\epsilon$"}
+panels = []
+for run in [run for run in results["runs"] if "points" in run][:6]:
+    dims, name = run["dims"], run["prediction"]
+    panels.append((tex[name] if dims == 2 else "", torch.tensor(run["points"]),
+                   f"{100 * beside[dims, name]:.0f} % beside the roll"))
+alt = "Six panels of points: three targets in 2 and in 16 dimensions."
+diagrams.predictions(panels, 3, ["D = 2", "D = 16"], alt, middle)
+
+# %% [markdown]
+# In 2 dimensions none fails. In 16, $v$ is hardly better than plain noise, and $\epsilon$ keeps an outline. Why $\epsilon$ does
+# better than $v$ here, we do not know.
 
 # %% tags=["check"]
 # @title ✓ The stored points, judged anew
@@ -431,8 +448,16 @@ print("✓ beside: 75 %; 20 or 34 %, if asked for the plane; 7 or 5 % after 6,00
 #
 # $$ s_\theta(x_t, t) \approx \nabla \log p_t(x_t) . \tag{5.13} $$
 #
-# By Tweedie's formula (5.14) the score and the best denoiser give each other.
+# It is the noise in another unit. By Tweedie's formula (3.12), and by $x_0 = (x_t - \sigma_t\,\epsilon)/\alpha_t$,
 #
+# $$ E[x_0 \mid x_t] = \frac{x_t + \sigma_t^2\, \nabla\log p_t(x_t)}{\alpha_t}
+# = \frac{x_t - \sigma_t\, E[\epsilon \mid x_t]}{\alpha_t} . \tag{5.14} $$
+#
+# So a noise network gives a score:
+#
+# $$ s_\theta(x_t, t) = -\frac{\epsilon_\theta(x_t, t)}{\sigma_t} . \tag{5.15} $$
+
+# %% [markdown]
 # **Denoising score matching** ([@vincent2011]). How could one learn the score of an unknown density? Take the score of one
 # Gaussian instead, around the picture that was noised. For any $s_\theta$
 #
@@ -726,6 +751,92 @@ for sign, dice in ((1, torch.randn), (1, torch.rand), (-1, torch.randn)):
     found.append(abs(x.mean()) < 0.1 and abs(x.var() - 1) < 0.1)
 assert found == [True, False, False]
 print("✓ only the right Langevin walk keeps mean 0 and variance 1")
+
+# %% [markdown]
+# ## 10. A skip for $\epsilon$, and two short runs
+#
+# The main line's networks in 512 dimensions cannot say noise (5.20). With a *skip* the answer is
+# $\mathrm{net}(x_t, t) + g(t)\,x_t$, and (5.20) does not hold. Take $g = \sigma_t$ for $\epsilon$. As
+# $\alpha_t^2 + \sigma_t^2 = 1$, the network must still say
+#
+# $$ \epsilon - \sigma_t x_t = (1 - \sigma_t^2)\,\epsilon - \sigma_t \alpha_t x_0 = \alpha_t v . $$
+#
+# Off the plane $x_0 = 0$, so this is $\alpha_t^2\,\epsilon$. Its mean square is not 1 but
+# $E[\alpha_t^4] = E[\cos^4(\pi t/2)] = 3/8$.
+#
+# *Predict: without a skip the loss ends at 0.752. Where does it end with this one?*
+
+# %%
+class Skip(torch.nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x, t, cond=None):
+        return self.net(x, t, cond) + Cosine()(t)[1].float()[:, None] * x
+
+
+plane_512 = torch.linalg.qr(torch.randn(512, 2, generator=seeded(0)))[0]
+
+
+# %%
+def train_in_512(denoiser, by, steps=400):  # as in the main line, section 6
+    adam, generator = torch.optim.Adam(denoiser.parameters(), 3e-3), seeded(0)
+    rate = torch.optim.lr_scheduler.LambdaLR(adam, lambda i: 1 - i / steps)
+    for _ in range(steps):
+        x0 = thin.sample(256, generator) @ plane_512.T
+        eps = torch.randn(x0.shape, generator=generator)
+        t = 0.02 + 0.96 * sample_times(256, generator, start=0.0)
+        error = denoising_loss(denoiser, x0, eps, t, Cosine())
+        loss = (weight(by, t, Cosine()) * error).mean()
+        adam.zero_grad(), loss.backward(), adam.step(), rate.step()
+        yield float(loss.detach())
+
+
+# %%
+def wide():
+    torch.manual_seed(0)
+    return MLP(MLPConfig(dim=512, width=128))
+
+
+skipped = list(train_in_512(Denoiser(Skip(wide()), Cosine(), "eps"), "eps"))
+print(f"loss of eps with a skip {sum(skipped[-50:]) / 50:.2f}")
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# At $0.752 \cdot 3/8 = 0.28$.
+#
+# </details>
+#
+# **And $x_0$, without a skip, in as many steps?** No floor stands in its way:
+
+# %%
+from minidiff import ddpm, final, times
+
+says_x0 = Denoiser(wide(), Cosine(), "x0")
+x0_losses = list(train_in_512(says_x0, "v"))
+noise = torch.randn(400, 512, generator=seeded(1))
+ts = torch.cat([times(50, 0.98, 0.02), torch.zeros(1).double()])
+live = final(ddpm(says_x0.eval(), noise, ts, Cosine(), seeded(2)))
+off_plane = (live - live @ plane_512 @ plane_512.T).norm(dim=1).mean()
+print(f"samples of x0 are {off_plane:.2f} off the plane, pure noise {510**0.5:.1f};",
+      f"{share_beside(live @ plane_512):.0%} beside the roll")
+
+# %% tags=["check"]
+# @title ✓ eps with a skip ends below its floor; x0 finds the plane first
+u = (torch.arange(1000) + 0.5) / 1000
+assert abs((Cosine()(u)[0] ** 4).mean() - 3 / 8) < 1e-6
+clean = thin.sample(100, seeded(3)) @ plane_512.T
+z = torch.randn(100, 512, generator=seeded(4))
+(a, b), v = Cosine()(0.4), Cosine()(0.4)[0] * z - Cosine()(0.4)[1] * clean
+assert torch.allclose(z - b * (a * clean + b * z), a * v, atol=1e-5)
+expect([0.27 < sum(skipped[-50:]) / 50 < 0.29, off_plane < 0.2,
+        0.3 < share_beside(live @ plane_512) < share_beside(bell)],
+       "with a skip eps ends at 0.28; x0 has found the plane, not yet the roll")
+
+# %% [markdown]
+# $x_0$ has found the plane. In the main line's opening, after 1,500 steps, it has the roll too.
 
 # %% [markdown]
 # ## References

@@ -180,7 +180,7 @@ def test_the_number_of_an_equation_leads_to_it(visit, lab, number):
     for path in NOTEBOOKS.glob("0[25]_*.ipynb"):
         shutil.copy(path, lab[1])
     page = visit("05_simplified_loss")
-    page.locator('[data-jupyter-id="scrollTo=eq-5-15"]').wait_for(state="attached")  # the chapter is drawn
+    page.locator('[data-jupyter-id="scrollTo=eq-5-20"]').wait_for(state="attached")  # the chapter is drawn
     anchor = f"scrollTo=eq-{number.replace('.', '-')}"
     assert not page.evaluate(IN_SIGHT, anchor)
     page.get_by_role("link", name=f"({number})", exact=True).first.click()
