@@ -44,8 +44,8 @@ walk = [state.x[:600] for state in ddim(best_denoiser, noise, times(50), schedul
 diagrams.families(noise[:600], [walk[24], walk[36], walk[-1]])
 
 # %% [markdown]
-# Each row is a family. Orange boxes are learned. To sample, the right column is not needed. The samples are ideal, and
-# the same in every row: nothing is trained yet. (Layout: [@weng2021].)
+# Each row is a family. Orange boxes are learned. To sample, the right column is not needed. The samples are ideal:
+# nothing is trained yet. (Layout: [@weng2021].)
 #
 # | family | what it trades | used today for |
 # |---|---|---|
@@ -55,8 +55,8 @@ diagrams.families(noise[:600], [walk[24], walk[36], walk[-1]])
 # | diffusion model | steady to train; slow | pictures ([@rombach2022]), molecules ([@abramson2024]) |
 
 # %% [markdown]
-# **You write** one line of each model, train all four and measure them. You need PyTorch's basics, densities, and in
-# section 4 a determinant. It takes about 75 minutes with the exercises.
+# **You write** one line of each model, train and measure all four. You need PyTorch's basics, densities, and in
+# section 4 a determinant. It takes 75 minutes with exercises.
 #
 # | letter | meaning |
 # |---|---|
@@ -104,7 +104,7 @@ alt = "Left a round cloud of noise; right eight clusters, every other one small.
 diagrams.clouds({"noise": noise, "data": data}, alt, columns=2)
 
 # %% [markdown]
-# We also know the exact density, `truth`. The Gaussian fails here too: it is the noise on the left.
+# The Gaussian fails here too: it is the noise on the left.
 #
 # For each point `families.near(x)` says whether a cluster is near (its centre is within three standard deviations), and
 # which is the nearest. A point near none is a *stray*.
@@ -133,7 +133,7 @@ print(f"✓ within three standard deviations of a cluster: {shares[0]:.0%} of th
 # %% [markdown]
 # ## 2. GAN: two networks that play
 #
-# A classifier can learn to tell real points from fakes. In a *generative adversarial network* ([@goodfellow2014]) the
+# In a *generative adversarial network* ([@goodfellow2014]) the
 # [discriminator](../docs/glossary.md#discriminator) $D$ gives each point the probability that it is real. The generator
 # $G$ turns noise into fakes, and wants $D$ to take them for real:
 
@@ -216,8 +216,7 @@ print("✓ the trained D is the sigmoid of your logit, to 0.001")
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# 0. Only the ratio of the densities counts, and towards $x = 3$ the data's narrow hump falls far faster. (A network
-# sees few samples there.)
+# 0. Only the ratio of the densities counts, and towards $x = 3$ the data's narrow hump falls far faster.
 #
 # </details>
 
@@ -247,7 +246,7 @@ expect(counts.min() > 20 and apart > 0.05, "each cluster is near more than 1 % o
        f"fakes, and {apart:.0%} of them are near no cluster")
 
 # %% [markdown]
-# The fakes reach every cluster, and also lie between them. The generator's update asks only that each fake passes the
+# The generator's update asks only that each fake passes the
 # present $D$, not that every cluster gets its share. Leaving some out is
 # [mode collapse](../docs/glossary.md#mode-collapse). With *momentum* (the optimizer averages past gradients) this
 # GAN loses clusters from three of four seeds ([deeper](deeper/01_generative_models.ipynb), section 3).
@@ -323,8 +322,7 @@ elbo = yours(one_draw_elbo, by_torch, cases,
              hint="first z, by reparameterisation; then the two terms of (1.3)")
 
 # %% [markdown]
-# Training makes the mean of your function large. Then we encode the data, decode the codes, and draw the decoder's means
-# and samples.
+# Training makes the mean of your function large. Then we encode the data, and draw the decoder's means and samples.
 
 # %% tags=["nbval-ignore-output"]
 torch.manual_seed(3)
@@ -360,7 +358,7 @@ expect(all(a < b for a, b in pairwise(stray.values())) and width > wide,
 # apart (first term of (1.3)). Together the codes spread nearly as noise does (second term).
 #
 # Where patches overlap, even the means stray. And the decoder's standard deviation is larger than any cluster's. A new
-# sample decodes noise instead of a code, and there are more strays still: the codes are not quite noise.
+# sample decodes noise, and strays are more frequent still: the codes are not quite noise.
 #
 # **Which $x$ belongs to $z$?** The encoder proposes $z$ for $x$, and the decoder learns the way back. Another training
 # may put the patches elsewhere.
@@ -381,7 +379,7 @@ expect(all(a < b for a, b in pairwise(stray.values())) and width > wide,
 # *Jacobian*; its determinant is the factor of the areas.
 
 # %% [markdown]
-# Few networks have an inverse and a cheap determinant. RealNVP ([@dinh2017]) chains *coupling* steps
+# RealNVP ([@dinh2017]) chains *coupling* steps
 # ([@dinh2014]). Split $x$ into halves $a$ and $b$, here one number each. Keep $a$. Stretch and shift
 # $b$ by amounts that depend on $a$ only:
 #
@@ -428,8 +426,7 @@ undone = yours(undo, lambda a, b_new, r, m: (a, b), cases,
 # `families.RealNVP` has eight such steps; its `encode` is $f$. Training makes the mean of (1.4) over the data large:
 # the loss is `-flow.log_prob(x).mean()`.
 #
-# **Which $x$ belongs to $z$?** The one with $f(x) = z$. But many different $f$ turn data into noise. (The check takes random
-# weights.)
+# **Which $x$ belongs to $z$?** The one with $f(x) = z$. But many different $f$ turn data into noise.
 
 # %% tags=["check"]
 # @title ✓ (1.4): the inverse, the log-determinant, and a density that sums to one
@@ -535,8 +532,6 @@ print(f"✓ equal to ddim's ends, to 1e-5; strays: {strays:.0%}, of the data",
 #
 # **Which $x$ belongs to $z$?** The end of the walk that starts at $z$. (Not the $x_0$ mixed with $\epsilon$: in
 # training any $\epsilon$ meets any $x_0$.) The best guess depends on data and schedule only, and so does this walk.
-#
-# The whole model:
 
 # %%
 plot.show_source(families.Diffusion.learn, families.Diffusion.sample)
@@ -579,10 +574,9 @@ print("✓ a cloud moved by 0.5 has the distance 0.5 times 2/pi, the mean length
 # %% [markdown]
 # ### Four models
 #
-# All are multilayer perceptrons, with about 33,500 weights for each model. (The denoiser is given the time as
-# $\alpha_t$ and $\sigma_t$.) They learn from the same 2,400 batches of 256 points, for about a minute. Each model has its own learning rate:
-# 0.001 (GAN), 0.004 (VAE, flow), 0.008 (diffusion). In shorter races half or twice the rate was hardly better
-# for any of them ([deeper](deeper/01_generative_models.ipynb), section 3).
+# All are multilayer perceptrons, with about 33,500 weights for each model. They learn from the same 2,400 batches of 256
+# points. Each has its own learning rate; in shorter races half or twice the rate was hardly better
+# ([deeper](deeper/01_generative_models.ipynb), section 3).
 #
 # *Predict: which model is the last to show a ring? Which is closest to the data in the end?*
 
@@ -652,7 +646,7 @@ print("seconds:", ", ".join(f"{name} {took:.2f}" for name, took in seconds.items
 # cluster*: divide the number of points near each cluster by the truth's number, and take the least of the eight. (The
 # field has *precision* and *recall*, [@kynkaanniemi2019].)
 #
-# Can such measures be fooled? The fifth entry is no model: an evenly filled *ring* through the eight centres.
+# The fifth entry is no model: an evenly filled *ring* through the eight centres.
 #
 # *Predict: in which of the three measures does the ring beat most models?*
 
@@ -730,8 +724,7 @@ expect(min(strays[name] for name in models) > 3 * strays["truth"] > 2 * by_walk,
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Mostly, in patches: a network is a *continuous* map. For the same reason there is grey. (The decoder's noise blurs the
-# VAE's patches.)
+# Mostly, in patches: a network is a *continuous* map. For the same reason there is grey.
 #
 # </details>
 #
@@ -791,14 +784,13 @@ expect(max(min(same[name]) for name in ("GAN", "VAE", "flow")) < 0.4,
 #
 # The losses of GAN, VAE and flow do not fix the map: turn the noise, and the same samples come from other $z$
 # ([deeper](deeper/01_generative_models.ipynb), section 8). In diffusion the way to noise is fixed, and with it the walk
-# back: a *uniquely identifiable encoding* ([@song2021]). (Its limit for short steps is a differential equation, the
-# *probability-flow ODE*.)
+# back: a *uniquely identifiable encoding* ([@song2021]).
 
 # %% [markdown]
 # ### One noisy point, three walks
 #
 # From a noisy point at $t = 0.8$ `ddim` walks back without new noise. `ddpm` ([@ho2020]) adds fresh noise in each step.
-# Third, we start where `ddim` ended, and add noise in small steps, up to $t = 0.8$ again.
+# Third, from where `ddim` ended we add noise in small steps, up to $t = 0.8$.
 #
 # *Predict: do 400 walks of `ddpm` end in one cluster, in some, in all?*
 
@@ -846,7 +838,6 @@ print(f"✓ ddpm: {found.max() / 4000:.0%} of walks end in the nearest cluster, 
 # Flow: an invertible map and its likelihood (1.4).
 # - Diffusion: a fixed way to noise and one regression (1.5); nearly the same map each time, but many calls.
 # - `ddim` always gives the same data point; `ddpm` draws one of all that are possible.
-# - Compare a distance (1.6) with its floor, and use several measures.
 
 # %% [markdown]
 # ## Exercises
@@ -857,8 +848,7 @@ print(f"✓ ddpm: {found.max() / 4000:.0%} of walks end in the nearest cluster, 
 #
 # <details><summary>Answer</summary>
 #
-# (a) By (1.2) $D^* = 1$ on real points and 0 on fakes, so $V = \log 1 + \log 1 = 0$. This holds as long as real points
-# and fakes have no place in common: moving closer changes nothing. (b) Put
+# (a) By (1.2) $D^* = 1$ on real points and 0 on fakes, so $V = \log 1 + \log 1 = 0$. Moving closer changes nothing until they meet. (b) Put
 # $x_0 = \cos\varphi\, x_t - \sin\varphi\, v$ and $\epsilon = \sin\varphi\, x_t + \cos\varphi\, v$ into
 # $\cos(\varphi - \delta)\, x_0 + \sin(\varphi - \delta)\, \epsilon$. By the addition theorems the factors of
 # $x_t$ and $v$ are $\cos\delta$ and $-\sin\delta$.
@@ -905,8 +895,7 @@ ranked = yours(by_rank, by_counting, cases,
                     "you want the place of each noise")
 
 # %% [markdown]
-# This is the exact walk. On a line two walks never cross: if they met, they would go on together. So they keep their
-# order, and only one map does.
+# This is the exact walk. On a line two walks that met would go on together, so walks keep their order.
 
 # %% tags=["check"]
 # @title ✓ On a line, by_rank is where the exact walk ends
@@ -925,7 +914,7 @@ print(f"✓ mean difference {missed[0]:.3f} in 50 steps, {missed[1]:.4f} in 500"
 # %% [markdown]
 # **3. Open.** What can the decoder of `families.VAE(latent=1)` draw, whose code is one number? For which of
 # `toy.mixture`, `moons`, `rings`, `checkerboard` and `swiss_roll` is that as good as two? Predict, then run `duel`,
-# with two seeds. (`train_together(models, 2400, 5, toy.moons)` runs the race on other data.)
+# with two seeds.
 
 # %%
 def duel(make, n=800, seed=40):
@@ -948,8 +937,8 @@ print(f"after 40 batches: one latent {one:.2f}, two {two:.2f}; by chance {chance
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# A blurred curve. Only on the checkerboard, which fills an area, is one number clearly worse: 0.14 from the data, against
-# 0.08. On the other four the two distances differ by about 0.01 or less.
+# Blurred curves. Only on the checkerboard, which fills an area, is one number clearly worse than two: 0.14 from the data
+# against 0.08. Elsewhere the two are within about 0.01.
 #
 # </details>
 
