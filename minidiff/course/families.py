@@ -276,15 +276,15 @@ def near(x: Tensor, within: float = 3.0) -> tuple[Tensor, Tensor]:
     return distance < within, cluster
 
 
-def coverage(x: Tensor) -> tuple[float, float]:
-    """Return the share of strays, beyond two deviations, and what the poorest cluster gets of its due.
+def coverage(x: Tensor, within: float = 2.0) -> tuple[float, float]:
+    """Return the share of strays, beyond so many deviations, and what the poorest cluster gets of its due.
 
-    The truth has strays as well, exp(-2) of its points. A due is what the truth has within two deviations: 1 is fair, 0
-    is a lost cluster.
+    The truth has strays as well, exp(-within^2 / 2) of its points. A due is what the truth has within so many
+    deviations: 1 is fair, 0 is a lost cluster.
     """
-    close, cluster = near(x, within=2.0)
+    close, cluster = near(x, within)
     share = torch.bincount(cluster[close], minlength=8) / len(x)
-    due = toy.mixture_parameters()[0] * (1 - math.exp(-2))
+    due = toy.mixture_parameters()[0] * (1 - math.exp(-(within**2) / 2))
     return 1 - close.float().mean().item(), (share / due).min().item()
 
 

@@ -2,7 +2,8 @@
 # # 01 · Generative models
 #
 # **You have many examples. How can a computer make new ones that could have been among them?** Most models turn random
-# noise into samples. They differ in how they learn which noise becomes which.
+# noise into samples. They differ in how they learn *which noise becomes which*. We ask this of four families, and in
+# section 7 one of them answers unlike the others.
 
 # %%
 import time
@@ -29,6 +30,7 @@ def seeded(seed):
 
 # the exact density of the data; how noise is mixed in (section 5)
 truth, schedule = Mixture(*toy.mixture_parameters()), Cosine()
+hues = [*plot.COLOURS[:7], "#B0A000"]  # one for each cluster; a yellow seen on white
 noise = torch.randn(2000, 2, generator=seeded(1))
 
 
@@ -42,8 +44,8 @@ walk = [state.x[:600] for state in ddim(best_denoiser, noise, times(50), schedul
 diagrams.families(noise[:600], [walk[24], walk[36], walk[-1]])
 
 # %% [markdown]
-# Each row is a family. Orange boxes are learned; the right column serves training only. The samples are ideal, and the
-# same in every row: nothing is trained yet. (Layout: [@weng2021].)
+# Each row is a family. Orange boxes are learned. To sample, the right column is not needed. The samples are ideal:
+# nothing is trained yet. (Layout: [@weng2021].)
 #
 # | family | what it trades | used today for |
 # |---|---|---|
@@ -53,8 +55,8 @@ diagrams.families(noise[:600], [walk[24], walk[36], walk[-1]])
 # | diffusion model | steady to train; slow | pictures ([@rombach2022]), molecules ([@abramson2024]) |
 
 # %% [markdown]
-# **You write** one line of each model, train all four and measure them. You need PyTorch's basics, densities, and in
-# section 4 a determinant. It takes about 75 minutes with the exercises.
+# **You write** one line of each model, train and measure all four. You need PyTorch's basics, densities, and in
+# section 4 a determinant. It takes 75 minutes with exercises.
 #
 # | letter | meaning |
 # |---|---|
@@ -75,9 +77,9 @@ diagrams.families(noise[:600], [walk[24], walk[36], walk[-1]])
 # %%
 clothes = load("fashion").tensor()  # (10000, 1, 32, 32)
 mean = clothes.mean(0)
-# a random mix of all examples, each less the mean, has their covariances
+# a random mix of the examples minus their mean has their covariances
 mix = torch.randn(8, len(clothes), generator=seeded(1)) / len(clothes) ** 0.5
-gaussian = mean + torch.einsum("nk,kchw->nchw", mix, clothes - mean)
+gaussian = mean + (mix @ (clothes - mean).flatten(1)).reshape(8, 1, 32, 32)
 denoiser, _ = load_denoiser(shipped("fashion.safetensors"))
 guided = cfg(denoiser, torch.tensor([9, 1, 2, 3, 8, 0, 4, 7]), null=10, w=2.0)
 grain = torch.randn(8, 1, 32, 32, generator=seeded(2))
@@ -88,7 +90,8 @@ diagrams.pictures(rows, "Three rows of eight pictures.")
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Ghosts of many clothes at once. The mean and the covariances are right, but no draw is a garment.
+# Ghosts of many clothes at once. The mean and the covariances are right, but no draw is a garment. (The diffusion
+# model is also told which kind of garment to draw.)
 #
 # </details>
 #
@@ -101,10 +104,10 @@ alt = "Left a round cloud of noise; right eight clusters, every other one small.
 diagrams.clouds({"noise": noise, "data": data}, alt, columns=2)
 
 # %% [markdown]
-# We also know the exact density, `truth`. The Gaussian fails here too: it is the noise on the left.
+# The Gaussian fails here too: it is the noise on the left.
 #
 # For each point `families.near(x)` says whether a cluster is near (its centre is within three standard deviations), and
-# which is the nearest.
+# which is the nearest. A point near none is a *stray*.
 
 # %% tags=["check"]
 # @title ✓ The Gaussian has the right mean and covariance, and a third near a cluster
@@ -120,7 +123,7 @@ print(f"✓ within three standard deviations of a cluster: {shares[0]:.0%} of th
 
 # %% [markdown]
 # A [generative model](../docs/glossary.md#generative-model) must do better. All of ours turn noise into points by a
-# learned function $g$:
+# learned function $g$ (a VAE adds a little more noise at the end):
 #
 # $$ z \sim \mathcal N(0, I), \qquad x = g(z). $$
 #
@@ -130,7 +133,7 @@ print(f"✓ within three standard deviations of a cluster: {shares[0]:.0%} of th
 # %% [markdown]
 # ## 2. GAN: two networks that play
 #
-# A classifier can learn to tell real points from fakes. In a *generative adversarial network* ([@goodfellow2014]) the
+# In a *generative adversarial network* ([@goodfellow2014]) the
 # [discriminator](../docs/glossary.md#discriminator) $D$ gives each point the probability that it is real. The generator
 # $G$ turns noise into fakes, and wants $D$ to take them for real:
 
@@ -139,12 +142,12 @@ print(f"✓ within three standard deviations of a cluster: {shares[0]:.0%} of th
 # V(D, G) = E_{x \sim p}\big[\log D(x)\big] + E_{z}\big[\log\big(1 - D(G(z))\big)\big].
 # \end{gathered} \tag{1.1} $$
 #
-# $V$ is large if $D$ is near 1 on real points and near 0 on fakes.
+# $V$ is large if $D$ is near 1 on real points and near 0 on fakes. $D$ makes it large, $G$ makes it small.
 
 # %% [markdown]
-# Which $D$ is the best against a fixed generator, whose fakes have the density $p_\theta$? As integrals,
-# $V = \int p \log D + p_\theta \log(1 - D)\, dx$, and $D$ is free at each $x$. The slope in $D$ is
-# $p / D - p_\theta / (1 - D)$. It is 0, and $V$ is largest, at
+# Which $D$ is the best against a fixed generator, whose fakes have the density $p_\theta$? As an integral,
+# $V = \int \big[p(x) \log D(x) + p_\theta(x) \log(1 - D(x))\big]\, dx$. We may choose
+# $D(x)$ for each $x$ alone, so that the bracket is largest. Its slope in $D$, $p / D - p_\theta / (1 - D)$, is 0 at
 #
 # $$ D^*(x) = \frac{p(x)}{p(x) + p_\theta(x)} . \tag{1.2} $$
 #
@@ -183,11 +186,12 @@ bell = {m: torch.distributions.Normal(*m).log_prob(line).exp()
         for m in ((-1.2, 0.3), (0.8, 0.3), (0.5, 1.0))}
 real, fake = 0.4 * bell[-1.2, 0.3] + 0.6 * bell[0.8, 0.3], bell[0.5, 1.0]
 logit = torch.zeros(401, dtype=torch.float64, requires_grad=True)
-# a tiny eps: Adam then heeds the smallest slopes too, where both are rare
+# a tiny eps: Adam then follows tiny slopes too, where both densities are small
 optimizer = torch.optim.Adam([logit], lr=0.05, eps=1e-30)
 for _ in range(1500):
-    value = (real * F.logsigmoid(logit) + fake * F.logsigmoid(-logit)).sum() * 0.02
-    families.descend(optimizer, -value)  # zero_grad, backward, step
+    value = real * F.logsigmoid(logit) + fake * F.logsigmoid(-logit)
+    loss = -value.sum() * 0.02  # an integral: 0.02 is the distance of two places
+    families.descend(optimizer, loss)  # zero_grad, backward, step
 
 # %% tags=["folded"]
 # @title Draws the data, the fakes and D
@@ -212,8 +216,7 @@ print("✓ the trained D is the sigmoid of your logit, to 0.001")
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# 0. Only the ratio of the densities counts, and towards $x = 3$ the data's narrow hump falls far faster. (A network
-# sees few samples there.)
+# 0. Only the ratio of the densities counts, and towards $x = 3$ the data's narrow hump falls far faster.
 #
 # </details>
 
@@ -243,10 +246,10 @@ expect(counts.min() > 20 and apart > 0.05, "each cluster is near more than 1 % o
        f"fakes, and {apart:.0%} of them are near no cluster")
 
 # %% [markdown]
-# The fakes reach every cluster, and also lie between them. The generator's update asks only that each fake passes the
+# The generator's update asks only that each fake passes the
 # present $D$, not that every cluster gets its share. Leaving some out is
-# [mode collapse](../docs/glossary.md#mode-collapse). If its optimizer uses momentum, it happens to this GAN
-# ([deeper](deeper/01_generative_models.ipynb), section 3).
+# [mode collapse](../docs/glossary.md#mode-collapse). With *momentum* (the optimizer averages past gradients) this
+# GAN loses clusters from three of four seeds ([deeper](deeper/01_generative_models.ipynb), section 3).
 #
 # **Which $x$ belongs to $z$?** Nobody says. $D$ never sees the $z$ behind a fake.
 
@@ -279,9 +282,10 @@ expect(counts.min() > 20 and apart > 0.05, "each cluster is near more than 1 % o
 #
 # $$ \mathrm{KL}(q \,\|\, p) = E_{z \sim q}\big[ \log q(z) - \log p(z) \big] . $$
 #
-# It is 0 for equal densities and positive for others. For two Gaussians it has a closed form, `q.kl(p)`. The bound is
-# too low by $\mathrm{KL}(q(z \mid x) \,\|\, p_\theta(z \mid x))$: the gap is 0 if the encoder returns exactly the codes
-# from which $x$ may have come.
+# It is 0 for equal densities and positive for others. For two Gaussians it has a closed form, `q.kl(p)`.
+#
+# By Bayes' rule $p_\theta(z \mid x)$ is the density of the codes from which $x$ may have come. The bound is too low by
+# $\mathrm{KL}(q(z \mid x) \,\|\, p_\theta(z \mid x))$: by nothing if the encoder returns this density ([deeper](deeper/01_generative_models.ipynb), section 4).
 
 # %% [markdown]
 # A gradient must get *through* a random $z$. Write $z$ as mean plus standard deviation times noise $\epsilon$: the
@@ -318,8 +322,7 @@ elbo = yours(one_draw_elbo, by_torch, cases,
              hint="first z, by reparameterisation; then the two terms of (1.3)")
 
 # %% [markdown]
-# Training makes the mean of your function large. Then we encode the data, decode the codes, and draw the decoder's means
-# and samples.
+# Training makes the mean of your function large. Then we encode the data, and draw the decoder's means and samples.
 
 # %% tags=["nbval-ignore-output"]
 torch.manual_seed(3)
@@ -331,18 +334,19 @@ with torch.no_grad():
     back = vae.decode(codes)  # a Gaussian for each point
 decoded = back.sample(seeded(3))
 shown = {"data": data, "codes": codes, "means": back.mean, "samples": decoded}
-colours = [plot.COLOURS[k] for k in families.near(data)[1]]  # one for each cluster
+colours = [hues[k] for k in families.near(data)[1]]  # by cluster
 alt = "Eight coloured clusters; their codes, patches of a disc; blurred clusters."
-diagrams.clouds(shown, alt, colours=colours, window=(-3, 3), columns=2)
+diagrams.clouds(shown, alt, colours=colours, window=(-3, 3), columns=2, width=5.2)
 
 # %% tags=["folded", "nbval-ignore-output"]
-# @title Counts strays: points more than two deviations from every centre
+# @title Counts strays: points more than three standard deviations from every centre
 home, named = families.near(data)[1], {"data": data, "means": back.mean}
 named |= {"samples": decoded, "decoded noise": families.draw(vae, noise)}
-stray = {name: families.coverage(cloud)[0] for name, cloud in named.items()}
+stray = {name: 1 - float(families.near(cloud)[0].double().mean())
+         for name, cloud in named.items()}
 print("strays:", ", ".join(f"{n} {v:.0%}" for n, v in stray.items()))
 width, wide = float(back.std.mean()), float(truth.stds.max())
-print(f"the decoder's deviation is {width:.2f}, that of the widest cluster {wide:.2f}")
+print(f"standard deviation: decoder {width:.2f}, widest cluster {wide:.2f}")
 expect((codes.std(0) - 1).abs().max() < 0.2, "the codes spread as widely as noise")
 expect(bool((families.near(decoded)[1] == home).double().mean() > 0.7),
        "most decoded points are in their own cluster again")
@@ -354,7 +358,7 @@ expect(all(a < b for a, b in pairwise(stray.values())) and width > wide,
 # apart (first term of (1.3)). Together the codes spread nearly as noise does (second term).
 #
 # Where patches overlap, even the means stray. And the decoder's standard deviation is larger than any cluster's. A new
-# sample decodes noise and strays more still: the codes are not quite noise.
+# sample decodes noise, and strays are more frequent still: the codes are not quite noise.
 #
 # **Which $x$ belongs to $z$?** The encoder proposes $z$ for $x$, and the decoder learns the way back. Another training
 # may put the patches elsewhere.
@@ -371,11 +375,11 @@ expect(all(a < b for a, b in pairwise(stray.values())) and width > wide,
 # $$ \log p_\theta(x) = \log \mathcal N\big(f(x);\ 0, I\big)
 # + \log \left| \det \frac{\partial f}{\partial x} \right| . \tag{1.4} $$
 #
-# $\mathcal N(z; 0, I)$ is the density of noise at $z$. The determinant of the slopes $\partial f_i / \partial x_j$ is
-# the factor of the areas.
+# $\mathcal N(z; 0, I)$ is the density of noise at $z$. The slopes $\partial f_i / \partial x_j$ make a matrix, the
+# *Jacobian*; its determinant is the factor of the areas.
 
 # %% [markdown]
-# Few networks have an inverse and a cheap determinant. RealNVP ([@dinh2017]) chains *coupling* steps
+# RealNVP ([@dinh2017]) chains *coupling* steps
 # ([@dinh2014]). Split $x$ into halves $a$ and $b$, here one number each. Keep $a$. Stretch and shift
 # $b$ by amounts that depend on $a$ only:
 #
@@ -422,8 +426,7 @@ undone = yours(undo, lambda a, b_new, r, m: (a, b), cases,
 # `families.RealNVP` has eight such steps; its `encode` is $f$. Training makes the mean of (1.4) over the data large:
 # the loss is `-flow.log_prob(x).mean()`.
 #
-# **Which $x$ belongs to $z$?** The one with $f(x) = z$. But many an $f$ turns data into noise. (The check takes random
-# weights.)
+# **Which $x$ belongs to $z$?** The one with $f(x) = z$. But many different $f$ turn data into noise.
 
 # %% tags=["check"]
 # @title ✓ (1.4): the inverse, the log-determinant, and a density that sums to one
@@ -518,10 +521,10 @@ diagrams.clouds({"your walk": walked, "data": data}, alt, columns=2)
 # @title ✓ With the best guess, your steps lead to the data, as the package's do
 package = final(ddim(best_denoiser, noise.double(), times(50), schedule))
 off = (walked - package).abs().max()
-strays, poorest = families.coverage(walked)
-assert off < 1e-5 and strays < 0.18 and poorest > 0.75
-print(f"✓ equal to ddim's ends, to 1e-5; within two deviations: {1 - strays:.0%},",
-      f"of the data {1 - families.coverage(data)[0]:.0%}")
+strays, poorest = families.coverage(walked, within=3)
+assert off < 1e-5 and strays < 0.02 and poorest > 0.75
+print(f"✓ equal to ddim's ends, to 1e-5; strays: {strays:.0%}, of the data",
+      f"{families.coverage(data, within=3)[0]:.0%}")
 
 # %% [markdown]
 # The package calls these steps `ddim` ([@song2020]). It takes a guess of $x_0$; `Denoiser` computes it from the
@@ -529,8 +532,6 @@ print(f"✓ equal to ddim's ends, to 1e-5; within two deviations: {1 - strays:.0
 #
 # **Which $x$ belongs to $z$?** The end of the walk that starts at $z$. (Not the $x_0$ mixed with $\epsilon$: in
 # training any $\epsilon$ meets any $x_0$.) The best guess depends on data and schedule only, and so does this walk.
-#
-# The whole model:
 
 # %%
 plot.show_source(families.Diffusion.learn, families.Diffusion.sample)
@@ -573,31 +574,9 @@ print("✓ a cloud moved by 0.5 has the distance 0.5 times 2/pi, the mean length
 # %% [markdown]
 # ### Four models
 #
-# All networks are multilayer perceptrons. The denoiser is given the time as $\alpha_t$ and $\sigma_t$.
-
-# %% tags=["folded"]
-# @title Draws the networks
-gan, vae, flow, diffusion = families.four(3).values()
-rows = [("GAN: generator", "noise $z$", gan.generator, "fake $x$"),
-        ("GAN: discriminator", "point $x$", gan.discriminator, "logit of $D$"),
-        ("VAE: encoder", "point $x$", vae.encoder, "mean, log std"),
-        ("VAE: decoder", "code $z$", vae.decoder, "mean of $x$"),
-        ("flow: 1 step of 8", "half $a$", flow.steps[0].net, "$r(a)$, $m(a)$"),
-        ("diffusion: denoiser", r"$x_t$, $\alpha_t$, $\sigma_t$",
-         diffusion.net, "guess of $v$")]
-diagrams.networks(rows, "Six networks: inputs, hidden layers, outputs.")
-
-# %% tags=["check"]
-# @title ✓ The four models have equally many weights
-weights = [sum(w.numel() for w in model.parameters())
-           for model in (gan, vae, flow, diffusion)]
-assert len(weights) == 4 and max(weights) < 1.03 * min(weights)
-print(f"✓ from {min(weights):,} to {max(weights):,} weights, equal to 3 %")
-
-# %% [markdown]
-# All four learn from the same 2,400 batches of 256 points, for about a minute. Each model has its own learning rate:
-# 0.001 (GAN), 0.004 (VAE, flow), 0.008 (diffusion). In shorter races half or twice the rate was hardly better
-# for any of them ([deeper](deeper/01_generative_models.ipynb), section 3).
+# All are multilayer perceptrons, with about 33,500 weights for each model. They learn from the same 2,400 batches of 256
+# points. Each has its own learning rate; in shorter races half or twice the rate was hardly better
+# ([deeper](deeper/01_generative_models.ipynb), section 3).
 #
 # *Predict: which model is the last to show a ring? Which is closest to the data in the end?*
 
@@ -606,6 +585,12 @@ models, looks = families.four(3), {}  # the four, with fresh weights
 for k, _ in enumerate(families.train_together(models, 2400, seed=5), start=1):
     if k % 120 == 0:
         looks[k] = {name: families.draw(m, noise) for name, m in models.items()}
+
+# %% tags=["check"]
+# @title ✓ The four models have equally many weights
+weights = [sum(w.numel() for w in model.parameters()) for model in models.values()]
+assert len(weights) == 4 and max(weights) < 1.03 * min(weights)
+print(f"✓ from {min(weights):,} to {max(weights):,} weights, equal to 3 %")
 
 # %% tags=["folded"]
 # @title Draws the film
@@ -616,7 +601,7 @@ def frame(k):
     return diagrams.clouds(shown, alt, title=f"{k} batches")
 
 
-widgets.film([frame(k) for k in looks], ms=300)
+widgets.film([frame(k) for k in looks if k % 240 == 0], ms=700, hold=3000)
 
 # %% tags=["folded", "nbval-ignore-output"]
 # @title Counts the batches until each model shows a ring
@@ -630,6 +615,9 @@ ring = {name: next((k for k, look in looks.items()
 print("batches until the middle has a fifth of the noise's points:", ring)
 expect(max(ring[name] for name in ring if name != "VAE") < ring["VAE"],
        "the VAE is the last to show a ring")
+
+# %%
+frame(2400)  # the last frame again
 
 # %% tags=["nbval-ignore-output"]
 z = torch.randn(10_000, 2, generator=seeded(9))
@@ -654,70 +642,69 @@ print("seconds:", ", ".join(f"{name} {took:.2f}" for name, took in seconds.items
 # %% [markdown]
 # ### What each trades
 #
-# *Distance* is (1.6). *Strays* are points beyond two standard deviations from every centre; the truth has $e^{-2}$,
-# 14 %. *Poorest cluster*: count each cluster's points within two deviations, divide by the truth's number, and take the
-# least of the eight. (The field has *precision* and *recall*, [@kynkaanniemi2019].)
+# The *distance* (1.6) does not say where a model fails, so we count too. *Strays* are points near no cluster. *Poorest
+# cluster*: divide the number of points near each cluster by the truth's number, and take the least of the eight. (The
+# field has *precision* and *recall*, [@kynkaanniemi2019].)
 #
-# A fifth entry is no model: an evenly filled *ring* through the eight centres.
+# The fifth entry is no model: an evenly filled *ring* through the eight centres.
 #
 # *Predict: in which of the three measures does the ring beat most models?*
 
 # %%
-counted = {"truth": families.coverage(truth.sample(10_000, seeded(3)))}
-counted |= {name: families.coverage(cloud) for name, cloud in samples.items()}
+counted = {"truth": families.coverage(truth.sample(10_000, seeded(3)), within=3)}
+counted |= {name: families.coverage(x, within=3) for name, x in samples.items()}
 strays, poorest = ({name: pair[k] for name, pair in counted.items()} for k in (0, 1))
 left, right = "$\\leftarrow$ better", "better $\\rightarrow$"
 diagrams.bars({f"distance\n{left}": {"truth": floor[0]} | far,
                f"strays\n{left}": strays, f"poorest cluster\n{right}": poorest},
-              "Bars of three measures, for the truth, four models and a ring.")
-
-# %% tags=["folded", "nbval-ignore-output"]
-# @title Compares the four models
-learned = ["GAN", "VAE", "flow"]
-expect(far["diffusion"] < 0.8 * min(far[name] for name in learned),
-       "diffusion has the least distance, by more than a fifth")
-expect(far["ring"] == max(far.values()), "the ring has the largest distance")
-expect(strays["diffusion"] < min(strays[name] for name in learned),
-       "diffusion has the fewest strays")
-slow = seconds.pop("diffusion") / max(seconds.values())
-expect(slow > 5, f"diffusion takes {slow:.0f} times as long as the slowest other model")
-
-# %% tags=["folded", "nbval-ignore-output"]
-# @title Compares the ring with diffusion, on four draws of each
-fresh = [torch.randn(10_000, 2, generator=seeded(k)) for k in (30, 31, 32)]
-redrawn = {"diffusion": [families.draw(models["diffusion"], cloud) for cloud in fresh],
-           "ring": [families.ring(10_000, seeded(k)) for k in (33, 34, 35)]}
-ranges = {name: [families.coverage(cloud)[1] for cloud in clouds] + [poorest[name]]
-          for name, clouds in redrawn.items()}
-for name, found in ranges.items():
-    print(f"poorest cluster, 4 draws of {name}: {min(found):.2f} to {max(found):.2f}")
-expect(min(ranges["ring"]) > 1.2 * max(poorest[name] for name in learned),
-       "the ring serves the poorest cluster better than GAN, VAE and flow")
-expect(abs(sum(ranges["ring"]) - sum(ranges["diffusion"])) / 4 < 0.1,
-       "and about as well as diffusion")
+              "Bars: the truth, four models, and a ring, hatched.", odd="ring")
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# In the poorest cluster: it passes through every one. It beats GAN, VAE and flow, and equals diffusion.
+# In the poorest cluster: it passes through every one. It is no model at all, yet it beats GAN, VAE and flow, and is
+# level with diffusion.
 #
 # </details>
 #
 # So one measure is not enough. Nor is one race: in six shorter ones ([deeper](deeper/01_generative_models.ipynb),
-# section 3) diffusion was always closest, but often not the best in the poorest cluster.
+# section 3) diffusion was always closest, but not always the best in the poorest cluster.
 #
 # Diffusion pays with time. Quality, coverage and speed do not come together: a *trilemma* ([@xiao2022]).
+
+# %% tags=["folded", "nbval-ignore-output"]
+# @title Compares the four models
+learned = ["GAN", "VAE", "flow"]
+best = all(far["diffusion"] < 0.8 * far[name] and strays["diffusion"] < strays[name]
+           for name in learned)
+expect(best and far["ring"] == max(far.values()), "diffusion has the fewest strays, and"
+       " the least distance by more than a fifth; the ring has the largest distance")
+slow = seconds.pop("diffusion") / max(seconds.values())
+expect(slow > 5, f"diffusion takes {slow:.0f} times as long as the slowest other model")
+
+# %% tags=["folded", "nbval-ignore-output"]
+# @title Compares the ring with the models, on four draws of ring and diffusion
+fresh = [torch.randn(10_000, 2, generator=seeded(k)) for k in (30, 31, 32)]
+redrawn = {"diffusion": [families.draw(models["diffusion"], cloud) for cloud in fresh],
+           "ring": [families.ring(10_000, seeded(k)) for k in (33, 34, 35)]}
+shares = {name: torch.tensor([families.coverage(cloud, within=3)[1] for cloud in clouds]
+                             + [poorest[name]]) for name, clouds in redrawn.items()}
+least = max(poorest[name] for name in learned)
+expect(shares["ring"].min() > 1.2 * least and abs(
+    shares["ring"].mean() - shares["diffusion"].mean()) < 0.1, "poorest cluster: "
+    + ", ".join(f"{name} {x.min():.2f} to {x.max():.2f}" for name, x in shares.items())
+    + f"; GAN, VAE, flow at most {least:.2f}")
 
 # %% [markdown]
 # ## 7. Which $x$ belongs to $z$?
 #
-# The panels show noise points $z$, in the colour of the cluster where their $x$ is, or grey if no cluster is near.
+# The panels show noise points $z$, in the colour of the cluster where their $x$ is, or grey if $x$ is a stray.
 #
 # *Predict: do neighbours in the noise end in the same cluster? Is there grey between two colours?*
 
 # %%
 def painted(x):  # the colour of each point's cluster; grey: near none
-    return [plot.COLOURS[k] if close else "0.8"
+    return [hues[k] if close else "0.8"
             for close, k in zip(*families.near(x), strict=True)]
 
 
@@ -729,25 +716,21 @@ colours = dict(zip(panels, colours, strict=True))
 diagrams.clouds(panels, "Data, and noise in patches of eight colours.", colours=colours)
 
 # %% tags=["folded", "nbval-ignore-output"]
-# @title Counts the points near no cluster
-apart = {name: 1 - float(families.near(x)[0].double().mean())
-         for name, x in ({"data": truth.sample(10_000, seeded(3))} | ends).items()}
-print("near no cluster:", ", ".join(f"{name} {v:.0%}" for name, v in apart.items()))
-expect(min(apart[name] for name in models) > 3 * apart["data"],
-       "each trained model has more points near no cluster than the data")
-expect(apart["exact walk"] < 1.5 * apart["data"], "the exact walk has no more")
+# @title Counts the strays of the exact walk
+by_walk = 1 - float(families.near(ends["exact walk"])[0].double().mean())
+expect(min(strays[name] for name in models) > 3 * strays["truth"] > 2 * by_walk,
+       f"strays: truth {strays['truth']:.0%}, exact walk {by_walk:.0%}, models more")
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Mostly, in patches: a network is a *continuous* map. For the same reason there is grey. (The decoder's noise blurs the
-# VAE's patches.)
+# Mostly, in patches: a network is a *continuous* map. For the same reason there is grey.
 #
 # </details>
 #
 # Can a continuous map make eight separate clusters? No. Between two patches there is always a band of noise that ends
 # between clusters. A steep map, one with a large *Lipschitz constant*, makes it thin
-# ([deeper](deeper/01_generative_models.ipynb), section 6). In the exact walk hardly a point falls into it.
+# ([deeper](deeper/01_generative_models.ipynb), section 6). In the exact walk hardly a point falls into it: 1 % are strays, as in the data.
 #
 # ### Ask twice
 #
@@ -801,13 +784,13 @@ expect(max(min(same[name]) for name in ("GAN", "VAE", "flow")) < 0.4,
 #
 # The losses of GAN, VAE and flow do not fix the map: turn the noise, and the same samples come from other $z$
 # ([deeper](deeper/01_generative_models.ipynb), section 8). In diffusion the way to noise is fixed, and with it the walk
-# back: a *uniquely identifiable encoding* ([@song2021]). In very short steps it is the *probability-flow ODE*.
+# back: a *uniquely identifiable encoding* ([@song2021]).
 
 # %% [markdown]
 # ### One noisy point, three walks
 #
 # From a noisy point at $t = 0.8$ `ddim` walks back without new noise. `ddpm` ([@ho2020]) adds fresh noise in each step.
-# Third, we start where `ddim` ended, and add noise in small steps, up to $t = 0.8$ again.
+# Third, from where `ddim` ended we add noise in small steps, up to $t = 0.8$.
 #
 # *Predict: do 400 walks of `ddpm` end in one cluster, in some, in all?*
 
@@ -825,8 +808,9 @@ diagrams.walks(panels, [data, data, cloudy], marks, alt, reach=2.8)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# In all; near clusters get most. `ddpm` draws one of the data points from which the noisy point may have come. By
-# Bayes' rule it is in the nearest cluster with a probability of 49 %; of all data 19 % are there.
+# In all, though not equally often. `ddpm` draws one of the data points from which the noisy point may have come. By
+# Bayes' rule it is in the nearest cluster with a probability of 49 %; of all data 19 % are there. A cluster
+# gets more if it is near, and if it has more data.
 #
 # </details>
 #
@@ -842,8 +826,8 @@ due = 4000 * (truth.weights.log() - 2 * spread.log() - apart / 2).softmax(0)
 found = torch.bincount(families.near(ways["ddpm"][-1])[1], minlength=8)
 assert ((found - due).square() / due).sum() < 24.3  # chi-square, 1 in 1,000
 shown = torch.bincount(families.near(ways["ddpm"][-1, :400])[1], minlength=8)
-assert shown.min() > 0 and f"{due.max() / 4000:.2f}" == "0.49"  # all clusters; the text
-assert (back - start).norm() < 0.1
+assert shown.min() > 0 and 1940 < due.max() < 1980  # all clusters; 49 %
+assert due[3] > due[4] and (back - start).norm() < 0.1  # 3 is farther, has more data
 print(f"✓ ddpm: {found.max() / 4000:.0%} of walks end in the nearest cluster, by Bayes",
       f"{due.max() / 4000:.0%}; ddim comes back to within {(back - start).norm():.2f}")
 
@@ -854,7 +838,6 @@ print(f"✓ ddpm: {found.max() / 4000:.0%} of walks end in the nearest cluster, 
 # Flow: an invertible map and its likelihood (1.4).
 # - Diffusion: a fixed way to noise and one regression (1.5); nearly the same map each time, but many calls.
 # - `ddim` always gives the same data point; `ddpm` draws one of all that are possible.
-# - Compare a distance (1.6) with its floor, and use several measures.
 
 # %% [markdown]
 # ## Exercises
@@ -865,8 +848,7 @@ print(f"✓ ddpm: {found.max() / 4000:.0%} of walks end in the nearest cluster, 
 #
 # <details><summary>Answer</summary>
 #
-# (a) By (1.2) $D^* = 1$ on real points and 0 on fakes, so $V = \log 1 + \log 1 = 0$. This holds as long as real points
-# and fakes have no place in common: moving closer changes nothing. (b) Put
+# (a) By (1.2) $D^* = 1$ on real points and 0 on fakes, so $V = \log 1 + \log 1 = 0$. Moving closer changes nothing until they meet. (b) Put
 # $x_0 = \cos\varphi\, x_t - \sin\varphi\, v$ and $\epsilon = \sin\varphi\, x_t + \cos\varphi\, v$ into
 # $\cos(\varphi - \delta)\, x_0 + \sin(\varphi - \delta)\, \epsilon$. By the addition theorems the factors of
 # $x_t$ and $v$ are $\cos\delta$ and $-\sin\delta$.
@@ -913,8 +895,7 @@ ranked = yours(by_rank, by_counting, cases,
                     "you want the place of each noise")
 
 # %% [markdown]
-# This is the exact walk. On a line two walks never cross: if they met, they would go on together. So they keep their
-# order, and only one map does.
+# This is the exact walk. On a line two walks that met would go on together, so walks keep their order.
 
 # %% tags=["check"]
 # @title ✓ On a line, by_rank is where the exact walk ends
@@ -933,7 +914,7 @@ print(f"✓ mean difference {missed[0]:.3f} in 50 steps, {missed[1]:.4f} in 500"
 # %% [markdown]
 # **3. Open.** What can the decoder of `families.VAE(latent=1)` draw, whose code is one number? For which of
 # `toy.mixture`, `moons`, `rings`, `checkerboard` and `swiss_roll` is that as good as two? Predict, then run `duel`,
-# with two seeds. (`train_together(models, 2400, 5, toy.moons)` runs the race on other data.)
+# with two seeds.
 
 # %%
 def duel(make, n=800, seed=40):
@@ -950,8 +931,16 @@ def duel(make, n=800, seed=40):
 
 
 # %% tags=["nbval-ignore-output"]
-one, two, chance = duel(toy.mixture, n=40)  # far too short
+one, two, chance = duel(toy.mixture, n=40)  # only a trial: take n=800
 print(f"after 40 batches: one latent {one:.2f}, two {two:.2f}; by chance {chance:.3f}")
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Blurred curves. Only on the checkerboard, which fills an area, is one number clearly worse than two: 0.14 from the data
+# against 0.08. Elsewhere the two are within about 0.01.
+#
+# </details>
 
 # %% [markdown]
 # **Deeper:** [01, deeper](deeper/01_generative_models.ipynb) has likelihoods, mode collapse, bugs.

@@ -456,20 +456,15 @@ def test_clouds_have_colours_of_their_own():
     assert len(a) == 2 and len(b) == 1 and np.allclose(a[1], b[0])
 
 
-def test_networks_show_their_own_sizes():
-    net = torch.nn.Sequential(
-        torch.nn.Linear(4, 128), torch.nn.SiLU(), torch.nn.Linear(128, 64), torch.nn.Linear(64, 1)
-    )
-    picture = diagrams.networks([("a net", "x", net, "y")], "one net")
-    (ax,) = picture.axes
-    assert {"a net", "x", "y", "4 numbers", "128", "64", "1 number"} <= {text.get_text() for text in ax.texts}
-    assert [bar.get_height() for bar in ax.patches] == [1.3, 0.65] and picture.png() == picture.png()
-
-
 def test_bars_say_what_is_unknown():
     picture = diagrams.bars({"a": {"x": 1.5, "y": None}, "b": {"x": 2.0, "y": 3.0}}, "bars")
     assert [text.get_text() for text in picture.axes[0].texts] == ["1.5", "unknown"]
     assert [text.get_text() for text in picture.axes[1].texts] == ["2", "3"] and picture.png() == picture.png()
+
+
+def test_a_bar_of_another_kind_is_hatched():
+    picture = diagrams.bars({"a": {"x": 1.5, "y": 2.0, "z": 1.0}}, "bars", odd="z")
+    assert [bar.get_hatch() for bar in picture.axes[0].patches] == [None, None, "///"]
 
 
 def test_the_noise_that_is_guessed_is_compared_with_the_noise_that_was_added():

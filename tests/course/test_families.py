@@ -101,6 +101,9 @@ def test_coverage_counts_strays_and_the_poorest_cluster():
     equal = families.coverage(TRUTH.means.repeat(4, 1))  # equal shares, all at the centres
     assert equal == (0.0, pytest.approx(8 / 12 / inside, abs=1e-5))
     assert families.coverage(torch.zeros(5, 2)) == (1.0, 0.0)
+    rim = TRUTH.means + TRUTH.stds[:, None] * torch.tensor([0.0, 2.5])  # beyond two deviations, within three
+    due = 8 / 12 / (1 - math.exp(-9 / 2))
+    assert families.coverage(rim)[0] == 1 and families.coverage(rim, within=3) == (0.0, pytest.approx(due, abs=1e-5))
 
 
 def test_near_counts_deviations():

@@ -18,7 +18,7 @@ from minidiff.course.diagrams.images import contest, dissolve, pictures, weighte
 from minidiff.course.diagrams.plane import bent_grids, clouds, guesses, over, predictions, score_arrows, walks
 from minidiff.course.diagrams.schedules import rows_and_weights, schedule_curves, schedule_paths
 from minidiff.course.diagrams.states import chain, guess_and_mix, telescope
-from minidiff.course.diagrams.training import clock_hands, families, guess_the_noise, networks
+from minidiff.course.diagrams.training import clock_hands, families, guess_the_noise
 
 __all__ = [
     "against",
@@ -37,7 +37,6 @@ __all__ = [
     "guesses",
     "kernels",
     "labelled",
-    "networks",
     "over",
     "paired_bars",
     "pictures",

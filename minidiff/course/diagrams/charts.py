@@ -44,15 +44,18 @@ def labelled(
     return picture
 
 
-def bars(panels: Mapping[str, Mapping[str, float | None]], alt: str) -> Picture:
+def bars(panels: Mapping[str, Mapping[str, float | None]], alt: str, odd: str = "") -> Picture:
     """Draw panels side by side, a blue bar for each name, the same in all; the first name, the truth, is grey.
 
-    A value that is None is no bar, but the word "unknown".
+    The bar of the name `odd` is hatched: it is of another kind. A value that is None is no bar, but the word "unknown".
     """
     picture = Picture(alt, 7.0, 1.3 + 0.4 * max(map(len, panels.values())))
     for ax, (title, values) in zip(picture.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         lengths = [value or 0.0 for value in values.values()]
         drawn = ax.barh(list(values), lengths, color=["0.6"] + [FORWARD] * (len(values) - 1))
+        for name, bar in zip(values, drawn, strict=True):
+            if name == odd:
+                bar.set(facecolor="white", edgecolor=FORWARD, hatch="///")
         words = ["unknown" if value is None else f"{value:.2g}" for value in values.values()]
         ax.bar_label(drawn, words, padding=3, fontsize=13)
         ax.set(xticks=[], xlim=(0, 1.5 * max(lengths)))

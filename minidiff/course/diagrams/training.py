@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from minidiff.course.diagrams.base import BACKWARD, BLACK, FORWARD, WORDS, canvas, square
 from minidiff.course.plot import Picture
@@ -58,34 +58,6 @@ def families(noise: Tensor, stages: Sequence[Tensor]) -> Picture:
             ax.text(6.0, y - 1.25, "denoiser, 50 times", ha="center", va="center", fontsize=WORDS, bbox=learned)
         ax.text(12.05, y, helper, ha="center", va="center", fontsize=WORDS, bbox=look)
         ax.plot([9.8, 10.25], [y, y], color="0.6", lw=1.8)
-    return picture
-
-
-def networks(rows: Sequence[tuple[str, str, nn.Sequential, str]], alt: str) -> Picture:
-    """Draw multilayer perceptrons, a row for each: its name, what goes in, the hidden layers, what comes out.
-
-    A layer is a bar as high as it is wide, with the number of its units; the numbers of inputs and outputs stand below
-    their names. All are those of the network.
-    """
-    picture, ax = canvas(alt, 7.0, 0.78 * len(rows) + 0.45, 14, 0.95, 0.35 - 1.5 * len(rows))
-    for x, word in ((4.85, "in"), (8.35, "hidden layers"), (12.1, "out")):
-        ax.text(x, 0.9, word, ha="center", va="top", fontsize=WORDS, color="0.35")
-    arrow = {"arrowstyle": "-|>", "color": BLACK, "lw": 1.8, "shrinkA": 0, "shrinkB": 0}
-    for row, (name, given, net, made) in enumerate(rows):
-        y = -0.6 - 1.5 * row
-        layers = [layer for layer in net if isinstance(layer, nn.Linear)]
-        ax.text(0.0, y, name, va="center", fontsize=WORDS)
-        for x, words, count in ((4.85, given, layers[0].in_features), (12.1, made, layers[-1].out_features)):
-            unit = "number" if count == 1 else "numbers"
-            ax.text(x, y + 0.27, words, ha="center", va="center", fontsize=WORDS)
-            ax.text(x, y - 0.4, f"{count} {unit}", ha="center", va="center", fontsize=11, color="0.35")
-        for start in (6.3, 9.65):
-            ax.annotate("", (start + 0.75, y), (start, y), arrowprops=arrow)
-        hidden = [layer.out_features for layer in layers[:-1]]
-        for k, width in enumerate(hidden):
-            x, high = 8.35 + 0.8 * (k - (len(hidden) - 1) / 2), 1.3 * width / 128
-            ax.bar(x, high, 0.66, y - high / 2, color="#FDE2B3")
-            ax.text(x, y, str(width), ha="center", va="center", fontsize=11)
     return picture
 
 
