@@ -64,9 +64,8 @@ def vlb_terms(
 ) -> Iterator[Tensor]:
     """Yield the terms L_T, ..., L_s, ..., L_0 of the bound: (B,) nats each (Ho et al. 2020, eq. 5; eq. 4.10).
 
-    ts falls from 1 to 0 (`samplers.times`). p(x_T) is N(0, sigma(1)^2): that of eq. 4.4 if sigma(1) = 1. With bins,
-    x0 is one of that many even levels in [-1, 1]. The reverse steps have variance sigma_ts^2, DDPM's beta_t, with
-    which the bound of a density closes as steps shrink.
+    ts falls from 1 to 0 (`samplers.times`). p(x_1) is N(0, sigma(1)^2 I), which is eq. 4.4's for sigma(1) = 1.
+    The steps back have variance sigma_ts^2, DDPM's beta_t. With bins, x0 is one of that many even levels in [-1, 1].
     """
     alpha, sigma = (match_dims(c, x0) for c in schedule(ts[0]))
     yield Gaussian(alpha * x0, sigma).kl(Gaussian(torch.zeros_like(x0), match_dims(schedule(1.0)[1], x0)))  # L_T

@@ -79,8 +79,8 @@ def transition(s: float | Tensor, t: float | Tensor, schedule: Schedule) -> tupl
         raise ValueError(f"expected s < t (s nearer the data), got s = {s.max():.4g} and t = {t.min():.4g}")
     (alpha_s, sigma_s), (alpha_t, sigma_t) = schedule.at(s), schedule.at(t)
     log_snr_s, log_snr_t = 2 * (alpha_s.log() - sigma_s.log()), 2 * (alpha_t.log() - sigma_t.log())
-    # sigma_t^2 - alpha_ts^2 sigma_s^2 as sigma_t^2 (1 - SNR_t / SNR_s), in which little cancels; times that are one
-    # rounding apart may still have their SNRs the wrong way round
+    # sigma_t^2 - alpha_ts^2 sigma_s^2 as sigma_t^2 (1 - SNR_t / SNR_s); times that are one rounding apart may have
+    # their SNRs the wrong way round, which counts as no noise
     return alpha_t / alpha_s, sigma_t * (-torch.expm1(log_snr_t - log_snr_s)).clamp(min=0).sqrt()
 
 

@@ -171,16 +171,17 @@ def test_numbered_equations_can_be_linked_to(page):
 @pytest.mark.parametrize("tag", ["check", "folded"])
 def test_a_folded_cell_shows_its_title_and_what_it_found_and_not_its_code(page, tag):
     html = (make_book.BOOK / f"notebooks/{page}.html").read_text(encoding="utf-8")
-    folded = re.findall(
-        rf'(?s)<div class="[^"]*\btag_{tag}\b[^"]*">\s*<details class="[^"]*hide[^"]*">\s*<summary[^>]*>(.*?)</summary>'
-        r'.*?</details>\s*<div class="cell_output.*?<pre>(.*?)</pre>',
-        html,
-    )
+    parts = re.split(r'<div class="cell (?=[^"]*\btag_|docutils)', html)
+    folded = [part for part in parts if re.match(rf'[^"]*\btag_{tag}\b', part)]
     assert len(folded) == len(tagged(page, tag))
-    for (summary, output), cell in zip(folded, tagged(page, tag), strict=True):
+    for part, cell in zip(folded, tagged(page, tag), strict=True):
+        inside = r'(?s)[^>]*>\s*<details class="[^"]*hide[^"]*">\s*<summary[^>]*>(.*?)</summary>.*?</details>(.*)'
+        summary, below = re.match(inside, part).groups()
         title = cell.source.partition("\n")[0].removeprefix("# @title ")
         assert title in unescape(summary)
-        assert unescape(re.sub("<[^>]*>", "", output)).strip() == cell.outputs[-1].text.strip()
+        if texts := [output.text.strip() for output in cell.outputs if "text" in output]:
+            assert unescape(re.sub("<[^>]*>", "", re.search("(?s)<pre>(.*?)</pre>", below)[1])).strip() == texts[-1]
+        assert "<img" in below or not any("image/png" in output.get("data", {}) for output in cell.outputs)
 
 
 @each_chapter

@@ -27,9 +27,16 @@ FIGURES = {
         {"grain": GREY.expand(6, -1, -1, -1), "zip": "nothing"}, {"grain": 3.5, "zip": 3}, "two codes"
     ),
     "bells": lambda: diagrams.bells([(0.3, BELL), (BELL, BELL)], ("one", "two"), ("a", "b"), "two panels"),
+    "components": lambda: diagrams.components(
+        TS, {"a": ([TS, 1 - TS], 0.5, "here"), "b": ([TS], 0, "")}, "two mixtures"
+    ),
     "telescope": diagrams.telescope,
     "split bars": lambda: diagrams.split_bars(
-        {"one": (torch.tensor(1.0), 2.0), "two": (0.5, 0.01)}, ("a", "b"), "bits", "two bars of two parts"
+        {"one": (torch.tensor(1.0), 2.0), "two": (0.5, 0.01)},
+        ("a", "b"),
+        "bits",
+        "two bars of two parts",
+        {"whole": 2.0},
     ),
     "guess and mix": lambda: diagrams.guess_and_mix(
         GREY, [State(torch.tensor(0.0), GREY, GREY)], ["a mean"], "one step"
@@ -37,17 +44,36 @@ FIGURES = {
     "pictures": lambda: diagrams.pictures(
         {"a": GREY.expand(3, -1, -1, -1), "b": -GREY}, "two rows", above=("1", "2", "3")
     ),
+    "pictures below": lambda: diagrams.pictures(
+        {"a": GREY.expand(3, -1, -1, -1)}, "two rows", above=("1", "2", "3"), columns=2
+    ),
+    "weighted mean": lambda: diagrams.weighted_mean(
+        GREY.expand(2, -1, -1, -1), {"t": (GREY[0] - 1, [0.25, 0.75], GREY[0])}, ("sees", "ways", "mean"), "one row"
+    ),
     "dissolve": lambda: diagrams.dissolve(GREY[0] - 1, "step 0", "a black picture"),
     "kernels": lambda: diagrams.kernels(HUMPS, Cosine(), 0.5, (0.4, 0.01), torch.zeros(1)),
     "schedule paths": lambda: diagrams.schedule_paths({"cosine": Cosine(), "flow": Flow()}, "two schedules"),
-    "log SNR": lambda: diagrams.log_snr_curves({"cosine": Cosine(), "flow": Flow()}, "two schedules"),
+    "schedule curves": lambda: diagrams.schedule_curves({"cosine": Cosine(), "flow": Flow()}, "two schedules"),
     "shares": lambda: diagrams.shares(
-        TS, {"one": 1 - TS, "two": 0 * TS + 1}, {"on": (0.0, 1.0), "off": (0.5, 0.5)}, {0.5: 0.6}, 1.0, "two curves"
+        TS,
+        {"one": 1 - TS, "two": 0 * TS + 1},
+        {"on": (0.0, 1.0), "off": (0.5, 0.5), "low": (0.9, 0.1)},
+        1.0,
+        "two curves",
+    ),
+    "paired bars": lambda: diagrams.paired_bars(
+        ["a", "b", "c"],
+        {"left": {"x": [1, 2, 3], "y": [3, 2, 1]}, "right": {"x": TS[:3], "y": TS[1:4]}},
+        "%",
+        "pairs of bars",
     ),
     "under bells": lambda: diagrams.under_bells({"a": (TS, 0.5, 0.3), "b": (TS, 0.5, 0.3)}, "two panels"),
     "guess the noise": lambda: diagrams.guess_the_noise(GREY, GREY + 1, GREY + 0.5, GREY + 0.9),
     "clock hands": lambda: diagrams.clock_hands(torch.tensor([[1.0, 0.0], [0.6, 0.8]]), ("0", "1"), (0,), "two clocks"),
     "rows and weights": lambda: diagrams.rows_and_weights(Cosine(), 0.3),
+    "two judges": lambda: diagrams.two_judges(
+        {name: [(3.0, 5.0), (3.1, 6.0), (3.2, 7.0), (2.9, 3.0)] for name in "abc"}, 2.0
+    ),
     "predictions": lambda: diagrams.predictions([("x0", torch.zeros(4, 2), "off: 0")] * 2, 2, ("D = 2",), "two panels"),
     "ribbon, back": lambda: diagrams.ribbon(HUMPS, Flow(), TS.flip(0), torch.zeros(5, 9), "a ribbon"),
 }
@@ -173,6 +199,10 @@ def test_a_contest_writes_what_each_code_draws_and_spends():
     first, second = (bar.get_facecolor() for bar in picture.axes[0].patches)
     again = diagrams.contest({"a": "x", "b": "y"}, {"a": 1, "b": 2}, "one colour", colours=(1, 1)).axes[0].patches
     assert first != second == again[0].get_facecolor() == again[1].get_facecolor()
+    (state, line) = (
+        texts(diagrams.contest({"a": "x"}, {"a": 1}, "two words", 2.5, words=("at", "all")))[k] for k in (0, -1)
+    )
+    assert (state, line) == ("at", "all: 2.5")
     with pytest.raises(ValueError, match="expected bits for"):
         diagrams.contest({"grain": "nothing"}, {"zip": 3.0}, "one code")
 
@@ -194,8 +224,12 @@ def test_a_telescope_leaves_only_its_far_end():
 
 def test_split_bars_write_all_parts_and_the_sum():
     picture = FIGURES["split bars"]()
-    assert [text.strip() for text in texts(picture)] == ["1.00", "2.00", "3.00", "0.50", "0.01", "0.51"]
-    assert [bar.get_width() for bar in picture.axes[0].patches] == pytest.approx([1, 2, 0.5, 0.01])
+    assert [text.strip() for text in texts(picture)] == ["0.50", "0.51", "2.00", "1.00", "2.00", "3.00"]
+    bars = picture.axes[0].patches
+    assert [bar.get_width() for bar in bars] == pytest.approx([0.5, 0.01, 2, 1, 2])  # the shortest bar on top
+    legend = [handle.get_facecolor() for handle in picture.axes[0].get_legend().legend_handles]
+    assert legend == [bar.get_facecolor() for bar in bars[:2]] and bars[2].get_facecolor() not in legend
+    assert [label.get_text() for label in picture.axes[0].get_yticklabels()] == ["two", "whole", "one"]
     with pytest.raises(ValueError, match=r"expected 2 parts in every row, got \[1\]"):
         diagrams.split_bars({"one": (1.0,)}, ("a", "b"), "bits", "one part")
 
@@ -223,6 +257,9 @@ def test_labelled_lines_carry_their_names_in_their_colours():
     assert texts(picture) == ["up", "down"] and picture.alt == "lines"
     assert [line.get_color() for line in ax.lines] == [text.get_color() for text in ax.texts]
     assert ax.get_xlabel() == "x" and ax.get_ylabel() == "y"
+    (ax,) = diagrams.labelled(x, {"up": (x, (1.0, 0.5))}, "lines", "x", "y", rules=(x + 1, x + 2), level=1.0).axes
+    assert np.allclose([line.get_ydata()[0] for line in ax.lines], [-2, -1, 0, 1])
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["by the rule", "1"]
 
 
 def test_one_density_is_drawn_against_another():
@@ -232,6 +269,16 @@ def test_one_density_is_drawn_against_another():
     assert [ax.get_title() for ax in picture.axes] == ["one", "two"] and picture.alt == "densities"
     assert [text.get_text() for text in picture.axes[0].get_legend().get_texts()] == ["true", "best"]
     assert np.allclose(picture.axes[1].lines[0].get_ydata(), 2 - x)
+
+
+def test_components_add_up():
+    x = torch.linspace(-2, 2, 9)
+    panels = {"one": ([x.square(), 1 + x.abs()], -0.5, "here"), "two": ([x.abs()], 1.0, "mean")}
+    picture = diagrams.components(x, panels, "two mixtures")
+    assert [ax.get_title() for ax in picture.axes] == ["one", "two"] and texts(picture) == ["here", "mean"]
+    first, second, total, mark = picture.axes[0].lines
+    assert first.get_color() != second.get_color() and mark.get_xdata() == [-0.5, -0.5]
+    assert np.allclose(total.get_ydata(), x.square() + 1 + x.abs())
 
 
 def test_pictures_stand_in_rows_with_words():
@@ -245,6 +292,27 @@ def test_pictures_stand_in_rows_with_words():
         assert first.get_extent()[1] < second.get_extent()[0] and third.get_extent()[3] < first.get_extent()[2]
     with pytest.raises(ValueError, match="expected words for 2 columns or for all images, got 3"):
         diagrams.pictures(rows, "rows", above=("1", "2", "3"))
+
+
+def test_a_row_of_many_pictures_goes_on_below():
+    rows = {"dark": -torch.ones(3, 1, 8, 8), "light": torch.ones(3, 1, 8, 8)}
+    picture = diagrams.pictures(rows, "rows", above=("1", "2", "3"), columns=2)
+    assert texts(picture) == ["dark", "1", "2", "light", "dark", "3", "light"]
+    shown = picture.axes[0].images
+    assert [float(image.get_array().max()) for image in shown] == [0, 0, 1, 1, 0, 1]
+    assert shown[4].get_extent()[0] == shown[0].get_extent()[0]  # the third is again on the left,
+    assert shown[4].get_extent()[3] < shown[2].get_extent()[2]  # below both rows
+
+
+def test_a_weighted_mean_has_a_bar_for_each_weight():
+    rows = {"t": (GREY[0], [0.25, 0.75], GREY[0] + 1)}
+    picture = diagrams.weighted_mean(-torch.ones(2, 1, 8, 8), rows, ("sees", "ways", "mean"), "one row")
+    assert texts(picture) == ["sees", "ways", "mean", "t", "25%", "75%"]
+    ax = picture.axes[0]
+    assert [float(image.get_array().max()) for image in ax.images] == [0, 0, 0.5, 1]
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx([1, 0.25, 1, 0.75])
+    with pytest.raises(ValueError, match="expected 3 weights in each row"):
+        diagrams.weighted_mean(GREY.expand(3, -1, -1, -1), rows, ("sees", "ways", "mean"), "one row")
 
 
 def test_the_high_bar_of_a_black_ground_is_not_cut():
@@ -265,21 +333,31 @@ def test_a_kernel_is_a_density_over_its_gaussian():
 
 
 def test_schedules_are_drawn_as_they_are():
-    left, right = diagrams.schedule_paths({"cosine": Cosine(), "flow": Flow()}, "two").axes
-    alpha, sigma, *_ = (line.get_ydata() for line in left.lines)
-    assert np.allclose(alpha**2 + sigma**2, 1) and len(right.lines[-1].get_xdata()) == 11
-    strokes = np.array([line.get_data() for line in right.lines[1:12]])  # each from its path outwards
+    (plane,) = diagrams.schedule_paths({"cosine": Cosine(), "flow": Flow()}, "two").axes
+    assert len(plane.lines[-1].get_xdata()) == 11
+    strokes = np.array([line.get_data() for line in plane.lines[1:12]])  # each from its path outwards
     assert np.allclose((strokes**2).sum(1), [1, 1.21])
-    (ax,) = diagrams.log_snr_curves({"flow": Flow()}, "one").axes
-    t, y = ax.lines[0].get_data()
+    left, right = diagrams.schedule_curves({"cosine": Cosine(), "flow": Flow()}, "two").axes
+    alpha, sigma, *_ = (line.get_ydata() for line in left.lines)
+    assert np.allclose(alpha**2 + sigma**2, 1)
+    t, y = right.lines[1].get_data()
     assert np.allclose(y, 2 * np.log((1 - t) / t))
 
 
 def test_shares_say_what_they_show():
     (ax,) = FIGURES["shares"]().axes
-    assert [text.get_text() for text in ax.texts] == ["one", "two", "on", "off", "the network: 60%", "data"]
-    assert [text.xyann[1] for text in ax.texts[2:4]] == [18, 0]  # on the level a name stands above its point
-    assert list(ax.lines[-1].get_ydata()) == [0.6]
+    assert [text.get_text() for text in ax.texts] == ["one", "two", "on", "off", "low", "data"]
+    assert [text.xyann[1] for text in ax.texts[2:5]] == [18, 0, 9]  # above its point where the curve is flat
+    assert list(ax.lines[-1].get_ydata()) == [0.1]
+
+
+def test_paired_bars_are_as_long_as_they_say():
+    picture = FIGURES["paired bars"]()
+    left, right = picture.axes
+    assert [bar.get_width() for bar in left.patches] == [1, 2, 3, 3, 2, 1] and left.yaxis_inverted()
+    assert [text.get_text() for text in left.get_yticklabels()] == ["a", "b", "c"]
+    assert [text.get_text() for text in right.get_legend().get_texts()] == ["x", "y"]
+    assert [ax.get_title() for ax in picture.axes] == ["left", "right"] and left.get_xlim() == right.get_xlim()
 
 
 def test_arrows_of_the_round_cloud_are_to_scale():
@@ -313,7 +391,7 @@ def test_families_name_what_samples_and_what_only_trains():
 
 def test_clouds_stand_in_rows_of_equal_panels():
     picture = diagrams.clouds({f"{k}": torch.zeros(4, 2) for k in range(5)}, "five clouds", title="all")
-    assert [ax.get_title() for ax in picture.axes] == list("01234") and picture.get_suptitle() == "all"
+    assert [ax.get_title() for ax in picture.axes] == list("01234") and picture.get_suptitle().strip() == "all"
     assert len({ax.get_xlim() for ax in picture.axes}) == 1 and picture.png() == picture.png()
     assert diagrams.clouds({"a": torch.zeros(4, 2)}, "", window=(0.0, 2.0)).axes[0].get_ylim() == (0.0, 2.0)
 
@@ -327,6 +405,23 @@ def test_guesses_lie_over_their_points():
     assert picture.png() == picture.png()
 
 
+def test_grids_are_bent_and_their_squares_measured():
+    def twice_as_wide(p):
+        return p * torch.tensor([2.0, 1.0])
+
+    def sheared(p):  # keeps areas, and bends lines
+        return p + torch.stack([torch.zeros(len(p)), p[:, 0].square()], 1)
+
+    panels = {"before": lambda p: p, "wide": twice_as_wide, "sheared": sheared}
+    picture = diagrams.bent_grids(panels, "three grids", ((-2, 0), (1, 0)))
+    assert [ax.get_title() for ax in picture.axes] == list(panels) and picture.alt == "three grids"
+    areas = [ax.get_xlabel() for ax in picture.axes]
+    assert areas == ["orange 1.00\nblue 1.00", "orange 2.00\nblue 2.00", "orange 1.00\nblue 1.00"]
+    upright = picture.axes[1].lines[0]  # x = -3 before
+    assert np.allclose(upright.get_xdata(), -6) and picture.png() == picture.png()
+    assert all(len(ax.lines) == 14 and len(ax.patches) == 2 for ax in picture.axes)
+
+
 def test_walks_show_every_end():
     paths = torch.stack([torch.zeros(7, 2), torch.ones(7, 2)])  # (2, 7, 2)
     panels, behind = {"a": paths, "b": paths[:, :1]}, [torch.zeros(3, 2)] * 2
@@ -335,6 +430,7 @@ def test_walks_show_every_end():
     for ax, ends in zip(picture.axes, (7, 1), strict=True):
         assert [len(c.get_offsets()) for c in ax.collections] == [3, ends]
         assert np.allclose(ax.collections[1].get_offsets(), 1)
+    assert [text.get_text() for text in picture.legends[0].get_texts()] == ["start", "one walk", "another", "all ends"]
     assert picture.png() == picture.png()
     with pytest.raises(ValueError, match="expected a cloud behind each panel, got 2 panels and 1 clouds"):
         diagrams.walks(panels, behind[:1], "walks")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from matplotlib.patches import Patch
 from torch import Tensor
 
 from minidiff.course.diagrams.base import BACKWARD, BLACK, WORDS
@@ -9,14 +10,29 @@ from minidiff.course.plot import COLOURS, Picture
 
 
 def labelled(
-    x: Tensor, lines: Mapping[str, tuple[Tensor, tuple[float, float]]], alt: str, xlabel: str, ylabel: str
+    x: Tensor,
+    lines: Mapping[str, tuple[Tensor, tuple[float, float]]],
+    alt: str,
+    xlabel: str,
+    ylabel: str,
+    rules: Sequence[Tensor] | Tensor = (),
+    level: float | None = None,
 ) -> Picture:
-    """Draw lines over x (N,), each a pair of its values and of the place of its name, which has its colour."""
+    """Draw lines over x (N,), each a pair of its values and of the place of its name, which has its colour.
+
+    `rules` (N,) are what theory says of the lines, dashed; a dotted line stands at `level`.
+    """
     picture = Picture(alt, 6.4, 3.2)
     ax = picture.add_subplot(1, 1, 1)
     for (name, (y, place)), colour in zip(lines.items(), [COLOURS[k] for k in (0, 3, 2, 4, 1, 5)], strict=False):
         ax.plot(x, y, color=colour)
         ax.text(*place, name, color=colour, fontsize=WORDS, ha="center")
+    for k, rule in enumerate(rules):
+        ax.plot(x, rule, color=BLACK, lw=1.3, linestyle=(0, (4, 3)), label="" if k else "by the rule")
+    if level is not None:
+        ax.axhline(level, color=BLACK, lw=1, linestyle=":", label=f"{level:g}")
+    if len(rules):
+        ax.legend(loc="upper left", fontsize=12)
     ax.set_xlabel(xlabel, fontsize=12)
     ax.set_ylabel(ylabel, fontsize=12)
     return picture
@@ -26,14 +42,12 @@ def shares(
     x: Tensor,
     curves: Mapping[str, Tensor],
     points: Mapping[str, tuple[float, float]],
-    crosses: Mapping[float, float],
     level: float,
     alt: str,
 ) -> Picture:
     """Draw two named shares over x (N,), what is left of the signal, and a dotted level: the data's.
 
-    `points` (x, y) stand on the first curve beside their names, a point on the level below it; `crosses` are what a
-    network draws, {x: y}.
+    `points` (x, y) stand on the first curve beside their names, a point on the level below it.
     """
     picture = Picture(alt, 7.0, 3.6)
     ax = picture.add_subplot(1, 1, 1)
@@ -46,13 +60,8 @@ def shares(
     for name, (across, up) in points.items():
         ax.plot([across], [up], "o", color=BACKWARD, markersize=9)
         on = abs(up - level) < 0.02 * level
-        place = (2, 18) if on else (12, 0)
+        place = (2, 18) if on else (9, 9) if up < 0.2 * level else (12, 0)
         ax.annotate(name, (across, up), place, textcoords="offset points", fontsize=WORDS, va="center")
-    for across, up in crosses.items():
-        ax.plot([across], [up], "x", color=BLACK, markersize=9, markeredgewidth=2)
-        ax.annotate(
-            f"the network: {up:.0%}", (across, up), (0, 14), textcoords="offset points", fontsize=WORDS, va="center"
-        )
     right, top = float(x.max()), max(float(y.max()) for y in curves.values())
     ax.text(1.25 * right, level + 0.01 * top, "data", ha="right", va="bottom", fontsize=WORDS)
     ax.set_xlabel(r"signal left at the end, $\alpha_1$", fontsize=12)
@@ -81,32 +90,93 @@ def bars(panels: Mapping[str, Mapping[str, float | None]], alt: str) -> Picture:
     return picture
 
 
-def split_bars(
-    rows: Mapping[str, Sequence[Tensor | float]], names: Sequence[str], label: str, alt: str, height: float = 3.3
+def paired_bars(
+    rows: Sequence[str], panels: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str, alt: str
 ) -> Picture:
-    """Draw one bar for each row, of its named parts: each one's length in or above it, the sum behind it.
+    """Draw panels side by side, in each row of each a bar for every name, the same two names in all panels."""
+    picture = Picture(alt, 7.0, 0.95 + 0.36 * len(rows))
+    axes = picture.subplots(1, len(panels), sharex=True, sharey=True)
+    for ax, (title, pair) in zip(axes, panels.items(), strict=True):
+        for k, ((name, values), colour) in enumerate(zip(pair.items(), (COLOURS[5], BACKWARD), strict=True)):
+            places = [row - 0.19 + 0.38 * k for row in range(len(rows))]
+            ax.barh(places, [float(value) for value in values], 0.38, color=colour, label=name)
+        ax.set_title(title, fontsize=WORDS)
+        ax.set_xlabel(xlabel, fontsize=12)
+        ax.set_yticks(range(len(rows)), list(rows), fontsize=WORDS)
+        ax.tick_params(axis="y", left=False, labelleft=ax is picture.axes[0])
+        ax.grid(axis="y", visible=False)
+    picture.axes[0].invert_yaxis()
+    picture.axes[-1].legend(loc="lower right", fontsize=WORDS)
+    return picture
 
-    The last part is orange, those before it grey.
+
+def split_bars(
+    rows: Mapping[str, Sequence[Tensor | float]],
+    names: Sequence[str],
+    label: str,
+    alt: str,
+    others: Mapping[str, Tensor | float] | None = None,
+) -> Picture:
+    """Draw one bar for each row, of its named parts, and one without parts for each of the others: the shortest on top.
+
+    A part's length stands in it, the sum behind the bar. The last part is orange, those before it are grey; the
+    others are blue.
     """
     if any(len(parts) != len(names) for parts in rows.values()):
         raise ValueError(f"expected {len(names)} parts in every row, got {[len(parts) for parts in rows.values()]}")
     lengths = {row: [float(part) for part in parts] for row, parts in rows.items()}
-    picture = Picture(alt, 7.0, height)
+    lengths |= {row: [float(length)] for row, length in (others or {}).items()}
+    lengths = dict(sorted(lengths.items(), key=lambda row: sum(row[1])))
+    picture = Picture(alt, 7.0, 0.5 * len(lengths) + 1.2)
     ax = picture.add_subplot(1, 1, 1)
-    longest, greys = max(map(sum, lengths.values())), ("0.55", "0.78")[-len(names) + 1 :]
-    for y, parts in enumerate(lengths.values()):
-        left = 0.0
-        for part, name, colour in zip(parts, names, (*greys, COLOURS[1]), strict=True):
-            ax.barh(y, part, 0.6, left=left, color=colour, label=name if y == 0 else None)
-            if part > 0.1 * longest:
+    longest, greys = max(map(sum, lengths.values())), ("0.6", "0.82")[-len(names) + 1 :]
+    for y, (row, parts) in enumerate(lengths.items()):
+        left, colours = 0.0, (*greys, COLOURS[1]) if row in rows else (COLOURS[0],)
+        for part, colour in zip(parts, colours, strict=True):
+            ax.barh(y, part, 0.7, left=left, color=colour)
+            if row in rows and part > 0.1 * longest:  # a label is as wide as that
                 ax.text(left + part / 2, y, f"{part:.2f}", ha="center", va="center", fontsize=WORDS)
-            else:
-                ax.text(left + part / 2, y - 0.31, f"{part:.2f}", ha="center", va="bottom", fontsize=WORDS)
             left += part
         ax.text(left, y, f"  {left:.2f}", va="center", fontsize=WORDS, weight="bold")
     ax.set(xlim=(0, 1.15 * longest), xlabel=label)
-    ax.set_yticks(range(len(rows)), list(rows), fontsize=WORDS)
+    ax.set_yticks(range(len(lengths)), list(lengths), fontsize=WORDS)
     ax.invert_yaxis()
-    ax.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=len(names), fontsize=13, frameon=False)
+    handles = [Patch(color=colour, label=name) for name, colour in zip(names, (*greys, COLOURS[1]), strict=True)]
+    ax.legend(
+        handles=handles, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=len(names), fontsize=13, frameon=False
+    )
     ax.grid(False)
+    return picture
+
+
+def two_judges(runs: Mapping[str, Sequence[tuple[float, float]]], real: float) -> Picture:
+    """Draw four trainings of each recipe as (bits, % misread): one, two with other seeds, one with a larger batch.
+
+    The second and third are small dots, an arrow leads from the first to the fourth; `real` is misread of real digits.
+    """
+    alt = "Dots for three recipes: weights has long codes and many misread digits; arrows to larger batches lead down."
+    picture = Picture(alt, 6.4, 4.0)
+    ax = picture.add_subplot(1, 1, 1)
+    for (name, (first, *seeds, larger)), colour in zip(runs.items(), [COLOURS[k] for k in (2, 3, 0)], strict=True):
+        ax.scatter(*zip(*seeds, strict=True), s=22, color=colour, alpha=0.6, linewidths=0)
+        ax.plot(*first, "o", color=colour, markersize=10)
+        ax.plot(*larger, "o", color=colour, markersize=10, markerfacecolor="white", markeredgewidth=2)
+        style = {"arrowstyle": "-|>", "color": colour, "lw": 1.5, "shrinkA": 6, "shrinkB": 6}
+        ax.annotate("", larger, first, arrowprops=style)
+        side = -8 if colour == COLOURS[0] else 9  # to the left, where another arrow passes on the right
+        words = {"color": colour, "fontsize": WORDS, "ha": "right" if side < 0 else "left", "va": "bottom"}
+        ax.annotate(name, first, (side, 4), textcoords="offset points", **words)
+    ax.axhline(real, color=BLACK, linestyle=":")
+    ax.text(3.7, real * 0.97, "real digits", fontsize=WORDS, ha="right", va="top")
+    ax.plot([2.9], [38], "o", color="0.4", markersize=10, markerfacecolor="white", markeredgewidth=2)
+    ax.text(2.925, 38, "batch of 768", fontsize=WORDS, va="center", color="0.35")
+    ax.plot([2.9], [26], "o", color="0.4", markersize=10)
+    ax.text(2.925, 26, "of 128", fontsize=WORDS, va="center", color="0.35")
+    ax.plot([2.9], [18], "o", color="0.6", markersize=5)
+    ax.text(2.925, 18, "of 128, two more seeds", fontsize=WORDS, va="center", color="0.35")
+    ax.set(yscale="log", xlim=(2.85, 3.72), ylim=(0.9, 70))
+    ax.set_yticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
+    ax.minorticks_off()
+    ax.set_xlabel("bits a pixel", fontsize=12)
+    ax.set_ylabel("% of digits misread", fontsize=12)
     return picture

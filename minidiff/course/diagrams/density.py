@@ -179,7 +179,7 @@ def kernels(mixture: Mixture, schedule: Schedule, t: float, lengths: Sequence[fl
 
 
 def under_bells(panels: Mapping[str, tuple[Tensor, float | Tensor, float | Tensor]], alt: str) -> Picture:
-    """Draw for each (sample (N,), mean, std) the sample's histogram and the normal density, on common axes."""
+    """Draw for each (sample (N,), mean, std) its histogram and the normal density, each panel to its own height."""
     picture = Picture(alt, 7.0, 2.9)
     x = torch.linspace(-4, 4, 401, dtype=torch.float64)
     for ax, (title, (sample, mean, std)) in zip(picture.subplots(1, len(panels)), panels.items(), strict=True):
@@ -189,6 +189,27 @@ def under_bells(panels: Mapping[str, tuple[Tensor, float | Tensor, float | Tenso
         ax.set(xlim=(-4, 4), ylim=(0, 1.25 * float(bell.max())), yticks=[], xlabel="value of the pixel")
         ax.set_title(title, fontsize=WORDS)
     picture.axes[0].legend(loc="upper left", fontsize=11, handlelength=1.2, borderaxespad=0)
+    return picture
+
+
+def components(x: Tensor, panels: Mapping[str, tuple[Sequence[Tensor], float, str]], alt: str) -> Picture:
+    """Draw the parts of a mixture over x (N,), one colour each, and their sum: a panel for each mixture.
+
+    Each panel is the parts, a place to mark by a dotted line, and its name.
+    """
+    picture = Picture(alt, 7.0, 3.0)
+    for ax, (title, (parts, place, name)) in zip(picture.subplots(1, len(panels)), panels.items(), strict=True):
+        total = torch.stack(list(parts)).sum(0)
+        for part, colour in zip(parts, [COLOURS[k] for k in (0, 1, 2, 4, 5)], strict=False):
+            ax.fill_between(x, part, color=colour, alpha=0.35, linewidth=0)
+            ax.plot(x, part, color=colour)
+        ax.plot(x, total, color=BLACK, linestyle="--")
+        ax.axvline(place, color=BLACK, linestyle=":")
+        top = 1.2 * float(total.max())
+        ax.text(place + 0.08, 0.99 * top, name, fontsize=WORDS, va="top")
+        ax.set(xlim=(-2.5, 2.5), ylim=(0, top))
+        ax.set_title(title, fontsize=WORDS)
+    picture.axes[0].set_ylabel("density", fontsize=12)
     return picture
 
 

@@ -1,9 +1,10 @@
 """Points in the plane: clouds, walks and scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from torch import Tensor
 
 from minidiff.course.diagrams.base import BACKWARD, BLACK, FORWARD, WORDS
@@ -33,7 +34,7 @@ def clouds(
         ax.spines[["left", "bottom"]].set_visible(False)
         ax.set_title(name, fontsize=WORDS)
     if title:
-        picture.suptitle(title, fontsize=WORDS)
+        picture.suptitle(title + "\n", fontsize=WORDS)  # the empty line keeps it from the panels' titles
     return picture
 
 
@@ -57,7 +58,8 @@ def predictions(panels: Sequence[tuple[str, Tensor, str]], columns: int, rows: S
     """Draw point clouds (N, 2) in rows of panels on one scale; each has a title and a note below; rows have names."""
     if len(panels) != columns * len(rows):
         raise ValueError(f"expected {columns} panels for each of {len(rows)} rows, got {len(panels)}")
-    picture = Picture(alt, 7.0, (7.2 / columns + 0.4) * len(rows))
+    noted = max(len(note.splitlines()) for _, _, note in panels)  # lines below a panel
+    picture = Picture(alt, 7.0, (6.9 / columns + 0.4 + 0.25 * noted) * len(rows))
     for k, (title, x, note) in enumerate(panels):
         ax = picture.add_subplot(len(rows), columns, k + 1)
         ax.scatter(x[:, 0], x[:, 1], s=4, linewidths=0, color=FORWARD)
@@ -70,30 +72,76 @@ def predictions(panels: Sequence[tuple[str, Tensor, str]], columns: int, rows: S
 
 
 def over(panels: Mapping[str, Tensor], behind: Tensor, alt: str, reach: float = 3.5) -> Picture:
-    """Draw point clouds (N, 2) in a row, each over the same pale one, as far as `reach`; titles have one line."""
-    picture = Picture(alt, 7.0, 7.0 / len(panels) + 0.25)
+    """Draw point clouds (N, 2) in a row, each over the same pale one, as far as `reach`."""
+    lines = 1 + max(name.count("\n") for name in panels)
+    picture = Picture(alt, 7.0, 7.0 / len(panels) + 0.3 * lines)
+    picture.get_layout_engine().set(h_pad=0.1)
     for ax, (name, x) in zip(picture.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         _points(ax, behind, x, reach)
         ax.set_title(name, fontsize=WORDS)
     return picture
 
 
-def walks(panels: Mapping[str, Tensor], behind: Sequence[Tensor], alt: str) -> Picture:
+def bent_grids(
+    panels: Mapping[str, Callable[[Tensor], Tensor]],
+    alt: str,
+    cells: tuple[tuple[float, float], tuple[float, float]],
+    reach: float = 6.0,
+) -> Picture:
+    """Draw what maps of points (N, 2) make of a grid of unit squares from -3 to 3, in a row of panels on one scale.
+
+    Two of the squares, given by their lower left corners, are orange and blue; their areas under each map stand below.
+    """
+    picture = Picture(alt, 7.0, 7.0 / len(panels) + 1.1)
+    fine = torch.linspace(-3, 3, 241)
+    for ax, (name, change) in zip(picture.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for level in range(-3, 4):
+            line = torch.full_like(fine, float(level))
+            for x, y in ((line, fine), (fine, line)):
+                ax.plot(*change(torch.stack([x, y], 1)).T.numpy(), color="0.45", lw=1.1)
+        areas = []
+        for cell, (word, colour) in zip(cells, (("orange", COLOURS[1]), ("blue", COLOURS[5])), strict=True):
+            x, y = change(_square_outline(*cell)).T  # (400,) each
+            areas.append(f"{word} {float((x * y.roll(-1) - y * x.roll(-1)).sum().abs() / 2):.2f}")
+            ax.fill(x.numpy(), y.numpy(), color=colour, zorder=2)
+        ax.set(xticks=[], yticks=[], xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+        ax.grid(False)
+        ax.spines[["left", "bottom"]].set_visible(False)
+        ax.set_title(name, fontsize=WORDS)
+        ax.set_xlabel("\n".join(areas), fontsize=WORDS)
+    return picture
+
+
+def _square_outline(left: float, low: float) -> Tensor:
+    """Return points (400, 2) around a square of side one, against the clock."""
+    u = torch.linspace(0, 1, 101)[:-1]
+    zero, one = torch.zeros_like(u), torch.ones_like(u)
+    x, y = torch.cat([u, one, 1 - u, zero]), torch.cat([zero, u, one, 1 - u])
+    return torch.stack([left + x, low + y], 1)
+
+
+def walks(panels: Mapping[str, Tensor], behind: Sequence[Tensor], alt: str, reach: float = 3.1) -> Picture:
     """Draw sets of paths (S, N, 2) in a row, each over a pale cloud: at most 400 ends, and two of the ways there.
 
-    The start is black, the ends blue, and of the two shown red and green. Titles may have two lines.
+    The start is black, the ends blue, and of the two shown red and green; a legend says so. Titles may have two lines.
     """
     if len(panels) != len(behind):
         raise ValueError(f"expected a cloud behind each panel, got {len(panels)} panels and {len(behind)} clouds")
-    picture = Picture(alt, 7.0, 7.0 / len(panels) + 0.55)
+    picture = Picture(alt, 7.0, 7.0 / len(panels) + 1.0)
     axes = picture.subplots(1, len(panels), squeeze=False)[0]
     for ax, (name, paths), cloud in zip(axes, panels.items(), behind, strict=True):
-        _points(ax, cloud, paths[-1, :400], 2.6)
+        _points(ax, cloud, paths[-1, :400], reach)
         for n, colour in zip(range(paths.shape[1]), (BACKWARD, COLOURS[2]), strict=False):
             ax.plot(*paths[:, n].T.numpy(), color=colour, lw=1.2)
-            ax.plot(*paths[-1, n].numpy(), "o", color=colour, markersize=9, markeredgecolor="white", zorder=4)
-        ax.plot(*paths[0, 0].numpy(), "o", color=BLACK, markersize=9, markeredgecolor="white", zorder=5)
+            ax.plot(*paths[-1, n].numpy(), "o", color=colour, markersize=8, markeredgecolor="white", zorder=4)
+        ax.plot(*paths[0, 0].numpy(), "o", color=BLACK, markersize=8, markeredgecolor="white", zorder=5)
         ax.set_title(name, fontsize=WORDS)
+    keys = {"start": (BLACK, ""), "one walk": (BACKWARD, "-"), "another": (COLOURS[2], "-"), "all ends": (FORWARD, "")}
+    handles = [
+        Line2D([], [], color=colour, linestyle=line, marker="o", markersize=4 if word == "all ends" else 8, label=word)
+        for word, (colour, line) in keys.items()
+    ]
+    picture.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=WORDS, frameon=False, borderpad=0)
     return picture
 
 
@@ -131,9 +179,8 @@ def score_arrows(
     for k, (mixture, t, points, words) in enumerate(panels, 1):
         ax = picture.add_subplot(rows, columns, k)
         density = mixture.log_prob(plane, t, schedule).exp().reshape(97, 97).T
-        ax.imshow(
-            (density / density.max()).sqrt().numpy(), cmap="Greys", vmax=1.8, origin="lower", extent=(-2.4, 2.4) * 2
-        )
+        # in a few greys: smooth shades would make the picture twice as large
+        ax.contourf(fine, fine, (density / density.max()).sqrt(), levels=12, cmap="Greys", vmax=1.8)
         arrows = schedule(t)[1] * mixture.score(places, t, schedule)  # (169, 2)
         length = arrows.norm(dim=1, keepdim=True).clamp(min=1e-9)
         arrows = 0.38 * (length / 2).tanh() / length * arrows

@@ -11,62 +11,68 @@ from minidiff.process import target_coefficients
 from minidiff.schedule import Schedule
 
 
-def schedule_paths(schedules: Mapping[str, Schedule], alt: str) -> Picture:
-    """Draw alpha (solid) and sigma (dashed) of schedules against time, and their paths in the plane of the two.
-
-    At each tenth of the time stands a mark: a stroke for the first schedule, which starts on its path, dots for others.
-    """
-    picture = Picture(alt, 7.0, 3.5)
-    left, right = picture.subplots(1, 2, width_ratios=[1.15, 1])
+def schedule_curves(schedules: Mapping[str, Schedule], alt: str) -> Picture:
+    """Draw alpha (solid) and sigma (dashed) of schedules against time, and log SNR, with a grey band at -4..4."""
+    picture = Picture(alt, 7.0, 3.8)
+    left, right = picture.subplots(1, 2, width_ratios=[1, 1.25])
     t = torch.linspace(0, 1, 201, dtype=torch.float64)
+    inside = torch.linspace(0.001, 0.999, 999, dtype=torch.float64)
     for k, (name, each) in enumerate(schedules.items()):
         (alpha, sigma), colour = each(t), COLOURS[(0, 3, 2, 4)[k % 4]]
         left.plot(t, alpha, color=colour, lw=2, label=name)
         left.plot(t, sigma, color=colour, lw=1.6, linestyle=(0, (3, 2)))
-        right.plot(alpha, sigma, color=colour, lw=2)
-        if k == 0:  # a short stroke outwards
-            tenth = torch.stack([alpha[::20], sigma[::20]])
-            right.plot(*torch.stack([tenth, 1.1 * tenth], 1).numpy(), color=colour, lw=2)
-        else:
-            right.plot(alpha[::20], sigma[::20], "o", color=colour, markersize=5)
-    picture.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=3, fontsize=WORDS, frameon=False)
+        right.plot(inside, each.log_snr(inside), color=colour, lw=2)
+    names = left.get_legend_handles_labels()
+    picture.legend(*names, loc="outside upper center", ncols=3, fontsize=WORDS, frameon=False)
     left.text(0.87, 0.33, r"$\alpha_t$", fontsize=WORDS + 2)
     left.text(0.87, 0.72, r"$\sigma_t$", fontsize=WORDS + 2)
+    right.axhspan(-4, 4, color="0.93", lw=0)
+    right.axhline(0, color=BLACK, lw=1)
+    right.text(0.97, 8, "more signal than noise", ha="right", fontsize=WORDS)
+    right.text(0.03, -12.8, "more noise than signal", fontsize=WORDS)
+    left.set_title(r"signal $\alpha_t$, noise $\sigma_t$", fontsize=WORDS)
+    right.set_title("log SNR", fontsize=WORDS)
     left.set(ylim=(0, 1.05))
-    left.set_xlabel("time $t$", fontsize=12)
-    right.text(1.15, -0.04, "data", fontsize=WORDS)
-    right.text(0.16, 1.12, "noise", fontsize=WORDS)
-    right.set(xlim=(-0.06, 1.4), ylim=(-0.08, 1.24), aspect="equal")
-    right.set_xlabel(r"signal $\alpha_t$", fontsize=12)
-    right.set_ylabel(r"noise $\sigma_t$", fontsize=12)
+    right.set(xlim=(0, 1), ylim=(-14, 10), yticks=range(-12, 9, 4))
+    for ax in (left, right):
+        ax.set_xlabel("time $t$", fontsize=12)
     return picture
 
 
-def log_snr_curves(schedules: Mapping[str, Schedule], alt: str) -> Picture:
-    """Draw log SNR of schedules against time; between -4 and 4 the ground is grey."""
-    picture = Picture(alt, 7.0, 3.4)
+def schedule_paths(schedules: Mapping[str, Schedule], alt: str) -> Picture:
+    """Draw the paths of schedules in the plane of alpha and sigma.
+
+    At each tenth of the time stands a mark: a stroke for the first schedule, which starts on its path, dots for others.
+    """
+    picture = Picture(alt, 4.6, 4.0)
     ax = picture.add_subplot(1, 1, 1)
-    t = torch.linspace(0.001, 0.999, 999, dtype=torch.float64)
+    t = torch.linspace(0, 1, 201, dtype=torch.float64)
     for k, (name, each) in enumerate(schedules.items()):
-        ax.plot(t, each.log_snr(t), label=name, color=COLOURS[(0, 3, 2, 4)[k % 4]], lw=2)
-    ax.axhspan(-4, 4, color="0.93", lw=0)
-    ax.axhline(0, color=BLACK, lw=1)
-    ax.text(0.98, 8, "more signal than noise", ha="right", fontsize=WORDS)
-    ax.text(0.98, -12.5, "more noise than signal", ha="right", fontsize=WORDS)
-    ax.set(xlabel="time t", ylabel="log SNR", xlim=(0, 1), ylim=(-14, 10), yticks=range(-10, 11, 5))
+        (alpha, sigma), colour = each(t), COLOURS[(0, 3, 2, 4)[k % 4]]
+        ax.plot(alpha, sigma, color=colour, lw=2, label=name)
+        if k == 0:  # a short stroke outwards
+            tenth = torch.stack([alpha[::20], sigma[::20]])
+            ax.plot(*torch.stack([tenth, 1.1 * tenth], 1).numpy(), color=colour, lw=2)
+        else:
+            ax.plot(alpha[::20], sigma[::20], "o", color=colour, markersize=5)
     ax.legend(loc="lower left", fontsize=12)
+    ax.text(1.15, -0.04, "data", fontsize=WORDS)
+    ax.text(0.16, 1.12, "noise", fontsize=WORDS)
+    ax.set(xlim=(-0.06, 1.4), ylim=(-0.08, 1.24), aspect="equal")
+    ax.set_xlabel(r"signal $\alpha_t$", fontsize=12)
+    ax.set_ylabel(r"noise $\sigma_t$", fontsize=12)
     return picture
 
 
 def rows_and_weights(schedule: Schedule, t: float) -> Picture:
     """Draw what a network may predict: as arrows y = a x0 + b eps beside x_t at a time, and as weights over time.
 
-    The weights are those of |x0 - x0_hat|^2, and effective ones: all times have the same chance, one.
+    The weights are those of |x0 - x0_hat|^2 (eq. 5.11), and dashed that of the bound for small steps (eq. 5.12).
     """
     alt = (
         "Left, arrows in the plane of x0 and eps: x_t on a quarter circle, v at a right angle to it, velocity longer "
         "the same way, x0 along one axis, eps along the other, the score down. Right, the weights over time: score and "
-        "bound fall most steeply, then v and eps; x0 is flat."
+        "bound fall most steeply, then velocity, v and eps; x0 is flat."
     )
     picture = Picture(alt, 7.0, 3.9)
     left, right = picture.subplots(1, 2, width_ratios=[1, 1.15])
@@ -99,20 +105,21 @@ def rows_and_weights(schedule: Schedule, t: float) -> Picture:
     left.set_xlabel("$a$: how much $x_0$", fontsize=WORDS)
     left.set_ylabel(r"$b$: how much $\epsilon$", fontsize=WORDS)
     u = torch.linspace(0.02, 0.98, 193, dtype=torch.float64)
-    lines = {"score": "-", "v": "-", "eps": "-", "x0": "-", "vlb": "--"}
+    lines = {"score": "-", "velocity": "-", "v": "-", "eps": "-", "x0": "-", "vlb": "--"}
     for name, style in lines.items():
         right.plot(u, weight(name, u, schedule), style, color=colours.get(name, BLACK), lw=2)
     for name, place in {
         "score": (0.1, 6e3),
-        "vlb": (0.62, 4.5),
-        "v": (0.86, 1.9),
+        "vlb": (0.29, 35),
+        "velocity": (0.66, 5.2),
+        "v": (0.93, 1.3),
         "x0": (0.02, 0.42),
         "eps": (0.83, 0.12),
     }.items():
         label = names.get(name, "bound")
         right.text(*place, label, color=colours.get(name, BLACK), fontsize=WORDS)
     right.set(yscale="log", ylim=(5e-3, 3e4), xlim=(0, 1))
-    right.set_xlabel("time $t$, drawn evenly", fontsize=WORDS)
+    right.set_xlabel("time $t$", fontsize=WORDS)
     left.set_title(f"targets at $t = {t:.2g}$", fontsize=WORDS)
-    right.set_title(r"weight $\times$ chance", fontsize=WORDS)
+    right.set_title("weights", fontsize=WORDS)
     return picture

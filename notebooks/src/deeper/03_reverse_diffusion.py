@@ -2,8 +2,8 @@
 # # 03, deeper · Reverse diffusion
 #
 # What the main line of [chapter 03](../03_reverse_diffusion.ipynb) states and leaves: why blind subtraction doubles the
-# noise, what part of the noise the last step made, the proof of the variance
-# bounds, how fast steps become Gaussian, when a walk is decided, three bugs, and a memory that draws new points.
+# noise, what part of the noise the last step made, how wide a true step is, how fast steps become Gaussian, when a walk
+# is decided, three bugs, and a memory that draws new points.
 # The sections can be read one by one; numbers like (3.4) lead to the main line. The letters are the same:
 # $x_t = \alpha_t x_0 + \sigma_t \epsilon$, times $s < t$, a step forward $x_t = \alpha_{ts} x_s + \sigma_{ts} \epsilon'$.
 
@@ -65,6 +65,25 @@ print(f"✓ after 200 blind steps {walker.var():.2f}, twice {1 / square[199] - 1
 
 # %% [markdown]
 # ## 2. What part of the noise did the last step make?
+#
+# By (3.5) a step back takes away $\sigma_{ts}^2/\sigma_t$ times $\epsilon$. Why just so much? The noise in $x_t$ is a sum of
+# what was there at $s$, shrunk, and of what came in since: $\sigma_t\epsilon = \alpha_{ts}\sigma_s\,\epsilon_s + \sigma_{ts}\,\epsilon'$. Who sees only the
+# sum can guess the second part. The best straight line through $\sigma_{ts}\epsilon'$ as a function of $\epsilon$ has
+# the slope $E[\sigma_{ts}\epsilon'\,\epsilon]/E[\epsilon^2] = \sigma_{ts}^2/\sigma_t$: just what (3.5) takes away. A
+# step back removes the part of the noise that, as far as one can tell, the step forward added.
+
+# %% tags=["check"]
+# @title ✓ The share of the last step, measured on a million pairs
+before, added = torch.randn(2, 1_000_000, generator=seeded(17))
+(a, b), (_, sigma_s), (_, sigma_t) = (
+    transition(0.3, 0.4, schedule), schedule(0.3), schedule(0.4))
+total = (a * sigma_s * before + b * added) / sigma_t
+slope = (b * added * total).mean() / total.square().mean()
+assert torch.isclose(slope, b**2 / sigma_t, rtol=0.02)
+print(f"✓ from 0.3 to 0.4: slope {slope:.2f}, by (3.5) {b**2 / sigma_t:.2f}")
+
+# %% [markdown]
+# With $s$ one step before $t$, (3.4) and (3.5) are two formulas of [@ho2020] for one mean. The package has it as `posterior`.
 
 # %% tags=["check"]
 # @title ✓ Both forms of mu-tilde, and beta-tilde, are the package's posterior
@@ -81,27 +100,69 @@ for k in (1, 2, 300, 999, 1000):
 print("✓ to 1e-8, at the first steps, in the middle and at the last")
 
 # %% [markdown]
-# The noise in $x_t$ is a sum of what was there at $s$, shrunk, and
-# of what came in since: $\sigma_t\epsilon = \alpha_{ts}\sigma_s\,\epsilon_s + \sigma_{ts}\,\epsilon'$. Who sees only the
-# sum can guess the second part. The best straight line through $\sigma_{ts}\epsilon'$ as a function of $\epsilon$ has
-# the slope $E[\sigma_{ts}\epsilon'\,\epsilon]/E[\epsilon^2] = \sigma_{ts}^2/\sigma_t$: just what (3.5) takes away. A
-# step back removes the part of the noise that, as far as one can tell, the step forward added.
-
-# %% tags=["check"]
-# @title ✓ The share of the last step, measured on a million pairs
-before, added = torch.randn(2, 1_000_000, generator=seeded(17))
-(a, b), (_, sigma_s), (_, sigma_t) = (
-    transition(0.3, 0.4, schedule), schedule(0.3), schedule(0.4))
-total = (a * sigma_s * before + b * added) / sigma_t
-slope = (b * added * total).mean() / total.square().mean()
-assert torch.isclose(slope, b**2 / sigma_t, rtol=0.02)
-print(f"✓ from 0.3 to 0.4: slope {slope:.2f}, by (3.5) {b**2 / sigma_t:.2f}")
-
-# %% [markdown]
 # ## 3. The bounds of the variance
 #
-# **Proof of (3.8).** It is meant coordinate by coordinate. The equation is the *law of total variance*: $x_s$ is drawn in
-# two stages, and of the mean in (3.4) only the term with $x_0$ is uncertain. For *Gaussian* data of variance $c^2$ the
+# How wide is the true step back? Think of it in two stages: draw $x_0$ from all that fit to $x_t$, then $x_s$ by (3.4).
+# The variances of the two stages add (the *law of total variance*), and of the mean in (3.4) only the term with $x_0$ is
+# uncertain. In each coordinate
+#
+# $$ \mathrm{Var}(x_s \mid x_t) = v
+# + \left( \frac{\alpha_s\sigma_{ts}^2}{\sigma_t^2} \right)^{\!2} \mathrm{Var}(x_0 \mid x_t) . $$
+#
+# *Predict: data with two humps, a step from 0.4 to 0.1. At which* $x_t$ *is the true step widest?*
+
+# %%
+def step_variance(x_t, s, t=0.4):
+    """The variance of (3.7), for the humps at a number x_t."""
+    step = humps.reverse(torch.tensor([x_t]), s, t, schedule)  # a Mixture
+    means, r = step.means[:, 0], step.weights
+    return (r * (step.stds[:, 0] ** 2 + means**2)).sum() - (r * means).sum() ** 2
+
+
+at = x[200:2201:10]  # 201 places, from -5 to 5
+true = torch.stack([step_variance(float(u), 0.1) for u in at])
+most = transition(0.1, 0.4, schedule)[1] ** 2  # the upper bound of (3.8)
+least = most * schedule(0.1)[1] ** 2 / schedule(0.4)[1] ** 2  # v
+
+# %%
+from minidiff.course import diagrams
+
+lines = {"true": (true, (0.75, 0.86)), "$v$": (least.expand(201), (1.7, 0.13)),
+         r"$\sigma_{ts}^2$": (most.expand(201), (1.7, 0.81))}
+alt = "A hump-shaped curve over x_t, between and above two level lines; two centres."
+picture = diagrams.labelled(at, lines, alt, "$x_t$", "variance of $x_s$")
+picture.axes[0].set(xlim=(-2.2, 2.2), ylim=(0, 1.05))
+for name, centre in ((r"$\alpha_t d_1$", -1.2), (r"$\alpha_t d_2$", 0.8)):
+    place = float(schedule(0.4)[0]) * centre
+    picture.axes[0].axvline(place, color="0.5", linestyle=":")
+    picture.axes[0].text(place + 0.05, 0.03, name, fontsize=14)
+picture
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Near $-0.46$, where both humps are equally likely. That is left of the middle, as the left hump weighs less. There it is
+# wider than $\sigma_{ts}^2$, which bounds only the *average*.
+#
+# </details>
+
+# %% tags=["check"]
+# @title ✓ The two stages add up; (3.8) on data that are not Gaussian
+for u, s in ((0.0, 0.1), (-0.46, 0.1), (1.0, 0.2)):
+    grid = way_back(u, s, 0.4) * dx
+    variance = (x**2 * grid).sum() - (x * grid).sum() ** 2
+    assert torch.isclose(variance, step_variance(u, s))
+unknown = torch.stack([step_variance(float(u), 0.0) for u in at])  # of x_0
+part = (schedule(0.1)[0] * most / schedule(0.4)[1] ** 2) ** 2 * unknown
+average = humps.log_prob(at[:, None], 0.4, schedule).softmax(0) @ true  # over p_t
+assert torch.allclose(true, least + part) and least < average < most < true.max()
+left = torch.stack([humps.reverse(u[None], 0.0, 0.4, schedule).weights[0] for u in at])
+even = at[(left - 0.5).abs().argmin()]
+assert abs(at[true.argmax()] - even) < 0.06 and abs(even + 0.46) < 0.03
+print(f"✓ {least:.3f} < average {average:.3f} < {most:.3f}; widest at {even:.2f}")
+
+# %% [markdown]
+# **Proof of (3.8)**, coordinate by coordinate. For *Gaussian* data of variance $c^2$ the
 # density of $x_s$ is Gaussian of variance $V_s = \alpha_s^2 c^2 + \sigma_s^2$, and by (3.1) and (3.3) the precisions add:
 #
 # $$ \mathrm{Var}(x_s \mid x_t)
@@ -110,8 +171,9 @@ print(f"✓ from 0.3 to 0.4: slope {slope:.2f}, by (3.5) {b**2 / sigma_t:.2f}")
 #
 # With $c = 0$ it is $v$ of (3.4). With $c = 1$ and $\alpha^2 + \sigma^2 = 1$ we have $V_s = 1$, and it is $\sigma_{ts}^2$,
 # as $\alpha_{ts}^2 + \sigma_{ts}^2 = 1$.
-#
-# The lower bound holds at every single $x_t$, as a variance is never negative. For the upper one, average over $x_t$:
+
+# %% [markdown]
+# For any data the lower bound holds at every single $x_t$, as a variance is never negative. For the upper one, average over $x_t$:
 # $E[\mathrm{Var}(x_0 \mid x_t)]$ is the squared error of the best guess at $x_0$, hence at most that of the best
 # *straight line*. The error of that line is $c^2 \sigma_t^2/(\alpha_t^2 c^2 + \sigma_t^2)$ for any data of variance $c^2$,
 # which grows with $c$. So it is at most what it is for Gaussian data with $c = 1$, where the straight line *is* the best guess. $\blacksquare$
@@ -156,7 +218,7 @@ picture
 # most of the walk the choice hardly matters, and in its last few steps it decides how the finest grain is drawn.
 
 # %% tags=["check"]
-# @title ✓ The lines of (3.8), against the exact reverse of a mixture
+# @title ✓ Both ends of (3.8), against the exact reverse of a mixture
 lower = reverse_variance(0.0)
 assert torch.allclose(lower, (sigma_ts * sigma_s / sigma_t) ** 2)
 assert torch.allclose(reverse_variance(1.0), sigma_ts**2)
@@ -167,7 +229,7 @@ for c, n in ((0.1, 2), (0.1, 300), (0.5, 10)):
     one = Mixture(torch.ones(1), torch.zeros(1, 1), torch.tensor([c]))
     std = one.reverse(torch.zeros(1), (n - 1) / 1000, n / 1000, schedule).stds[0, 0]
     assert torch.isclose(std**2, reverse_variance(c)[n - 1], rtol=1e-6)
-print("✓ first line, both ends, and Mixture.reverse at three steps")
+print("✓ the sum of two stages, both ends, and Mixture.reverse at three steps")
 
 # %% tags=["check"]
 # @title ✓ What the figure says
@@ -262,14 +324,16 @@ print("✓ powers for short steps:", ", ".join(f"{slope[0]:.1f}" for slope in sl
 #
 # There it is different, for the variance of (3.4). Let the data vary more than the noise there. From step $k$ to $k - 1$
 # the truth is near $\sigma_{ts}^2$, and of *equal* steps the sampler's variance is $(k-1)/k$ of it (exercise 1c),
-# however small they are. The steps $k = 2, 3, \dots$ cost
+# however small they are. What a step *costs* is the divergence from a Gaussian of the true variance to one of the
+# sampler's. The steps $k = 2, 3, \dots$ together cost
 #
 # $$ \sum_{k \ge 2} \frac12 \left( \frac{k}{k-1} - 1 - \log \frac{k}{k-1} \right) = \frac\gamma2 \approx 0.29 $$
 #
 # nats per dimension in the limit of many steps, with Euler's constant $\gamma$. (The sum of the first two terms is a
 # harmonic one, the logarithms telescope.) A table whose $\sigma$ grows by equal *factors* does better: its cost goes to 0
-# with the number of steps, but for the first one, of variance 0, which costs infinitely much. In a picture this is too
-# little of the finest grain, which nobody sees; in a likelihood (chapter 04) it counts.
+# with the number of steps. (Both leave out the last step of the walk, $k = 1$. The sampler's variance there is 0: all data
+# but one point get no density, and the cost is infinite.) In a picture the missing variance is the finest grain, which
+# nobody sees; in a likelihood (chapter 04) it counts.
 
 # %%
 def cost(alphas, sigmas, c=0.2):
@@ -412,7 +476,7 @@ print(f"✓ {gain:.0%} decided there; sigma / alpha from {blur[0]:.1f} to {blur[
 #
 # </details>
 #
-# **b.** From a good article: $\Sigma_\theta = \sigma_t^2 I$, where "$\sigma_t$ is not learned but set to $\beta_t$ or
+# **b.** From a good article, on the variance $\Sigma_\theta$ of the model's step: $\Sigma_\theta = \sigma_t^2 I$, where "$\sigma_t$ is not learned but set to $\beta_t$ or
 # $\tilde\beta_t$".
 #
 # <details><summary>Answer</summary>
