@@ -58,6 +58,12 @@ def test_moons_are_half_circles_of_one_radius():
     assert abs(off.square().mean().sqrt() / noise - 1) < 0.1
 
 
+def test_swiss_roll_lies_about_its_line():
+    away = torch.cdist(draw(toy.swiss_roll, 20_000), toy.swiss_roll_line(4000)).min(1)[0]
+    assert abs((away > 0.15).double().mean() - 0.012) < 0.004  # 2.5 standard deviations of a bell
+    assert (away.square().mean().sqrt() - 0.059).abs() < 0.003
+
+
 def test_swiss_roll_winds_outwards():
     x = draw(toy.swiss_roll, 400_000)
     assert (x.var(0) - 1).abs().max() < 0.006  # four standard errors; its two axes differ by 0.011

@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Generator, Tensor
 
+ROLL_NOISE = 0.4  # of the swiss roll, before it is scaled to variance one
+
 
 def moons(n: int, generator: Generator | None = None) -> Tensor:
     """Draw two interleaved half circles with a little noise, (n, 2)."""
@@ -45,13 +47,26 @@ def checkerboard(n: int, generator: Generator | None = None) -> Tensor:
 
 def swiss_roll(n: int, generator: Generator | None = None) -> Tensor:
     """Draw from a ribbon rolled up one and a half times, with a little noise, (n, 2)."""
-    angle = 1.5 * math.pi * (1 + 2 * torch.rand(n, generator=generator))
-    noise = 0.4
-    points = angle[:, None] * torch.stack([angle.cos(), angle.sin()], 1)  # (n, 2)
-    points = points + noise * torch.randn((n, 2), generator=generator)
+    points = _wound(torch.rand(n, generator=generator))
+    return _unit(points + ROLL_NOISE * torch.randn((n, 2), generator=generator))
+
+
+def swiss_roll_line(n: int) -> Tensor:
+    """Return n points (n, 2) on the middle line of `swiss_roll`, from the inner end to the outer: no noise."""
+    return _unit(_wound(torch.linspace(0, 1, n)))
+
+
+def _wound(share: Tensor) -> Tensor:
+    """Return the points (n, 2) of the roll's line at these shares (n,) of its angle."""
+    angle = 1.5 * math.pi * (1 + 2 * share)
+    return angle[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
+
+
+def _unit(points: Tensor) -> Tensor:
+    """Shift and scale points (n, 2) of the roll so that its noisy draws have mean 0 and variance 1."""
     mean = torch.tensor([2.0, 2 / (3 * math.pi)])
     square = 9.75 * math.pi**2 / 2 + torch.tensor([-0.25, 0.25])  # E[angle^2] / 2, and what cos(2 angle) adds
-    return (points - mean) / (square - mean**2 + noise**2).sqrt()
+    return (points - mean) / (square - mean**2 + ROLL_NOISE**2).sqrt()
 
 
 def mixture_parameters() -> tuple[Tensor, Tensor, Tensor]:

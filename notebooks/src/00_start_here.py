@@ -213,8 +213,12 @@ print("✓ edges left in the guess:",
 # photographs of a label fit the noise equally well, and the guess with the smallest squared error, on average over all
 # of them, is their mean ([deeper](deeper/00_start_here.ipynb#2-bayes-rule) shows why).
 #
-# With less noise, some photographs fit $x_t$ better than others. Each then has a *weight*: the probability that it is the
-# one behind the noise. The guess with the smallest squared error is the mean with these weights, the *posterior mean*. To
+# With less noise, some photographs $x_i$ fit $x_t$ better than others. Each then has a *weight*: the probability that it is
+# the one behind the noise. By Bayes' rule and the normal density of the noise it is
+#
+# $$ p(x_i \mid x_t) \propto \exp\left(-\frac{|x_t - \alpha_t\, x_i|^2}{2\,\sigma_t^2}\right) . $$
+#
+# The guess with the smallest squared error is the mean with these weights, the *posterior mean*. To
 # see the weights, imagine that there are only five bags in the world. We add noise to the second one.
 #
 # *Predict: at* $t = 0.8$ *our eyes see nothing but noise. How sure is the formula that it is the second bag?*
@@ -224,9 +228,8 @@ bags = clothes[training.y == 8][[4, 12, 20, 7, 16]]
 
 
 def weights(x, t):
-    """Return the probability of each of the five bags, given x = x_t: Bayes' rule."""
+    """Return the probability of each of the five bags, given x = x_t."""
     alpha, sigma = schedule(t)
-    # minus the log density of x, if that bag is behind it, up to a constant
     misfit = (x - alpha * bags).square().sum((1, 2, 3)) / (2 * sigma**2)
     return (-misfit).softmax(0)  # a small misfit is a large weight; their sum is 1
 
@@ -306,7 +309,7 @@ print("✓ ten drawn clothes, distance from the nearest photograph:",
 #
 # </details>
 #
-# So the best possible guess *for these 10,000 photographs* only remembers them. Our network is too small to be so exact.
+# So the best possible guess *for these 10,000 photographs* only remembers them. Our network is not so exact.
 # Its first guess is nearly the class mean, but its later guesses differ from the exact ones, and end in clothes that are no
 # photographs. **What is new comes from this difference.** Why does it look like clothes, and not like rubbish? That is a
 # subject of research ([@kamb2024]). And large networks do come to remember some pictures ([@carlini2023]).
@@ -398,7 +401,7 @@ alt = "Above, noise turning into clothes; below, the guess getting sharper."
 frames = [diagrams.pictures({f"$x_t$, t = {t:.2f}": a[five], "guess": b[five]}, alt,
                             above=names)
           for t, a, b in zip(ts, [*states, x], [*guesses, x], strict=True)]
-widgets.film(frames[::2], ms=400, hold=3000)
+widgets.film(frames[::2] + frames[-1:], ms=400, hold=3000)
 
 # %% [markdown]
 # *Predict: you took 25 steps. From the same ten noises, what do 3 steps draw, and what 100?*
@@ -465,8 +468,7 @@ print(f"✓ nearly black: {dark[0]} of 80 yours, {dark[1]} with fresh noise; med
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Plainer clothes: some are better formed than yours, and nearer to photographs; faint ones, sandals above all, have
-# nearly vanished. A guess is a mean, and what is rare among clothes hardly shows in it. What $x_t$ shows beyond the guess
+# Plainer clothes. Some are better formed than yours, and nearer to photographs; more of them have nearly vanished. A guess is a mean, and what is rare among clothes hardly shows in it. What $x_t$ shows beyond the guess
 # is in $\hat\epsilon$; fresh noise forgets it. (Chapter 03 finds how much fresh noise a step may draw.)
 #
 # </details>
@@ -486,7 +488,7 @@ print(f"✓ of the class asked for: {right(x)} of your ten, {right(other)} by th
       f"sampler without cfg, {right(pictures)} with it")
 
 # %% [markdown]
-# The sampler makes no difference here; `cfg` does. What is it?
+# For these ten the sampler makes no difference; `cfg` does. What is it?
 
 # %% [markdown]
 # ## 3. Ask for something
@@ -531,7 +533,8 @@ diagrams.pictures(rows, "First guesses at three strengths.", above=names)
 # <details><summary>Answer</summary>
 #
 # It is exaggerated. It is no longer a mean, but nearly *twice the class mean minus the mean of everything*. Below each
-# $w$ stands the range of the pixels; the screen clips what lies beyond -1 and 1.
+# $w$ stands the range of the pixels; the screen clips what lies beyond -1 and 1. (Nothing keeps a network inside: already
+# at $w = 1$ a few pixels of its guess lie below -1.)
 #
 # </details>
 
@@ -546,7 +549,8 @@ print(f"✓ w = 2: {near.min():.2f} to {near.max():.2f} from twice the class mea
       f"the overall one, {far.min():.2f} to {far.max():.2f} from the class mean")
 
 # %% [markdown]
-# In every step this exaggeration makes the class of a picture clearer. Here is the whole sampler, with your two
+# The first guess looks the worse for it. But done in every step, the exaggeration makes the class of the final picture
+# clearer. Here is the whole sampler, with your two
 # functions; of the package there are only the network, its schedule and `times`.
 #
 # *Predict: eight noises, the label "Bag". What do you get with* $w = 0$*, and what with* $w = 5$*?*

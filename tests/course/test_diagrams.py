@@ -54,18 +54,12 @@ FIGURES = {
     "kernels": lambda: diagrams.kernels(HUMPS, Cosine(), 0.5, (0.4, 0.01), torch.zeros(1)),
     "schedule paths": lambda: diagrams.schedule_paths({"cosine": Cosine(), "flow": Flow()}, "two schedules"),
     "schedule curves": lambda: diagrams.schedule_curves({"cosine": Cosine(), "flow": Flow()}, "two schedules"),
-    "shares": lambda: diagrams.shares(
-        TS,
-        {"one": 1 - TS, "two": 0 * TS + 1},
-        {"on": (0.0, 1.0), "off": (0.5, 0.5), "low": (0.9, 0.1)},
-        1.0,
-        "two curves",
-    ),
     "paired bars": lambda: diagrams.paired_bars(
         ["a", "b", "c"],
         {"left": {"x": [1, 2, 3], "y": [3, 2, 1]}, "right": {"x": TS[:3], "y": TS[1:4]}},
         "%",
         "pairs of bars",
+        "class",
     ),
     "under bells": lambda: diagrams.under_bells({"a": (TS, 0.5, 0.3), "b": (TS, 0.5, 0.3)}, "two panels"),
     "guess the noise": lambda: diagrams.guess_the_noise(GREY, GREY + 1, GREY + 0.5, GREY + 0.9),
@@ -344,19 +338,12 @@ def test_schedules_are_drawn_as_they_are():
     assert np.allclose(y, 2 * np.log((1 - t) / t))
 
 
-def test_shares_say_what_they_show():
-    (ax,) = FIGURES["shares"]().axes
-    assert [text.get_text() for text in ax.texts] == ["one", "two", "on", "off", "low", "data"]
-    assert [text.xyann[1] for text in ax.texts[2:5]] == [18, 0, 9]  # above its point where the curve is flat
-    assert list(ax.lines[-1].get_ydata()) == [0.1]
-
-
 def test_paired_bars_are_as_long_as_they_say():
     picture = FIGURES["paired bars"]()
     left, right = picture.axes
     assert [bar.get_width() for bar in left.patches] == [1, 2, 3, 3, 2, 1] and left.yaxis_inverted()
-    assert [text.get_text() for text in left.get_yticklabels()] == ["a", "b", "c"]
-    assert [text.get_text() for text in right.get_legend().get_texts()] == ["x", "y"]
+    assert [text.get_text() for text in left.get_yticklabels()] == ["a", "b", "c"] and left.get_ylabel() == "class"
+    assert [text.get_text() for text in picture.legends[0].get_texts()] == ["x", "y"]
     assert [ax.get_title() for ax in picture.axes] == ["left", "right"] and left.get_xlim() == right.get_xlim()
 
 

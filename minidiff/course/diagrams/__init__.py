@@ -3,7 +3,7 @@
 Words stand in them, so fonts are larger than in `plot` and figures are narrow: a phone shows 700 pixels at half size.
 """
 
-from minidiff.course.diagrams.charts import bars, labelled, paired_bars, shares, split_bars, two_judges
+from minidiff.course.diagrams.charts import bars, labelled, paired_bars, split_bars, two_judges
 from minidiff.course.diagrams.density import (
     against,
     bells,
@@ -47,7 +47,6 @@ __all__ = [
     "schedule_curves",
     "schedule_paths",
     "score_arrows",
-    "shares",
     "split_bars",
     "telescope",
     "two_bells",

@@ -38,38 +38,6 @@ def labelled(
     return picture
 
 
-def shares(
-    x: Tensor,
-    curves: Mapping[str, Tensor],
-    points: Mapping[str, tuple[float, float]],
-    level: float,
-    alt: str,
-) -> Picture:
-    """Draw two named shares over x (N,), what is left of the signal, and a dotted level: the data's.
-
-    `points` (x, y) stand on the first curve beside their names, a point on the level below it.
-    """
-    picture = Picture(alt, 7.0, 3.6)
-    ax = picture.add_subplot(1, 1, 1)
-    for (name, y), colour in zip(curves.items(), (BACKWARD, COLOURS[0]), strict=True):
-        ax.plot(x, y, color=colour, lw=2)
-        at = (len(x) * 2 // 5, 6) if colour == BACKWARD else (-1, -10)  # on its way down, and at its end
-        where = (float(x[at[0]]), float(y[at[0]]))
-        ax.annotate(name, where, (10, at[1]), textcoords="offset points", color=colour, fontsize=WORDS, va="center")
-    ax.axhline(level, color=BLACK, linestyle=":")
-    for name, (across, up) in points.items():
-        ax.plot([across], [up], "o", color=BACKWARD, markersize=9)
-        on = abs(up - level) < 0.02 * level
-        place = (2, 18) if on else (9, 9) if up < 0.2 * level else (12, 0)
-        ax.annotate(name, (across, up), place, textcoords="offset points", fontsize=WORDS, va="center")
-    right, top = float(x.max()), max(float(y.max()) for y in curves.values())
-    ax.text(1.25 * right, level + 0.01 * top, "data", ha="right", va="bottom", fontsize=WORDS)
-    ax.set_xlabel(r"signal left at the end, $\alpha_1$", fontsize=12)
-    ax.set_ylabel("share of shoes", fontsize=12)
-    ax.set(xlim=(-0.02, 1.27 * right), ylim=(-0.06 * top, 1.15 * top))
-    return picture
-
-
 def bars(panels: Mapping[str, Mapping[str, float | None]], alt: str) -> Picture:
     """Draw panels side by side, a bar for each name, the same in all; the first name, the truth, is grey.
 
@@ -91,10 +59,13 @@ def bars(panels: Mapping[str, Mapping[str, float | None]], alt: str) -> Picture:
 
 
 def paired_bars(
-    rows: Sequence[str], panels: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str, alt: str
+    rows: Sequence[str], panels: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str, alt: str, ylabel: str = ""
 ) -> Picture:
-    """Draw panels side by side, in each row of each a bar for every name, the same two names in all panels."""
-    picture = Picture(alt, 7.0, 0.95 + 0.36 * len(rows))
+    """Draw panels side by side, in each row of each a bar for every name, the same two names in all panels.
+
+    `ylabel` says what stands beside the rows.
+    """
+    picture = Picture(alt, 7.0, 1.3 + 0.36 * len(rows))
     axes = picture.subplots(1, len(panels), sharex=True, sharey=True)
     for ax, (title, pair) in zip(axes, panels.items(), strict=True):
         for k, ((name, values), colour) in enumerate(zip(pair.items(), (COLOURS[5], BACKWARD), strict=True)):
@@ -106,7 +77,9 @@ def paired_bars(
         ax.tick_params(axis="y", left=False, labelleft=ax is picture.axes[0])
         ax.grid(axis="y", visible=False)
     picture.axes[0].invert_yaxis()
-    picture.axes[-1].legend(loc="lower right", fontsize=WORDS)
+    picture.axes[0].set_ylabel(ylabel, fontsize=12)
+    names = picture.axes[0].get_legend_handles_labels()
+    picture.legend(*names, loc="outside upper center", ncols=2, fontsize=WORDS, frameon=False)
     return picture
 
 

@@ -30,11 +30,12 @@ def round_cloud(a: float, b: float, n: int = 4000, seed: int = 0) -> Picture:
     arrow = {"arrowstyle": "-|>,head_width=0.3,head_length=0.5", "lw": 3, "shrinkA": 0, "shrinkB": 0}
     for axis, length, colour, name, where in (
         (torch.tensor([1.0, 0.0]), 1.0, COLOURS[3], "$(1, 0)$", (1.5, -0.75)),
-        (slanted, (a**2 + b**2) ** 0.5, COLOURS[0], rf"$({a:g}, {b:g})$", (0.5, 1.25)),
+        (slanted, (a**2 + b**2) ** 0.5, COLOURS[0], rf"$({a:g}, {b:g})$", (0.3, 1.45)),
     ):
         left.plot(*(torch.tensor([[-4.5], [4.5]]) * axis).T.numpy(), "--", color=colour, lw=1.3)
         left.annotate("", (length * axis).tolist(), (0, 0), arrowprops=arrow | {"color": colour})
-        left.text(*where, name, color=colour, fontsize=WORDS, ha="center", va="center", bbox=ground)
+        long = "" if length == 1 else f",\n{length:.2f} long"
+        left.text(*where, name + long, color=colour, fontsize=WORDS, ha="center", va="center", bbox=ground)
         label = f"on the line of {name}: std {(z @ axis).std():.2f}"
         right.hist(
             (z @ axis).numpy(), bins=bars.tolist(), density=True, histtype="step", lw=1.8, color=colour, label=label

@@ -104,18 +104,22 @@ def contest(
     most: float = 8.0,
     colours: Sequence[int] = (),
     words: tuple[str, str] = ("draws", "all levels alike"),
+    constants: Mapping[str, float] | None = None,
 ) -> Picture:
     """Draw one row for each code: what it draws, images (6, C, H, W) or a word, and the bits it spends, as a bar.
 
     `most` is the length of the bars' scale, a dotted line; `colours` are numbers in the course's list, one a row.
-    `words` stand above the images and beside the dotted line.
+    `words` stand above the images and beside the dotted line. Of the bits, `constants` are drawn grey, at the end of a
+    bar.
     """
     if list(drawn) != list(bits):
         raise ValueError(f"expected bits for {list(drawn)}, got them for {list(bits)}")
     height = 1.55 * len(drawn) + 0.75
     picture, ax = canvas(alt, width=7.0, height=7.0 * height / 9.7, right=9.7, top=height, bottom=0.0)
     ax.text(0, height - 0.15, words[0], va="top", fontsize=WORDS)
-    ax.text(6.5, height - 0.15, "bits for each pixel", va="top", fontsize=WORDS)
+    ax.text(
+        6.5, height - 0.15, "bits for each pixel" if constants is None else "bits + constants", va="top", fontsize=WORDS
+    )
     for row, (name, x) in enumerate(drawn.items()):
         y = height - 2.25 - 1.55 * row  # of the lower edge
         ax.text(0, y + 1.06, name, va="bottom", fontsize=WORDS, weight="bold")
@@ -123,11 +127,15 @@ def contest(
             ax.text(0, y + 0.5, x, va="center", fontsize=WORDS, color="0.35")
         else:
             for k, image in enumerate(x[:6]):
-                grey = (image.permute(1, 2, 0).clamp(-1, 1) + 1) / 2
-                ax.imshow(grey.numpy(), cmap="gray", vmin=0, vmax=1, extent=(1.04 * k, 1.04 * k + 1, y, y + 1))
-        length = 2.9 * bits[name] / most
-        ax.barh(y + 0.5, length, 0.55, left=6.5, color=COLOURS[(colours or range(len(COLOURS)))[row]])
-        ax.text(6.62 + length, y + 0.5, f"{bits[name]:.2f}", va="center", fontsize=WORDS + 2, weight="bold")
+                shown = (image.permute(1, 2, 0).clamp(-1, 1) + 1) / 2
+                ax.imshow(shown.numpy(), cmap="gray", vmin=0, vmax=1, extent=(1.04 * k, 1.04 * k + 1, y, y + 1))
+        length, grey = (2.9 * each / most for each in (bits[name], (constants or {}).get(name, 0.0)))
+        ax.barh(y + 0.5, length - grey, 0.55, left=6.5, color=COLOURS[(colours or range(len(COLOURS)))[row]])
+        number = f"{bits[name] - (constants or {}).get(name, 0.0):.2f}"
+        if grey:
+            ax.barh(y + 0.5, grey, 0.55, left=6.5 + length - grey, color="0.75")
+            number += f" + {constants[name]:.2f}"
+        ax.text(6.62 + length, y + 0.5, number, va="center", fontsize=WORDS + 2, weight="bold")
     ax.plot([9.4, 9.4], [0.05, height - 1.05], color="0.4", linestyle=":")
     ax.text(9.6, height - 0.6, f"{words[1]}: {most:g}", ha="right", va="top", fontsize=WORDS, color="0.35")
     return picture

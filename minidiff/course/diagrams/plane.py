@@ -54,14 +54,25 @@ def guesses(panels: Mapping[str, tuple[Tensor, Tensor]], alt: str) -> Picture:
     return picture
 
 
-def predictions(panels: Sequence[tuple[str, Tensor, str]], columns: int, rows: Sequence[str], alt: str) -> Picture:
-    """Draw point clouds (N, 2) in rows of panels on one scale; each has a title and a note below; rows have names."""
+def predictions(
+    panels: Sequence[tuple[str, Tensor, str]],
+    columns: int,
+    rows: Sequence[str],
+    alt: str,
+    line: Tensor | None = None,
+) -> Picture:
+    """Draw point clouds (N, 2) in rows of panels on one scale, over a pale line (M, 2) if one is given.
+
+    Each panel has a title and a note below; rows have names.
+    """
     if len(panels) != columns * len(rows):
         raise ValueError(f"expected {columns} panels for each of {len(rows)} rows, got {len(panels)}")
     noted = max(len(note.splitlines()) for _, _, note in panels)  # lines below a panel
     picture = Picture(alt, 7.0, (6.9 / columns + 0.4 + 0.25 * noted) * len(rows))
     for k, (title, x, note) in enumerate(panels):
         ax = picture.add_subplot(len(rows), columns, k + 1)
+        if line is not None:
+            ax.plot(line[:, 0], line[:, 1], color="0.8", lw=1.5, zorder=0)
         ax.scatter(x[:, 0], x[:, 1], s=4, linewidths=0, color=FORWARD)
         ax.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), xticks=[], yticks=[], aspect="equal")
         ax.set_title(title, fontsize=WORDS)

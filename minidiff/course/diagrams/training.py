@@ -13,7 +13,7 @@ from minidiff.course.plot import Picture
 def families(noise: Tensor, stages: Sequence[Tensor]) -> Picture:
     """Draw how a GAN, a VAE, a flow and diffusion turn noise (N, 2) into samples, and what else each is trained with.
 
-    `stages` are the clouds (N, 2) of a diffusion walk from the noise; the last are samples, drawn in every row.
+    `stages` are the clouds (N, 2) of a diffusion walk from the noise; the last are ideal samples, drawn in every row.
     """
     alt = (
         "Four rows from a cloud of noise to eight clusters. GAN: noise, generator, samples; trained against a "
@@ -32,7 +32,7 @@ def families(noise: Tensor, stages: Sequence[Tensor]) -> Picture:
         drawn = {"arrowstyle": style, "color": BLACK, "lw": 1.8, "shrinkA": 0, "shrinkB": 0}
         ax.annotate("", (end, y), (start, y), arrowprops=drawn)
 
-    for place, word in ((3.15, "noise"), (6.0, "sampling"), (8.85, "samples"), (12.05, "in training")):
+    for place, word in ((3.15, "noise"), (6.0, "sampling"), (8.85, "ideal samples"), (12.05, "in training")):
         ax.text(place, 10.55, word, ha="center", va="top", fontsize=WORDS, color="0.35")
     rows = (
         ("GAN", "generator", "-|>", "discriminator", learned),

@@ -71,8 +71,8 @@ plot.curves(shifts, {"JS divergence": told, "Wasserstein distance / 4": shifts /
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Only when they touch. Beyond a shift of about 1 the curve is flat at $\log 2$: for a certain discriminator "far" and
-# "very far" look alike ([@arjovsky2017]). The Wasserstein distance of (1.6) goes on growing; a GAN can be trained on it
+# Only when they touch. Beyond a shift of about 1 the curve is flat at $\log 2$: to a discriminator that is sure, "far"
+# and "very far" look alike ([@arjovsky2017]). The Wasserstein distance of (1.6) goes on growing; a GAN can be trained on it
 # ([@arjovsky2017wgan]).
 #
 # </details>
@@ -125,7 +125,8 @@ picture
 # correlation. And the looks have 2,000 points, so differences below the floor, printed there too, are chance.
 #
 # The discriminator's loss is $-V$. It stays near $\log 4$, the value of a *finished* game with $D = \frac12$
-# everywhere. It measures the generator against the discriminator of the moment, and both move.
+# everywhere. It measures the generator against the discriminator of the moment, and both move, which fits its low rank
+# correlation. Dots right of $\log 4$ are looks at which the discriminator was worse than a coin.
 
 # %% [markdown]
 # Diffusion's loss is an honest number that hardly moves, for most of $v$ cannot be guessed by anybody. How much? The
@@ -261,7 +262,8 @@ expect(max(kept[0.9]) > min(kept[0.9]), "but not equally many each time")
 # How much probability does a model give to fresh data? We measure *nats lost*, $\mathrm{KL}(p \,\|\, p_\theta)$: the
 # mean of $\log p(x) - \log p_\theta(x)$ over fresh points $x$. The GAN has no density. The flow knows its own (1.4),
 # the VAE only a bound (1.3). Diffusion can walk data out to noise, by `ddim`'s steps upwards. That map can be undone,
-# so (1.4) holds for it as well ([@song2021]); `walk_out` takes the steps and adds up their log-determinants.
+# so (1.4) holds for it as well ([@song2021]); `walk_out` takes the steps and adds up the log-determinants of their
+# Jacobians, which PyTorch computes.
 #
 # How much does the VAE's bound lose? Put Bayes' rule, $p_\theta(z \mid x) = p(z)\, p_\theta(x \mid z) / p_\theta(x)$,
 # into (1.3): the bound is $\log p_\theta(x)$ minus $\mathrm{KL}(q(z \mid x) \,\|\, p_\theta(z \mid x))$. The better the
@@ -301,7 +303,11 @@ for name, lost in nats.items():
 # %% tags=["nbval-ignore-output"]
 one, ten, hundred, flow, fifty, two_hundred = (lost.mean() for lost in nats.values())
 expect(one > ten > hundred, "more codes, a tighter bound")
-expect(fifty < flow < hundred, "diffusion loses least, the VAE most")
+less = nats["flow"] - nats["diffusion, 50 steps"]  # point by point
+error = less.std() / 1000**0.5
+print(f"diffusion loses {less.mean():.3f} +- {error:.3f} less than the flow")
+expect(less.mean() > 2 * error, "diffusion loses least")
+expect(flow < hundred, "the VAE loses most")
 expect(abs(fifty - two_hundred) < 0.1 * fifty, "50 steps are enough for this number")
 
 # %% [markdown]
@@ -412,8 +418,8 @@ diagrams.clouds(walks, alt, columns=4)
 # %% [markdown]
 # One step returns the mean of everything, a heap in the middle. Five show a ring. *Why* do steps help? Look at the
 # largest stretch of the map: by which factor it pulls two neighbouring noise points apart, at worst. (Technically the
-# largest singular value of its Jacobian, over 2,000 points, by differences.) Each step is a map of its own, and the
-# stretch of the whole is at most the product of theirs.
+# largest singular value of its Jacobian, over 2,000 points, by differences; the bound over all points is the map's
+# *Lipschitz constant*.) Each step is a map of its own, and the stretch of the whole is at most the product of theirs.
 
 # %%
 @torch.no_grad()
@@ -580,19 +586,13 @@ def best_without_time(x_t, t):
 
 
 # %% tags=["check"]
-# @title ✓ a to d, all caught
-def block(x):
-    return torch.nn.Conv2d(1, 2, kernel_size=1)(x)  # made anew at every call
-
-
-picture, steps = torch.ones(1, 1, 2, 2), torch.randint(0, 999, (100_000,))
-assert not torch.allclose(block(picture), block(picture)) and steps.max() == 998
+# @title ✓ c and d, caught
 blind, sighted = loss_of(best_without_time, 20_000), loss_of(best_v, 20_000)
 cornered = final(ddim(best_denoiser, torch.rand(2000, 2), times(50), schedule))
 assert blind > sighted + 0.05
 assert families.coverage(cornered)[1] < 0.05
-print(f"✓ a: two answers; b: {steps.max()} is the last; c: least loss {blind:.2f}",
-      f"without time, {sighted:.2f} with it; d: a cluster is lost")
+print(f"✓ c: least loss {blind:.2f} without time, {sighted:.2f} with it;",
+      "d: a cluster is lost")
 
 # %% [markdown]
 # ## References

@@ -240,8 +240,7 @@ picture
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# It depends on when you ask. Cosine leads for the first 53 steps, by less than the figure shows, then sigmoid, from $t = 0.38$ on cosine again, and in
-# the last steps scaled linear, whose log SNR stops at -5.4 and never lets go. Cosine is the last to have more signal
+# It depends on when you ask. Cosine leads for the first 53 steps, then sigmoid, from $t = 0.38$ on cosine again, and in the last steps scaled linear, whose log SNR stops at -5.4 and never lets go. Cosine is the last to have more signal
 # than noise, until halfway, and plunges to -20 in the end.
 #
 # </details>
@@ -292,7 +291,7 @@ from minidiff.data.toy import checkerboard
 
 points, dust = checkerboard(4000, seeded(0)), torch.randn(4000, 2, generator=seeded(1))
 clouds = {f"t = {u}": add_noise(points, dust, u, schedule)
-          for u in (0.05, 0.15, 1.0)}
+          for u in (0.0, 0.05, 0.15, 1.0)}
 plot.scatter(clouds, "A checkerboard of points blurs and ends as a round cloud.")
 
 # %% [markdown]
@@ -398,8 +397,8 @@ print("✓ Cosine() is cosine_betas without offset and cap; the ends are the tab
 # %% [markdown]
 # ## 5. Variance exploding
 #
-# Section 2 of the main line leaves the shrinking out, and the picture survives: the noise grows like a *sum*, to a
-# standard deviation of 3.2. But given more noise this way arrives as well, and there is no deeper difference. Let
+# Section 2 of the main line leaves the shrinking out, and the picture survives: the *variance* of the noise grows like a
+# sum, to $3.2^2$. But given more noise this way arrives as well, and there is no deeper difference. Let
 # $x_t = x_0 + \tilde\sigma_t\, \epsilon$, and look at it through a zoom that keeps the variance at one.
 #
 # $$ \frac{x_t}{\sqrt{1 + \tilde\sigma_t^2}} = \alpha_t\, x_0 + \sigma_t\, \epsilon, \qquad
@@ -407,7 +406,7 @@ print("✓ Cosine() is cosine_betas without offset and cap; the ends are the tab
 # \tag{2.14} $$
 #
 # $\alpha_t^2 + \sigma_t^2 = 1$, and the SNR is the same. A variance-exploding process *is* a variance-preserving one,
-# seen from ever farther away ([@kingma2021], section 5.1). [@karras2022] zoom in this way before the network sees $x_t$, with the
+# seen from ever farther away ([@kingma2021], section 5.1). [@karras2022] rescale $x_t$ so before the network sees it, with the
 # data's own variance in place of the 1. What counts is log SNR.
 
 # %% tags=["check"]
@@ -524,7 +523,7 @@ print(f"✓ variance of 50,000 walkers: {langevin.var():.2f} by Langevin with de
 # ### And a small step can be undone by a Gaussian
 #
 # Where the main line shows three reverse *kernels*, densities $q(x_s \mid x_t)$ of the state before, here is the general
-# statement: **as the step becomes small the reverse becomes Gaussian**, whatever the data. [@feller1949] is the source
+# statement: **as the step becomes small the reverse becomes Gaussian**, where $\log q(x_s)$ is smooth. [@feller1949] is the source
 # that [@sohldickstein2015] build on (their section 2.2), and DDPM's choice of a Gaussian $p$ rests on it.
 #
 # In the limit [@anderson1982] gives the whole reversed process. It is stated here, not derived; below we test it. A
@@ -604,7 +603,7 @@ print("✓ distance from a bell for strides 0.4, 0.2, 0.1, 0.05, 0.01:",
       ", ".join(f"{a:.2g}" for a in apart))
 
 # %% tags=["check"]
-# @title ✓ What is a short step, for smooth data and for grey levels
+# @title ✓ How far steps 1 and 10 back are from a bell: smooth data and grey levels
 def gap(data, x_t, k):  # between step k back and the nearest bell
     s, x_t = (k - 1) / 1000, torch.tensor([x_t]).double()
     kernel = data.reverse(x_t, s, k / 1000, schedule)
@@ -616,7 +615,7 @@ two = torch.tensor([[0], [1 / 127.5]]).double()
 grey = Mixture(torch.ones(2).double() / 2, two, torch.ones(2).double() / 1e4)
 assert max(gap(humps, x_t, 1) for x_t in (-1.2, -0.2, 0.8)) < 1e-3
 assert gap(grey, 0.004, 1) > 0.3 and gap(grey, 0.004, 10) < 1e-3
-print(f"✓ distance from a bell, step 1 back: {gap(grey, 0.004, 1):.2f} for two levels")
+print(f"✓ two levels: {gap(grey, 0.004, 1):.2f} off, then {gap(grey, 0.004, 10):.1g}")
 
 # %% [markdown]
 # ## 8. Fine detail goes first; high resolution
@@ -717,7 +716,11 @@ assert change.abs().max() < 0.15
 print(f"✓ alpha at the end {old[-1]:.3f}, then 0; early betas change by under 15 %")
 
 # %% [markdown]
-# ### What bounds the nats
+# ### How far from noise?
+#
+# Is some $x_1$ the end of a walk, or pure noise? $\log q(x_1) - \log \mathcal N(x_1;\, 0, I)$ is the evidence. Its mean over
+# ends is the [Kullback-Leibler divergence](../docs/glossary.md#kl-divergence), in *nats*: one nat multiplies the odds by
+# $e$.
 #
 # For one pixel of one picture the end is $x_1 = \alpha_1 x_0 + \sigma_1 \epsilon$, and the difference of the log densities
 # is $-\log \sigma_1 - \tfrac12 \epsilon^2 + \tfrac12 x_1^2$. The mean of $\epsilon^2$ is 1, that of $x_1^2$ is
@@ -726,8 +729,33 @@ print(f"✓ alpha at the end {old[-1]:.3f}, then 0; early betas change by under 
 # $$ \mathrm{KL} = \tfrac12 \left(\alpha_1^2 |x_0|^2 + D\,(\sigma_1^2 - 1 - \log \sigma_1^2)\right)
 # \approx \tfrac12\, \alpha_1^2\, |x_0|^2 . $$
 #
-# The approximation is always too small, as $u - 1 - \log u$ is never negative: 51 in place of 56 nats for 200 steps.
-#
+# The approximation is always too small, as $u - 1 - \log u$ is never negative. `nats` is the mean over pictures, called
+# $L_T$ in DDPM.
+
+# %%
+bank = clothes.tensor(slice(0, 4000))
+ends = {"DDPM": schedule(1.0), "DDPM, to step 800": schedule(0.8),
+        "Stable Diffusion 1": FromBetas(scaled_linear_betas(1000))(1.0),
+        "300 steps": FromBetas(linear_betas(300))(1.0),
+        "200 steps": FromBetas(linear_betas(200))(1.0)}
+
+
+def nats(alpha_1, sigma_1, x_0=bank):
+    """Return the divergence from noise of the noised pictures, averaged over them."""
+    rest = sigma_1**2 - 1 - (sigma_1**2).log()
+    return ((alpha_1 * x_0) ** 2 + rest).flatten(1).sum(1).mean() / 2
+
+
+# %%
+bounds = {name: nats(*end) for name, end in ends.items()}
+codes = torch.ones(1, 4, 64, 64)  # as large as its latents, of variance 1
+bounds["Stable Diffusion 1's latents"] = nats(*ends["Stable Diffusion 1"], codes)
+print({name: f"at most {bound:.2g} nats" for name, bound in bounds.items()})
+a, std = ends["200 steps"]
+first = float((a * bank).square().flatten(1).sum(1).mean() / 2)
+print(f"200 steps: the first term alone is {first:.0f}")
+
+# %% [markdown]
 # The divergence is *convex*: the ends of all pictures together are at most as far from noise as single ones on average.
 # How far can be drawn. For 4,000 stored pictures and 200 steps it is 49 nats in place of 56. But that belongs
 # to the 4,000: the difference cannot exceed $\log 4000 = 8.3$, and more pictures would hide one another better.
@@ -735,8 +763,21 @@ print(f"✓ alpha at the end {old[-1]:.3f}, then 0; early betas change by under 
 # A mean of $n$ nats says that one end adds $n$ to the log odds *on average*. Single ends differ. For small $n$ by far
 # more: for single pictures DDPM's 0.016 come with a spread of about $\sqrt{2 \cdot 0.016} = 0.18$.
 #
-# Latents (chapter 11) are more numbers than our pixels. Stable Diffusion's are 16,384, of variance one, and its table leaves
-# up to 38 nats of them.
+# Latents (chapter 11) are the numbers in which Stable Diffusion works, 16,384 of them for one picture.
+#
+# A bound does not prove that ends *can* be told from noise. Their brightness, the mean pixel, shows it: that of noise is 0,
+# give or take $1/32$. [@everaert2024] call what is left a *signal leak*, and add it to the start of sampling.
+
+# %%
+e = torch.randn(bank.shape, generator=seeded(2))
+mean = {name: (ends[name][0] * bank + ends[name][1] * e).mean((1, 2, 3))
+        for name in ("DDPM", "200 steps")}  # the brightness of the ends
+dark = (mean["200 steps"] < -3 / 32).double().mean()
+print({name: f"brightness {each.mean():.3f}" for name, each in mean.items()})
+print(f"ends of 200 steps below -3/32: {dark:.0%}")
+
+# %% [markdown]
+# So one end of 200 steps is nearly always too dark for noise. One of DDPM's tells hardly anything.
 #
 # *Typical* and *mean* differ in the main line's argument too. Over pure noise $x_1$ the mean of
 # $q(x_1 \mid d)\,/\,\mathcal N(x_1)$ is exactly 1 for every picture $d$, since $q$ is a density. But rare $x_1$ make most
@@ -746,29 +787,31 @@ print(f"✓ alpha at the end {old[-1]:.3f}, then 0; early betas change by under 
 # @title ✓ The nats of 200 steps by drawing, of one and of all; and of latents
 from minidiff import Gaussian
 
-bank, (a, std) = clothes.tensor(slice(0, 4000)), FromBetas(linear_betas(200))(1.0)
-e = torch.randn(bank.shape, generator=seeded(2))
 x_1 = a.float() * bank + std.float() * e
 one = ((x_1**2 - e**2) / 2 - std.log()).flatten(1).sum(1).mean()
 apart = torch.cdist(x_1.flatten(1), a.float() * bank.flatten(1))  # (4000, 4000)
 log_q = (-(apart**2) / (2 * std**2)).logsumexp(1) - torch.tensor(4000.0).log()
 every = (log_q + (x_1**2 / 2 - std.log()).flatten(1).sum(1)).mean()
-assert abs(one - 56) < 1 and abs(every - 49) < 1
-latent = Gaussian(old[-1] * torch.ones(1, 4, 64, 64), (1 - old[-1] ** 2).sqrt())
-assert abs(latent.kl(Gaussian(torch.zeros(()), 1.0)).mean() - 38) < 0.5
-print(f"✓ one by one {one:.0f} nats, together {every:.0f}; latents at most 38")
+assert abs(one / bounds["200 steps"] - 1) < 0.02 and abs(one - 56) < 1
+assert abs(every - 49) < 1 and abs(first - 51) < 0.5
+alpha_1, sigma_1 = ends["Stable Diffusion 1"]
+package = Gaussian(alpha_1 * codes, sigma_1).kl(Gaussian(torch.zeros(()), 1.0)).mean()
+assert abs(package / bounds["Stable Diffusion 1's latents"] - 1) < 1e-3
+print(f"✓ one by one {one:.0f} nats, together {every:.0f}; latents {package:.0f}")
 
 # %% tags=["check"]
-# @title ✓ Over pure noise the ratio is typically far below 1, the farther the larger
+# @title ✓ Over pure noise the ratio is typically far below 1; the brightness; L_T
 apart = torch.cdist(e[:500].flatten(1), a.float() * bank.flatten(1)) ** 2
 log_ratio = e[:500].square().sum((1, 2, 3))[:, None] - apart / std**2
 log_ratio = log_ratio / 2 - 1024 * std.log()  # (500, 4000)
-size = bank.square().sum((1, 2, 3))
-link = torch.corrcoef(torch.stack([log_ratio.median(0).values, size]).double())[0, 1]
-assert (log_ratio < 0).double().mean() > 0.99 and link < -0.9
-assert abs(a**2 * size.mean() / 2 - 51) < 0.5  # the first term alone
-print(f"✓ below 1 in {(log_ratio < 0).double().mean():.1%}; median log ratio and |d|^2",
-      f"correlate by {link:.2f}")
+bells = torch.distributions.Normal(a * bank.mean((1, 2, 3)), std / 32)  # of brightness
+assert (log_ratio < 0).double().mean() > 0.99
+assert abs(dark - bells.cdf(torch.tensor(-3 / 32)).mean()) < 0.01 and dark > 0.85
+assert abs(mean["DDPM"].mean() - ends["DDPM"][0] * bank.mean()) < 4 / 32 / 4000**0.5
+bits = bounds["DDPM"] / 1024 / torch.tensor(2.0).log()
+assert 5e-6 < bits < 5e-5  # 1e-5 in Ho et al. 2020
+print(f"✓ below 1 in {(log_ratio < 0).double().mean():.1%}; DDPM's L_T is",
+      f"{bits:.1e} bits for each pixel")
 
 # %% [markdown]
 # ### Three more published tables
@@ -781,7 +824,7 @@ print(f"✓ below 1 in {(log_ratio < 0).double().mean():.1%}; median log ratio a
 # | Conditional MNIST, 400 | [TeaPearce's script](https://github.com/TeaPearce/Conditional_Diffusion_MNIST/blob/1248f64634b33e39b5252612e36d89b27c3f3a34/script.py) |
 # | EngiOpt, 250 | [issue 65, where its authors found it](https://github.com/IDEALLab/EngiOpt/issues/65), and [pull request 67](https://github.com/IDEALLab/EngiOpt/pull/67) |
 #
-# For each: the signal left, the nats per picture (the main line's bound), and what an exact random walk back makes of pure
+# For each: the signal left, the nats per picture (the bound from above), and what an exact random walk back makes of pure
 # noise, a draw from $q(x_0 \mid x_1)$. First its mean brightness; our clothes have -0.56. Then how many of its draws go to
 # the hundred most frequent of 4,000 stored pictures.
 

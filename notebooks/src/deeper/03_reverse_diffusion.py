@@ -10,14 +10,17 @@
 # %%
 import torch
 
-from minidiff import FromBetas, Mixture, add_noise, linear_betas, posterior, transition
+from minidiff import FromBetas, Mixture, ddpm, final, linear_betas
+from minidiff import posterior, times, transition
 from minidiff.course import plot
+from minidiff.data import toy
 
 torch.set_default_dtype(torch.float64)
 betas = linear_betas(1000)  # DDPM's
 schedule = FromBetas(betas)
 humps = Mixture(torch.tensor([0.4, 0.6]), torch.tensor([[-1.2], [0.8]]),
                 torch.tensor([0.2, 0.2]))
+clusters = Mixture(*(part.double() for part in toy.mixture_parameters()))
 
 
 # %%
@@ -27,6 +30,10 @@ def seeded(seed):
 
 x = torch.linspace(-6, 6, 2401)
 dx = x[1] - x[0]
+
+
+def denoise(x, t):
+    return clusters.denoise(x, t, schedule)
 
 
 def way_back(x_t, s, t, data=humps):
@@ -83,23 +90,6 @@ assert torch.isclose(slope, b**2 / sigma_t, rtol=0.02)
 print(f"✓ from 0.3 to 0.4: slope {slope:.2f}, by (3.5) {b**2 / sigma_t:.2f}")
 
 # %% [markdown]
-# With $s$ one step before $t$, (3.4) and (3.5) are two formulas of [@ho2020] for one mean. The package has it as `posterior`.
-
-# %% tags=["check"]
-# @title ✓ Both forms of mu-tilde, and beta-tilde, are the package's posterior
-bar = torch.cat([torch.ones(1), (1 - betas).cumprod(0)])  # alpha-bar of steps 0 to 1000
-clean, eps = torch.randn(2, 5, 3, generator=seeded(1))
-for k in (1, 2, 300, 999, 1000):
-    alpha, beta = 1 - betas[k - 1], betas[k - 1]
-    noisy = add_noise(clean, eps, k / 1000, schedule)
-    mu = alpha.sqrt() * (1 - bar[k - 1]) * noisy + bar[k - 1].sqrt() * beta * clean
-    by_noise = (noisy - beta / (1 - bar[k]).sqrt() * eps) / alpha.sqrt()
-    step = posterior(noisy, clean, (k - 1) / 1000, k / 1000, schedule)
-    assert (torch.stack([by_noise, mu / (1 - bar[k])]) - step.mean).abs().max() < 1e-8
-    assert abs(step.std.squeeze() ** 2 - (1 - bar[k - 1]) / (1 - bar[k]) * beta) < 1e-12
-print("✓ to 1e-8, at the first steps, in the middle and at the last")
-
-# %% [markdown]
 # ## 3. The bounds of the variance
 #
 # How wide is the true step back? Think of it in two stages: draw $x_0$ from all that fit to $x_t$, then $x_s$ by (3.4).
@@ -141,7 +131,7 @@ picture
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Near $-0.46$, where both humps are equally likely. That is left of the middle, as the left hump weighs less. There it is
+# Near $-0.45$, where both humps are equally likely. That is left of the middle, as the left hump weighs less. There it is
 # wider than $\sigma_{ts}^2$, which bounds only the *average*.
 #
 # </details>
@@ -149,17 +139,17 @@ picture
 # %% tags=["check"]
 # @title ✓ The two stages add up; (3.8) on data that are not Gaussian
 for u, s in ((0.0, 0.1), (-0.46, 0.1), (1.0, 0.2)):
-    grid = way_back(u, s, 0.4) * dx
-    variance = (x**2 * grid).sum() - (x * grid).sum() ** 2
-    assert torch.isclose(variance, step_variance(u, s))
+    a, b = transition(s, 0.4, schedule)
+    fit = humps.log_prob(x[:, None], s, schedule) - ((u - a * x) / b) ** 2 / 2
+    p = fit.softmax(0)  # (3.1) on the grid
+    assert torch.isclose((x**2 * p).sum() - (x * p).sum() ** 2, step_variance(u, s))
 unknown = torch.stack([step_variance(float(u), 0.0) for u in at])  # of x_0
 part = (schedule(0.1)[0] * most / schedule(0.4)[1] ** 2) ** 2 * unknown
 average = humps.log_prob(at[:, None], 0.4, schedule).softmax(0) @ true  # over p_t
 assert torch.allclose(true, least + part) and least < average < most < true.max()
-left = torch.stack([humps.reverse(u[None], 0.0, 0.4, schedule).weights[0] for u in at])
-even = at[(left - 0.5).abs().argmin()]
-assert abs(at[true.argmax()] - even) < 0.06 and abs(even + 0.46) < 0.03
-print(f"✓ {least:.3f} < average {average:.3f} < {most:.3f}; widest at {even:.2f}")
+widest = at[true.argmax()]
+assert abs(humps.reverse(widest[None], 0.0, 0.4, schedule).weights[0] - 0.5) < 0.06
+print(f"✓ {least:.3f} < average {average:.3f} < {most:.3f}; widest at {widest:.2f}")
 
 # %% [markdown]
 # **Proof of (3.8)**, coordinate by coordinate. For *Gaussian* data of variance $c^2$ the
@@ -214,7 +204,7 @@ picture
 # </details>
 #
 # The lowest curve is $\sigma_s^2/\sigma_t^2$, which [@nichol2021] drew. The average in (3.8) can be computed and used as the
-# variance of a step: [@bao2022]. At step 2 it is below a half, at step 100 two percent below 1. So for
+# variance of a step: [@bao2022]. At step 2 this ratio is below a half, at step 100 two percent below 1. So for
 # most of the walk the choice hardly matters, and in its last few steps it decides how the finest grain is drawn.
 
 # %% tags=["check"]
@@ -238,6 +228,44 @@ assert ratio[0.03].min() > 0.85 and ratio[0.003][0] < 0.1
 assert ratio[0.0][1] < 0.5 and 0.975 < ratio[0.0][99] < 0.985
 print(f"✓ ratio of bounds {ratio[0.0][1]:.2f} at step 2, {ratio[0.0][99]:.2f} at 100;",
       f"c = 0.03 never under {ratio[0.03].min():.2f}")
+
+# %% [markdown]
+# **In a sampler.** Here are the eight clusters of the main line, drawn by (3.10) in few steps: with $v$ as there, and with
+# $\sigma_{ts}^2$ in its place.
+
+# %%
+def drawn_by(n, upper):
+    """4,000 points after n steps (3.10); their noise has the upper bound or v."""
+    points, noise = torch.randn(4000, 2, generator=seeded(9)), seeded(10)
+    for t, s in zip(times(n), times(n)[1:], strict=False):
+        step = posterior(points, denoise(points, t), s, t, schedule)
+        std = transition(s, t, schedule)[1] if upper and s > 0 else step.std
+        points = step.mean + std * torch.randn(points.shape, generator=noise)
+    return points
+
+
+# %%
+found = {}
+for n in (20, 100):
+    for name, upper in (("v", False), ("sigma_ts^2", True)):
+        near = (torch.cdist(drawn_by(n, upper), clusters.means) / clusters.stds).min(1)
+        common = near.values[near.indices % 2 == 1]  # of width 0.2
+        width = 0.2 * common.median() / 1.177  # half of a 2-D Gaussian is within
+        found[n, name] = (near.values > 3).double().mean(), width  # strays
+        print(f"{n:3} steps, {name:>10}: strays {found[n, name][0]:.1%},",
+              f"width {width:.2f}")
+
+# %% [markdown]
+# At 20 steps $\sigma_{ts}^2$ nearly mends the width (0.20 in the data), not the strays: the step still has one hump. At 100 it is
+# a little too wide, as $v$ is a little too narrow.
+
+# %% tags=["check"]
+# @title ✓ The upper bound mends the width at 20 steps, not the strays
+for n, least_width, most_width in ((20, 0.15, 0.18), (100, 0.17, 0.19)):
+    (stray, narrow), (more, wide) = found[n, "v"], found[n, "sigma_ts^2"]
+    assert least_width < narrow < most_width and 0.2 < wide < 0.225 and more > stray
+print(f"✓ 20 steps: strays {found[20, 'v'][0]:.1%} with v,",
+      f"{found[20, 'sigma_ts^2'][0]:.1%} with the upper bound")
 
 # %% [markdown]
 # ## 4. How fast a step becomes Gaussian
@@ -299,8 +327,9 @@ picture
 #
 # **Why the third power.** A short step is a bell of variance about $\sigma_{ts}^2$ times $p_s$. The slope of $\log p_s$
 # moves the bell, its curvature changes the width, and its third derivative makes the bell lopsided: the skewness is
-# $\sigma_{ts}^3\, \frac{d^3}{dx^3}\log p_s$ to leading order. A slightly lopsided bell has a divergence of
-# $\mathrm{skewness}^2/12$ from its Gaussian, so it goes as $\sigma_{ts}^6$, and $\sigma_{ts}^2$ as the step.
+# $\sigma_{ts}^3\, \frac{d^3}{dx^3}\log p_s$ to leading order. A slightly lopsided bell is its Gaussian times
+# $1 + \frac16\,\mathrm{skewness}\,(u^3 - 3u)$, with $u$ in standard deviations. Its divergence is half the mean square of
+# that correction, $\mathrm{skewness}^2/12$, so it goes as $\sigma_{ts}^6$, and $\sigma_{ts}^2$ as the step.
 #
 # **A whole walk.** The number of steps grows with the first power of one over the step. So down to any *fixed* time
 # $s > 0$ both errors die out: a walk of many short Gaussian steps follows any data, one of a few long ones cannot.
@@ -324,7 +353,7 @@ print("✓ powers for short steps:", ", ".join(f"{slope[0]:.1f}" for slope in sl
 #
 # There it is different, for the variance of (3.4). Let the data vary more than the noise there. From step $k$ to $k - 1$
 # the truth is near $\sigma_{ts}^2$, and of *equal* steps the sampler's variance is $(k-1)/k$ of it (exercise 1c),
-# however small they are. What a step *costs* is the divergence from a Gaussian of the true variance to one of the
+# however small they are. (So it is in DDPM's table of many steps: near the data its steps are nearly equal.) What a step *costs* is the divergence from a Gaussian of the true variance to one of the
 # sampler's. The steps $k = 2, 3, \dots$ together cost
 #
 # $$ \sum_{k \ge 2} \frac12 \left( \frac{k}{k-1} - 1 - \log \frac{k}{k-1} \right) = \frac\gamma2 \approx 0.29 $$
@@ -372,37 +401,12 @@ print(f"✓ towards {euler / 2:.3f}, half of Euler's constant; and, with equal f
       "four times the steps for a quarter of the cost")
 
 # %% [markdown]
-# In the main line's example two humps become one where the step is a little above a fifth.
-
-# %% tags=["check"]
-# @title ✓ When the humps merge, on the way back and on the way forth
-def peaks(p):
-    return int(((p[1:-1] > p[:-2]) & (p[1:-1] > p[2:])).sum())
-
-
-assert [peaks(way_back(0.0, 0.4 - step, 0.4)) for step in (0.2, 0.22)] == [1, 2]
-forth = [peaks(humps.log_prob(x[:, None], u, schedule)) for u in (0.1, 0.21, 0.22, 1)]
-assert forth == [2, 2, 1, 1]
-print("✓ a step back of 0.2 has one hump, of 0.22 two; x_t has one from t = 0.22 on")
-
-# %% [markdown]
 # ## 5. When is a walk decided?
 #
 # Six hundred points walk to eight clusters by (3.10), which is `ddpm`. At each time one cluster is the likeliest to have made the point, by its
 # responsibility in (3.7).
 #
 # *Predict: when is it the cluster in which the point ends: at the start, in the middle, near the end?*
-
-# %%
-from minidiff import ddpm, final, times
-from minidiff.data import toy
-
-clusters = Mixture(*(part.double() for part in toy.mixture_parameters()))
-
-
-def denoise(x, t):
-    return clusters.denoise(x, t, schedule)
-
 
 # %%
 def likeliest(points, t):
