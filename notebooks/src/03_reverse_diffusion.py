@@ -457,7 +457,7 @@ def responsibilities(mixture, x_t, t):
 
 
 # %% tags=["folded"]
-# @title Compute `noised`, `fits`, `mean`: both components, at t = 0.2 and at 0
+# @title Compute noised, fits, mean: both components, at t = 0.2 and at 0
 here, alpha, sigma = torch.tensor([-0.5]), *schedule(0.2)
 weights, back = humps.weights, humps.reverse(here, 0.0, 0.2, schedule)
 noised = [w * normal(x, alpha * d, (alpha * 0.2) ** 2 + sigma**2)
@@ -666,7 +666,7 @@ diagrams.guesses(four, alt)
 # *Predict: which walks end with the distribution of the data?*
 
 # %% tags=["folded"]
-# @title Define `measure`: strays, width, rare, spread of a cloud
+# @title Define measure: strays, width, rare, spread of a cloud
 def measure(points):
     widths, which = (torch.cdist(points, clusters.means) / clusters.stds).min(1)
     stray, common = widths > 3, clusters.weights > 0.1
@@ -677,7 +677,7 @@ def measure(points):
 
 
 # %% tags=["folded"]
-# @title Define `show`: a table and a picture of clouds
+# @title Define show: a table and a picture of clouds
 def show(clouds, alt):
     print("                strays  width  rare  spread")
     for name, points in clouds.items():

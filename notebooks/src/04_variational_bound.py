@@ -21,7 +21,7 @@ clothes, unseen = load("fashion"), load("fashion", "test")
 photos, labels = unseen.tensor(slice(0, 100)), unseen.y[:100]  # (100, 1, 32, 32)
 
 # %% tags=["folded"]
-# @title Load `denoiser`, of chapter 00; `told` gives it the classes; `seeded` draws
+# @title Load denoiser, of chapter 00; told gives it the classes; seeded draws
 denoiser, _ = load_denoiser(shipped("fashion.safetensors"))
 denoiser = denoiser.float().requires_grad_(False)
 

@@ -44,7 +44,7 @@ diagrams.guess_the_noise(x0, eps, x_t, guess)
 # noise $\epsilon$. We look at the plane:
 
 # %% tags=["folded"]
-# @title Read stored networks (`nine`), draw the three in 512 dimensions
+# @title Read stored networks (nine), draw the three in 512 dimensions
 middle = swiss_roll_line(9000)
 results = json.loads(shipped("predictions.json").read_text(encoding="utf-8"))
 nine = [run for run in results["runs"] if "points" in run]
@@ -586,7 +586,7 @@ for name, recipe in recipes.items():
 # *Predict: which gives the shortest code, and which draws the most legible digits?*
 
 # %% tags=["folded"]
-# @title Define `code_length`, which counts bits, and `draw`, which draws digits
+# @title Define code_length, which counts bits, and draw, which draws digits
 from minidiff import bits_per_dim, vlb
 
 

@@ -197,6 +197,11 @@ def test_a_contest_writes_what_each_code_draws_and_spends():
         texts(diagrams.contest({"a": "x"}, {"a": 1}, "two words", 2.5, words=("at", "all")))[k] for k in (0, -1)
     )
     assert (state, line) == ("at", "all: 2.5")
+    split = diagrams.contest({"a": "x", "b": "y"}, {"a": 1.0, "b": 2.0}, "split", constants={"b": 0.5})
+    whole, left, grey = split.axes[0].patches  # a has no constants
+    assert (left.get_width(), grey.get_width()) == pytest.approx((1.5 * whole.get_width(), 0.5 * whole.get_width()))
+    assert grey.get_x() == pytest.approx(left.get_x() + left.get_width())
+    assert {"1.00", "1.50 + 0.50"} <= set(texts(split)) and not {"2.00"} & set(texts(split))
     with pytest.raises(ValueError, match="expected bits for"):
         diagrams.contest({"grain": "nothing"}, {"zip": 3.0}, "one code")
 

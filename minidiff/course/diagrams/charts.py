@@ -131,14 +131,16 @@ def two_judges(runs: Mapping[str, Sequence[tuple[float, float]]], real: float) -
     picture = Picture(alt, 6.4, 4.0)
     ax = picture.add_subplot(1, 1, 1)
     for (name, (first, *seeds, larger)), colour in zip(runs.items(), [COLOURS[k] for k in (2, 3, 0)], strict=True):
-        ax.scatter(*zip(*seeds, strict=True), s=22, color=colour, alpha=0.6, linewidths=0)
+        bits, misread = zip(*seeds, strict=True)
+        ax.scatter(bits, misread, s=22, color=colour, alpha=0.6, linewidths=0)
         ax.plot(*first, "o", color=colour, markersize=10)
         ax.plot(*larger, "o", color=colour, markersize=10, markerfacecolor="white", markeredgewidth=2)
         style = {"arrowstyle": "-|>", "color": colour, "lw": 1.5, "shrinkA": 6, "shrinkB": 6}
         ax.annotate("", larger, first, arrowprops=style)
-        side = -8 if colour == COLOURS[0] else 9  # to the left, where another arrow passes on the right
-        words = {"color": colour, "fontsize": WORDS, "ha": "right" if side < 0 else "left", "va": "bottom"}
-        ax.annotate(name, first, (side, 4), textcoords="offset points", **words)
+        side, ha = (-8, "right") if colour == COLOURS[0] else (9, "left")  # where no other arrow passes
+        ax.annotate(
+            name, first, (side, 4), textcoords="offset points", color=colour, fontsize=WORDS, ha=ha, va="bottom"
+        )
     ax.axhline(real, color=BLACK, linestyle=":")
     ax.text(3.7, real * 0.97, "real digits", fontsize=WORDS, ha="right", va="top")
     ax.plot([2.9], [38], "o", color="0.4", markersize=10, markerfacecolor="white", markeredgewidth=2)

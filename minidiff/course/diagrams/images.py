@@ -54,7 +54,9 @@ def weighted_mean(
     `words` stand above the noisy images, the candidates and the means.
     """
     if any(len(weights) != len(candidates) for _, weights, _ in rows.values()):
-        raise ValueError(f"expected {len(candidates)} weights in each row")
+        raise ValueError(
+            f"expected {len(candidates)} weights in each row, got {[len(weights) for _, weights, _ in rows.values()]}"
+        )
     right = 2.2 + 1.1 * len(candidates)
     width, height = right + 1.05, 1.25 * len(rows) + 1.75
     picture, ax = canvas(alt, 7.0, 7.0 * height / width, width, height, 0.0)
@@ -129,12 +131,13 @@ def contest(
             for k, image in enumerate(x[:6]):
                 shown = (image.permute(1, 2, 0).clamp(-1, 1) + 1) / 2
                 ax.imshow(shown.numpy(), cmap="gray", vmin=0, vmax=1, extent=(1.04 * k, 1.04 * k + 1, y, y + 1))
-        length, grey = (2.9 * each / most for each in (bits[name], (constants or {}).get(name, 0.0)))
+        constant = (constants or {}).get(name, 0.0)
+        length, grey = (2.9 * each / most for each in (bits[name], constant))
         ax.barh(y + 0.5, length - grey, 0.55, left=6.5, color=COLOURS[(colours or range(len(COLOURS)))[row]])
-        number = f"{bits[name] - (constants or {}).get(name, 0.0):.2f}"
+        number = f"{bits[name] - constant:.2f}"
         if grey:
             ax.barh(y + 0.5, grey, 0.55, left=6.5 + length - grey, color="0.75")
-            number += f" + {constants[name]:.2f}"
+            number += f" + {constant:.2f}"
         ax.text(6.62 + length, y + 0.5, number, va="center", fontsize=WORDS + 2, weight="bold")
     ax.plot([9.4, 9.4], [0.05, height - 1.05], color="0.4", linestyle=":")
     ax.text(9.6, height - 0.6, f"{words[1]}: {most:g}", ha="right", va="top", fontsize=WORDS, color="0.35")

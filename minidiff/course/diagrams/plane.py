@@ -86,7 +86,7 @@ def over(panels: Mapping[str, Tensor], behind: Tensor, alt: str, reach: float = 
     """Draw point clouds (N, 2) in a row, each over the same pale one, as far as `reach`."""
     lines = 1 + max(name.count("\n") for name in panels)
     picture = Picture(alt, 7.0, 7.0 / len(panels) + 0.3 * lines)
-    picture.get_layout_engine().set(h_pad=0.1)
+    picture.set_layout_engine("constrained", h_pad=0.1)
     for ax, (name, x) in zip(picture.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         _points(ax, behind, x, reach)
         ax.set_title(name, fontsize=WORDS)
@@ -147,10 +147,10 @@ def walks(panels: Mapping[str, Tensor], behind: Sequence[Tensor], alt: str, reac
             ax.plot(*paths[-1, n].numpy(), "o", color=colour, markersize=8, markeredgecolor="white", zorder=4)
         ax.plot(*paths[0, 0].numpy(), "o", color=BLACK, markersize=8, markeredgecolor="white", zorder=5)
         ax.set_title(name, fontsize=WORDS)
-    keys = {"start": (BLACK, ""), "one walk": (BACKWARD, "-"), "another": (COLOURS[2], "-"), "all ends": (FORWARD, "")}
+    keys = {"start": (BLACK, 0), "one walk": (BACKWARD, 1.5), "another": (COLOURS[2], 1.5), "all ends": (FORWARD, 0)}
     handles = [
-        Line2D([], [], color=colour, linestyle=line, marker="o", markersize=4 if word == "all ends" else 8, label=word)
-        for word, (colour, line) in keys.items()
+        Line2D([], [], color=colour, linewidth=width, marker="o", markersize=4 if word == "all ends" else 8, label=word)
+        for word, (colour, width) in keys.items()
     ]
     picture.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=WORDS, frameon=False, borderpad=0)
     return picture
