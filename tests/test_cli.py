@@ -273,6 +273,7 @@ def test_files_are_named_for_what_they_are(run, tmp_path, capsys):
     save_denoiser(tmp_path / "mine.safetensors", load_trained(run)[0].denoiser, {})
     for path, complaint in (
         (shipped("classifier-fashion.safetensors"), "a classifier, expected a run or a denoiser to sample from"),
+        (shipped("encoder-fashion.safetensors"), "an encoder, expected a run or a denoiser to sample from"),
         (tmp_path / "foreign.safetensors", "not of minidiff (tensors such as unet.conv_in.weight)"),
         (tmp_path / "mine.safetensors", "a denoiser without classes, size"),
     ):

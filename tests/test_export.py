@@ -21,7 +21,7 @@ NETS = {
     "mlp": lambda: MLP(MLPConfig(num_classes=3, width=16)),
     "unet": lambda: UNet(UNetConfig(width=8, channel_mult=(1, 2))),
     "unet-text": lambda: UNet(UNetConfig(2, 0, width=8, channel_mult=(1, 2), patch_size=1, text=TEXT)),
-    "classifier": lambda: Classifier(ClassifierConfig(1, 8, 3, width=8)),
+    "classifier": lambda: Classifier(ClassifierConfig(1, 8, width=8, num_classes=3)),
     "gaussian": lambda: Autoencoder(AutoencoderConfig(width=8)),
     "quantizer": lambda: Autoencoder(AutoencoderConfig(width=8, codebook_size=6)),
 }

@@ -4,10 +4,12 @@ from dataclasses import asdict
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from minidiff.app import checkpoint, metrics
-from minidiff.nets.classifier import Classifier, ClassifierBlock, ClassifierConfig
+from minidiff.data import Images, load, shipped
+from minidiff.nets.classifier import Classifier, ClassifierConfig, Encoder, EncoderBlock, EncoderConfig
 
 NAN = float("nan")
 
@@ -229,7 +231,7 @@ def test_classifier_scores_a_picture_alone_as_in_a_batch_and_in_either_mode():
 
 def test_block_starts_as_the_identity():
     x = normal(2, 8, 4, 4).float()
-    assert torch.equal(ClassifierBlock(8)(x), x)
+    assert torch.equal(EncoderBlock(8)(x), x)
 
 
 def test_classifier_names_what_it_expected():
@@ -267,8 +269,32 @@ def test_shipped_classifiers_are_as_good_as_they_say(name, least):
     assert path.stat().st_size < 0.7e6
 
 
+@pytest.mark.parametrize("name", ["fashion", "digits", "emoji"])
+def test_shipped_encoders_know_labels_they_never_saw_and_see_blur_and_noise(name):
+    """Five nearest training pictures vote on the label; pictures that are worse are farther away."""
+    train, test, net = load(name), load(name, "test"), metrics.load_encoder(name)
+    known = torch.cat([net.features(part) for part in train.tensor().split(500)])
+    pictures = test.tensor()
+    features = net.features(pictures)
+    votes = train.y[_nearest(features, known)].mode(1).values
+    _, meta = checkpoint.load(shipped(f"encoder-{name}.safetensors"))
+    assert (votes == test.y).double().mean() == pytest.approx(meta["neighbours_accuracy"], abs=5e-3)
+    assert meta["neighbours_accuracy"] > 2 * test.y.bincount().max() / len(test.y)
+    assert known.square().mean() == pytest.approx(1, abs=0.1)
+    floor = metrics.frechet(known, features)
+    blurred = F.avg_pool2d(pictures, 3, 1, 1, count_include_pad=False)
+    noisy = pictures + 0.4 * torch.randn(pictures.shape, generator=rng())
+    assert metrics.frechet(known, net.features(blurred)) > floor
+    for worse in (noisy, pictures[test.y < len(test.classes) // 2]):
+        assert metrics.frechet(known, net.features(worse)) > 3 * floor
+
+
+def _nearest(features, known):
+    return torch.cdist(features, known).topk(5, largest=False).indices  # (N, 5)
+
+
 def test_a_set_without_a_classifier_has_none():
-    assert metrics.load_classifier("scenes") is None
+    assert metrics.load_classifier("scenes") is None is metrics.load_encoder("scenes")
 
 
 # The report
@@ -317,6 +343,31 @@ def test_report_compares_equal_numbers_and_keeps_labels_with_their_pictures(digi
     assert "FID" not in str(result)
 
 
+def test_report_has_a_second_ruler(digits):
+    """An encoder that sees the left half only cannot tell pictures that differ on the right; pixels can."""
+    train, test = digits
+
+    class LeftHalf(Encoder):
+        def features(self, x):
+            return x[..., :4].flatten(1)
+
+    encoder = LeftHalf(EncoderConfig(size=8, width=8))
+    x = train.tensor()[: len(test.x)]
+    spoilt = x.clone()
+    spoilt[..., 4:] = -1
+    honest, bad = (metrics.report(each, None, train, test, None, encoder)["generated"] for each in (x, spoilt))
+    assert bad["encoder_frechet"] == honest["encoder_frechet"] and bad["frechet"] > 10 * honest["frechet"]
+    assert bad["sliced_wasserstein"] > 3 * honest["sliced_wasserstein"]
+    assert "encoder_frechet" not in metrics.report(x, None, train, test, None)["generated"]
+
+
+def test_report_compares_with_a_small_training_set_too(digits):
+    train, test = digits
+    few = Images("few", train.x[:30], train.y[:30], train.classes, ())
+    scores = metrics.report(train.tensor()[:100], None, few, test, None)
+    assert scores["generated"]["sliced_wasserstein"] > 0 and scores["real_held_out"]["sliced_wasserstein"] > 0
+
+
 # Errors
 
 
@@ -357,7 +408,7 @@ def test_unusable_arguments_are_refused(digits):
         metrics.pixel_features(normal(4, 3))
 
 
-# Clouds in the plane
+# Clouds
 
 
 def test_sliced_wasserstein_of_a_shift_is_its_length_seen_from_all_sides():
@@ -385,10 +436,24 @@ def test_sliced_wasserstein_is_the_mean_of_scipys_distances():
 
 
 def test_sliced_wasserstein_refuses_clouds_of_other_shapes():
-    with pytest.raises(ValueError, match=r"two clouds \(N, 2\) of one size, got \(5, 2\) and \(6, 2\)"):
+    with pytest.raises(ValueError, match=r"two clouds \(N, D\) of one size, got \(5, 2\) and \(6, 2\)"):
         metrics.sliced_wasserstein(torch.zeros(5, 2), torch.zeros(6, 2))
-    with pytest.raises(ValueError, match=r"\(N, 2\)"):
-        metrics.sliced_wasserstein(torch.zeros(5, 3), torch.zeros(5, 3))
+    with pytest.raises(ValueError, match=r"\(N, D\)"):
+        metrics.sliced_wasserstein(torch.zeros(5), torch.zeros(5))
+
+
+def test_sliced_wasserstein_of_many_numbers_looks_from_random_sides():
+    """A shift of length d is |d cos(angle)| from a side; in D dimensions the mean of |cos| is near sqrt(2 / (pi D))."""
+    cloud, shift = normal(50, 400), torch.zeros(400)
+    shift[7] = 3.0
+    want = 3 * (2 / (torch.pi * 400)) ** 0.5
+    assert metrics.sliced_wasserstein(cloud, cloud + shift, 2000) == pytest.approx(want, rel=0.05)
+    a, b = normal(40_000, 3), 1.5 * normal(40_000, 3, seed=1)
+    assert metrics.sliced_wasserstein(a, b) == pytest.approx(0.5 * (2 / torch.pi) ** 0.5, rel=0.03)
+    sides = metrics.directions(400, 64)
+    assert torch.equal(sides, metrics.directions(400, 64)) and torch.allclose(
+        sides.norm(dim=0), torch.ones(64).double()
+    )
 
 
 # What the report must not confuse

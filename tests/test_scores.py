@@ -9,6 +9,7 @@ from minidiff.app import evaluate
 from minidiff.app.generate import Sampling
 from minidiff.data import load
 from minidiff.data.scenes import HELD_OUT, load_scenes
+from minidiff.nets.classifier import Encoder
 from minidiff.nets.text import Vocabulary
 from minidiff.schedule import Cosine
 
@@ -49,8 +50,8 @@ def compared(monkeypatch):
     """What the report is given."""
     given = SimpleNamespace()
 
-    def report(x, y, train, test, classifier):
-        given.__dict__.update(x=x, y=y, train=train, test=test, classifier=classifier)
+    def report(x, y, train, test, classifier, encoder):
+        given.__dict__.update(x=x, y=y, train=train, test=test, classifier=classifier, encoder=encoder)
         return {"generated": {}}
 
     monkeypatch.setattr(evaluate, "report", report)
@@ -67,6 +68,7 @@ def test_samples_are_drawn_as_asked_and_compared_with_both_splits(compared, samp
     assert (len(compared.train), len(compared.test)) == (len(load("digits")), len(load("digits", "test")))
     assert torch.equal(compared.test.tensor(), load("digits", "test").tensor())
     assert compared.classifier is not None and len(compared.x) == 30
+    assert type(compared.encoder) is Encoder  # not the classifier, which is one too
 
 
 def test_a_model_of_words_is_not_asked_for_labels(compared, monkeypatch):

@@ -342,7 +342,7 @@ ERRORS: dict[str, list[tuple[str, str, str, str]]] = {
         ("recommended sampling ignored", "Sampling(**known),", "Sampling(),", "test_cli.py -k sampling_of_a_checkpoint"),
         ("scale of the codes forgotten", 'metadata["first_stage"]["scale"]', "1.0", "test_latent.py"),
         ("a prediction that says nothing at noise", "check_regular(alpha * b - sigma * a, recipe.prediction, 1.0, schedule)", "pass", "test_cli.py -k determines_nothing"),
-        ("a classifier to sample from", 'if metadata["kind"] == "classifier":', "if False:", "test_cli.py -k named_for_what"),
+        ("a classifier to sample from", 'if metadata["kind"] in ("classifier", "encoder"):', "if False:", "test_cli.py -k named_for_what"),
     ],
     "app/generate.py": [
         ("starts from unit noise", "noise = noise * schedule(float(ts[0]))[1].float()", "pass", "test_generate.py"),
@@ -383,6 +383,9 @@ ERRORS: dict[str, list[tuple[str, str, str, str]]] = {
         ("each vector its own neighbour", "kthvalue(k + 1)", "kthvalue(k)", "test_metrics.py -k by_hand"),
         ("overlap once", "- 2 * overlap", "- overlap", "test_metrics.py -k closed_form"),
         ("labels of other pictures", "real_test.y[held_out]", "real_test.y[:n]", "test_metrics.py -k keeps_labels"),
+        ("the second ruler is the first", "scores[\"encoder_frechet\"] = frechet(known, _batched(encoder.features, pictures))", "scores[\"encoder_frechet\"] = frechet(bank, features)", "test_metrics.py -k second_ruler"),
+        ("sides of any length", "return F.normalize(drawn, dim=0)", "return drawn", "test_metrics.py -k sliced"),
+        ("new sides each time", "torch.Generator().manual_seed(0), dtype=torch.float64)\n    return F", "None, dtype=torch.float64)\n    return F", "test_metrics.py -k sliced"),
         ("maxima for means", "F.adaptive_avg_pool2d(x, 8)", "F.adaptive_max_pool2d(x, 8)", "test_metrics.py -k averages"),
     ],
     "app/runs.py": [

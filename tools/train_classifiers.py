@@ -31,7 +31,7 @@ from minidiff.nets.classifier import Classifier, ClassifierConfig  # noqa: E402
 
 
 @dataclass(frozen=True)
-class DenoiserConfig:
+class Recipe:
     epochs: int
     width: int = 16
     batch: int = 64
@@ -43,9 +43,9 @@ class DenoiserConfig:
 
 
 RECIPES = {
-    "fashion": DenoiserConfig(epochs=8),
-    "digits": DenoiserConfig(epochs=40, width=32),
-    "emoji": DenoiserConfig(epochs=60, flip=True, shift=2, weight_decay=0.3),
+    "fashion": Recipe(epochs=8),
+    "digits": Recipe(epochs=40, width=32),
+    "emoji": Recipe(epochs=60, flip=True, shift=2, weight_decay=0.3),
 }
 
 
@@ -55,7 +55,7 @@ def full_fashion(folder: Path) -> tuple[Tensor, Tensor]:
     return F.pad(x[:, None], (2, 2, 2, 2)), y.long()
 
 
-def augment(x: Tensor, recipe: DenoiserConfig, generator: torch.Generator) -> Tensor:
+def augment(x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
     """Shifts each picture (B, C, H, W) by whole pixels, repeating its border, and mirrors half of them."""
     count, _, height, width = x.shape
 
@@ -71,7 +71,7 @@ def augment(x: Tensor, recipe: DenoiserConfig, generator: torch.Generator) -> Te
     return picked.permute(0, 3, 1, 2).contiguous()  # (B, C, H, W)
 
 
-def fit(net: Classifier, x: Tensor, y: Tensor, recipe: DenoiserConfig) -> None:
+def fit(net: Classifier, x: Tensor, y: Tensor, recipe: Recipe) -> None:
     """Cross-entropy on uint8 pictures with AdamW, a short warm-up and a cosine to zero."""
     generator = torch.Generator().manual_seed(recipe.seed)
     optimizer = torch.optim.AdamW(net.parameters(), recipe.lr, weight_decay=recipe.weight_decay, fused=True)
@@ -127,7 +127,7 @@ def train(name: str, full: Path | None) -> None:
         x, y = full_fashion(full)
         source = f"all {len(x):,} training pictures of Fashion-MNIST (only {len(train_set.x):,} of them ship)"
     torch.manual_seed(recipe.seed)
-    config = ClassifierConfig(x.shape[1], x.shape[2], len(train_set.classes), recipe.width)
+    config = ClassifierConfig(x.shape[1], x.shape[2], recipe.width, num_classes=len(train_set.classes))
     net = Classifier(config)
     print(f"{name}: {source}, {sum(p.numel() for p in net.parameters()):,} parameters", flush=True)
     start = time.process_time()

@@ -1,6 +1,7 @@
 """Scores of a model by every measure that fits it.
 
-all        Frechet, KID, precision and recall, nearest training picture, beside as many real held-out pictures
+all        Frechet by two rulers, KID, sliced Wasserstein, precision and recall, nearest training picture, beside as
+           many real held-out pictures
 pixels     bits per dimension of held-out pictures (eq. 4.13); a bound on codes would say nothing of pictures
 labels     how often a classifier reads the label that was asked for
 scenes     how often colour, shape, size and relation are those of the prompt, with combinations of the training
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from minidiff.app.generate import Model, Sampling, cycle_labels
-from minidiff.app.metrics import check_enough, load_classifier, report
+from minidiff.app.metrics import check_enough, load_classifier, load_encoder, report
 from minidiff.data import ImageSet, load, load_scenes
 from minidiff.data.scene_parser import attribute_accuracy
 from minidiff.data.scenes import caption, sample_scene
@@ -70,7 +71,7 @@ def evaluate(model: Model, name: str, n: int, sampling: Sampling | None = None, 
     check_enough(n, len(test))
     cond = eval_conditions(model, name, min(n, len(test)))
     x = model.sample(cond, sampling, seed)
-    scores = report(x, None if model.vocabulary else cond, train, test, load_classifier(name))
+    scores = report(x, None if model.vocabulary else cond, train, test, load_classifier(name), load_encoder(name))
     if model.latent is None and model.vocabulary is None:
         scores["bits_per_dim"] = held_out_bits(model, test)
     if model.vocabulary and train.scenes:

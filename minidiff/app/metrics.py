@@ -1,17 +1,20 @@
 """Distances between generated and real pictures, and a test for copies.
 
-A small classifier that ships with the data describes each picture by a vector (D,); sets are then compared:
+A small classifier that ships with the data describes each picture by a vector (D,), its features; sets are then
+compared:
     Frechet distance   |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))   of Gaussians fitted to both sets
     KID                mean of k(a, a') + k(b, b') - 2 k(a, b)       with k(u, v) = (u.v / D + 1)^3, unbiased
     precision, recall  share of one set that lies inside the neighbourhoods of the other
     nearest            distance to the closest training picture
-For points in the plane there is `sliced_wasserstein`.
-None of these is the "FID" of a paper: the features differ, so the numbers compare only with one another, and
-only at one sample size. `report` therefore scores as many real held-out pictures beside the generated ones.
+    sliced Wasserstein mean distance of the sets' shadows on lines: of points in the plane, or of plain pixels
+Which features one chooses decides what counts as near. So `report` gives the Frechet distance by a second ruler too:
+an encoder that learned from the same pictures without their labels (`load_encoder`). None of these is the "FID" of a
+paper: the features differ, so the numbers compare only with one another, and only at one sample size. `report`
+therefore scores as many real held-out pictures beside the generated ones.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +22,11 @@ from torch import Tensor
 
 from minidiff.app import checkpoint
 from minidiff.data import ImageSet, checksums, shipped
-from minidiff.nets.classifier import Classifier, ClassifierConfig
+from minidiff.nets.classifier import Classifier, ClassifierConfig, Encoder, EncoderConfig
 
 SUBSETS = 10
+PROJECTIONS = 256  # of pictures
+E = TypeVar("E", bound=Encoder)
 
 
 class Estimate(NamedTuple):
@@ -141,15 +146,23 @@ def nearest(x: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
 
 
+def directions(dimensions: int, count: int) -> Tensor:
+    """Return unit vectors (dimensions, count) to look from: evenly turned in the plane, random ones beyond it."""
+    if dimensions == 2:
+        angle = torch.arange(count, dtype=torch.float64) * torch.pi / count
+        return torch.stack([angle.cos(), angle.sin()])
+    drawn = torch.randn(dimensions, count, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return F.normalize(drawn, dim=0)
+
+
 def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 64) -> float:
-    """Return the distance of point clouds (N, 2), (N, 2), in their own units (Bonneel et al. 2015; eq. 1.6).
+    """Return the distance of point clouds (N, D), (N, D), in their own units (Bonneel et al. 2015; eq. 1.6).
 
     Mean over `projections` directions of the 1-D Wasserstein-1 distance, that of points of equal rank.
     """
-    if a.ndim != 2 or a.shape[1] != 2 or a.shape != b.shape:
-        raise ValueError(f"expected two clouds (N, 2) of one size, got {tuple(a.shape)} and {tuple(b.shape)}")
-    angle = torch.arange(projections, dtype=torch.float64) * torch.pi / projections
-    views = torch.stack([angle.cos(), angle.sin()])  # (2, projections)
+    if a.ndim != 2 or a.shape != b.shape or not a.numel():
+        raise ValueError(f"expected two clouds (N, D) of one size, got {tuple(a.shape)} and {tuple(b.shape)}")
+    views = directions(a.shape[1], projections)  # (D, projections)
     return ((a.double() @ views).sort(0).values - (b.double() @ views).sort(0).values).abs().mean().item()
 
 
@@ -169,11 +182,20 @@ def pixel_features(x: Tensor) -> Tensor:
 
 def load_classifier(name: str) -> Classifier | None:
     """Return the classifier that ships for a data set, ready to judge; None for a set without one."""
-    filename = f"classifier-{name.removesuffix('-full')}.safetensors"
+    return _load_shipped("classifier", name, lambda config: Classifier(ClassifierConfig(**config)))
+
+
+def load_encoder(name: str) -> Encoder | None:
+    """Return the encoder that ships for a data set and learned without labels; None for a set without one."""
+    return _load_shipped("encoder", name, lambda config: Encoder(EncoderConfig(**config)))
+
+
+def _load_shipped(kind: str, name: str, build: Callable[[dict], E]) -> E | None:
+    filename = f"{kind}-{name.removesuffix('-full')}.safetensors"
     if filename not in checksums():
         return None
     tensors, meta = checkpoint.load(shipped(filename))
-    net = Classifier(ClassifierConfig(**meta["config"]))
+    net = build(meta["config"])
     net.load_state_dict(tensors)  # from half precision to float32
     return net.eval().requires_grad_(False)
 
@@ -182,7 +204,6 @@ def _batched(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return torch.cat([function(part) for part in x.split(500)])
 
 
-@torch.no_grad()
 def check_enough(n: int, held_out: int) -> None:
     """Raise a ValueError if there are too few generated or held-out pictures to be compared."""
     if min(n, held_out) < 2 * SUBSETS:
@@ -192,12 +213,19 @@ def check_enough(n: int, held_out: int) -> None:
         )
 
 
+@torch.no_grad()
 def report(
-    x: Tensor, y: Tensor | None, real_train: ImageSet, real_test: ImageSet, classifier: Classifier | None
+    x: Tensor,
+    y: Tensor | None,
+    real_train: ImageSet,
+    real_test: ImageSet,
+    classifier: Classifier | None,
+    encoder: Encoder | None = None,
 ) -> dict:
     """Return the scores of pictures x (N, C, H, W), asked for as labels y (N,), and as many real held-out ones.
 
-    At most len(real_test) of x, at random, are judged: both scores must have the same sample-size bias.
+    At most len(real_test) of x, at random, are judged: both scores must have the same sample-size bias. With an
+    `encoder` the Frechet distance is given by its features too, as "encoder_frechet".
     """
     check_enough(len(x), len(real_test))
     generator = torch.Generator().manual_seed(0)
@@ -206,7 +234,12 @@ def report(
     chosen, held_out, peers = some
     describe = pixel_features if classifier is None else classifier.features
     parts = torch.arange(len(real_train)).split(500)
-    bank = torch.cat([describe(real_train.tensor(part)) for part in parts])  # (M, D)
+
+    def banked(function: Callable[[Tensor], Tensor]) -> Tensor:
+        return torch.cat([function(real_train.tensor(part)) for part in parts])  # (M, D)
+
+    bank, known = banked(describe), None if encoder is None else banked(encoder.features)
+    peer_pixels = real_train.tensor(peers).flatten(1)  # (n, C H W)
 
     def score(pictures: Tensor, labels: Tensor | None) -> dict:
         features = _batched(describe, pictures)  # (n, D)
@@ -214,12 +247,15 @@ def report(
         precision, recall = precision_recall(bank[peers], features)  # two sets of one size
         scores = {
             "frechet": frechet(bank, features),
+            "sliced_wasserstein": sliced_wasserstein(peer_pixels, pictures.flatten(1)[: len(peers)], PROJECTIONS),
             "kid": kernel.mean,
             "kid_error": kernel.standard_error,
             "precision": precision,
             "recall": recall,
             "nearest_training_distance": nearest(features, bank)[0].median().item(),
         }
+        if encoder is not None and known is not None:
+            scores["encoder_frechet"] = frechet(known, _batched(encoder.features, pictures))
         if classifier is not None and labels is not None:
             scores["label_accuracy"] = label_accuracy(_batched(classifier, pictures), labels)
         return scores

@@ -103,8 +103,9 @@ def load_trained(path: str | Path) -> tuple[Model, dict[str, Any]]:
     path = Path(path)
     path = newest_file(path) if path.is_dir() else path
     tensors, metadata = checkpoint.load(path)
-    if metadata["kind"] == "classifier":
-        raise CheckpointError(f"{path}: a classifier, expected a run or a denoiser to sample from")
+    if metadata["kind"] in ("classifier", "encoder"):
+        article = "an" if metadata["kind"] == "encoder" else "a"
+        raise CheckpointError(f"{path}: {article} {metadata['kind']}, expected a run or a denoiser to sample from")
     if "denoiser" not in metadata:
         if "autoencoder" in metadata:
             raise CheckpointError(f"{path}: only the autoencoder is there so far; go on with `train --resume`")
