@@ -22,7 +22,7 @@ def pictures(rows: Mapping[str, Tensor], alt: str, above: Sequence[str] = (), co
     left = 0.13 * max(len(line) for name in rows for line in name.split("\n")) + 0.1 if any(rows) else 0.0
     side = min(1.7, (7.0 - left) / columns)
     each = len(above) > most
-    words, head = iter(above), 0.32 if above else 0.0
+    words, head = iter(above), 0.32 * (1 + max((text.count("\n") for text in above), default=0)) * bool(above)
     starts = range(0, most, columns)
     height = len(starts) * (len(rows) * side + head * (len(rows) if each else 1))
     picture, ax = canvas(alt, left + columns * side, height, left + columns * side, height, 0.0)

@@ -4,7 +4,7 @@
 # Ten questions, and four pages on what the course takes for granted: Gaussians, Bayes' rule, the Kullback-Leibler
 # divergence, and a training loop in PyTorch. Pages 2 to 4 follow one small example, a number hidden in noise, to the end:
 # the loop learns what Bayes' rule says. A fifth page translates other people's letters into ours: come back for it after
-# chapter 08. After the first cells each can be read alone. Here $v$ is a variance and $y$ what is seen; elsewhere in the
+# chapter 08. After the cells before page 1 each can be read alone. Here $v$ is a variance and $y$ what is seen; elsewhere in the
 # course both letters have other meanings.
 
 # %%
@@ -17,24 +17,6 @@ from minidiff.course import expect, plot
 Normal = torch.distributions.Normal
 grid = torch.linspace(-4, 4, 1601, dtype=torch.float64)
 spacing = grid[1] - grid[0]
-
-# %% [markdown]
-# The example: a number $x$ is near -1.2 with probability 0.4, else near 0.8, give or take 0.2. Somebody adds noise of
-# standard deviation 0.8 and shows only the sum, $y$. `Mixture` is such a density of humps.
-
-# %%
-humps = Mixture(torch.tensor([0.4, 0.6]), torch.tensor([[-1.2], [0.8]]),
-                torch.tensor([0.2, 0.2]))  # weights, means, standard deviations
-low, high = (Normal(m, 0.2).log_prob(grid).exp() for m in (-1.2, 0.8))
-prior = 0.4 * low + 0.6 * high
-
-
-def posterior_of(y):
-    """Return p(x | y) on the grid, by Bayes' rule (page 2)."""
-    likelihood = Normal(grid, 0.8).log_prob(torch.tensor(y).double()).exp()
-    product = likelihood * prior
-    return product / (product.sum() * spacing)
-
 
 # %% [markdown]
 # ## Are you ready?
@@ -86,6 +68,25 @@ c = torch.arange(8.0)
 assert ((c.reshape(8, 1, 1, 1) * torch.ones(8, 1, 32, 32))[:, 0, 0, 0] == c).all()
 print(f"✓ 2: {other.std():.2f} by 500,000 draws; 5: {share:.1%} of a thousand people;",
       f"8: {kl:.1f} by PyTorch")
+
+# %% [markdown]
+# ### The example of pages 2 to 4
+#
+# A number $x$ is near -1.2 with probability 0.4, else near 0.8, give or take 0.2. Somebody adds noise of
+# standard deviation 0.8 and shows only the sum, $y$. `Mixture` is such a density of humps.
+
+# %%
+humps = Mixture(torch.tensor([0.4, 0.6]), torch.tensor([[-1.2], [0.8]]),
+                torch.tensor([0.2, 0.2]))  # weights, means, standard deviations
+low, high = (Normal(m, 0.2).log_prob(grid).exp() for m in (-1.2, 0.8))
+prior = 0.4 * low + 0.6 * high
+
+
+def posterior_of(y):
+    """Return p(x | y) on the grid, by Bayes' rule (page 2)."""
+    likelihood = Normal(grid, 0.8).log_prob(torch.tensor(y).double()).exp()
+    product = likelihood * prior
+    return product / (product.sum() * spacing)
 
 # %% [markdown]
 # ## 1. Gaussians
@@ -169,7 +170,7 @@ print("✓ the formula agrees with the sum over 1,024 pixels, to six digits")
 # What one believed before, the *prior* $p(x)$, is multiplied by how well $x$ explains what is seen, the *likelihood*
 # $p(y \mid x)$. The integral only makes the sum of all chances one. The result is the *posterior*.
 #
-# In the example of the first cells you see $y = 0$.
+# In the example above you see $y = 0$.
 #
 # *Predict: you pay the squared error of your guess at* $x$. *Is it best to guess one of the humps?*
 
@@ -195,10 +196,12 @@ picture
 #
 # The humps change their heights, as the right one is nearer to 0. Each also moves a little towards the number seen, here
 # from -1.2 to -1.13 and from 0.8 to 0.75.
-#
+
+# %% [markdown]
 # ### Why the mean is best
 #
-# For any guess $g$, all given $y$, $E[(x - g)^2] = \mathrm{Var}[x] + (E[x] - g)^2$. The first term does not
+# A number $x$ is not known, only which values are how likely, given what is seen. $E$ and $\mathrm{Var}$ are its mean and
+# variance under these chances. For any guess $g$, $E[(x - g)^2] = \mathrm{Var}[x] + (E[x] - g)^2$. The first term does not
 # depend on $g$; the second is least, 0, at $g = E[x]$.
 
 # %% tags=["check"]
@@ -218,7 +221,7 @@ print(f"✓ of 1,601 guesses the best is {grid[cost.argmin()]:.2f}; the exact de
 
 # %% [markdown]
 # That is a [denoiser](../docs/glossary.md#denoiser), in one dimension. Chapter 00's first guess, the mean of all bags, is
-# the same thing in 1,024.
+# the same thing for 1,024 numbers, one for each pixel.
 
 # %% [markdown]
 # ## 3. The Kullback-Leibler divergence
@@ -320,20 +323,21 @@ for _ in range(1500):
     falling.step()  # the next one a little smaller
 
 # %% [markdown]
-# *Predict: nobody shows the network the exact mean of page 2. Where will its guess be off most?*
+# *Predict: nobody shows the network the exact mean of page 2. Where is its guess off most, in the middle or at the ends?*
 
 # %%
 ys = torch.linspace(-3, 3, 61)
 exact = torch.stack([(grid * posterior_of(y)).sum() * spacing for y in ys.tolist()])
 learned = net(ys[:, None]).detach()[:, 0].double()
-plot.curves(ys, {"exact mean E[x | y]": exact, "learned guess": learned},
-            "Two curves in the shape of an S, nearly one.",
-            xlabel="y", ylabel="guess")
+plot.curves(ys, {"learned guess - exact mean": learned - exact},
+            "The error of the learned guess, largest at the left end.",
+            xlabel="y", ylabel="error of the guess")
 
 # %% [markdown]
 # <details><summary>Answer</summary>
-# At the left end. Only one $y$ in fifteen lies below -2, so errors there hardly raise the loss. That only allows an error:
-# even fewer lie above 2, and there the guess is good. In between, it has learned the mean of the posterior.
+# At an end, the left one. Only one $y$ in fifteen lies below -2, so errors there hardly raise the loss. That only allows an
+# error: even fewer lie above 2, and there the guess is good. The exact mean runs from -1.3 to 0.9; in between, the network
+# has learned it well.
 #
 # Training a diffusion model is this loop, with pictures for numbers, and the noise level as a second input.
 #
