@@ -119,9 +119,9 @@ def contest(
     height = 1.55 * len(drawn) + 0.75
     picture, ax = canvas(alt, width=7.0, height=7.0 * height / 9.7, right=9.7, top=height, bottom=0.0)
     ax.text(0, height - 0.15, words[0], va="top", fontsize=WORDS)
-    ax.text(
-        6.5, height - 0.15, "bits for each pixel" if constants is None else "bits + constants", va="top", fontsize=WORDS
-    )
+    heading = "bits for each pixel" if constants is None else "wrong guesses + constants"
+    edge, side = (6.5, "left") if constants is None else (9.6, "right")  # the second is wider than the bars
+    ax.text(edge, height - 0.15, heading, ha=side, va="top", fontsize=WORDS)
     for row, (name, x) in enumerate(drawn.items()):
         y = height - 2.25 - 1.55 * row  # of the lower edge
         ax.text(0, y + 1.06, name, va="bottom", fontsize=WORDS, weight="bold")

@@ -5,8 +5,8 @@
 # which variance a step should have and how a network learns it, what $L_T$ says of a schedule, rounding in the tails, a
 # bound from a few random steps, and bugs to find.
 #
-# Each section needs only the first cells. (Sections 3, 4 and 5 also use the functions of section 2, and the last check
-# of 8 the draws of section 1.)
+# Each section needs only the first cells. (Section 2 also uses `model_density` of section 1; sections 3, 4 and 5 use the
+# functions of section 2, and the last check of 8 the draws of section 1.)
 #
 # Equations of the main line: (4.2) is the KL of two Gaussians. (4.10) is the bound, a sum of $L_T$, one $L_s$ for each
 # step, and $L_0$. (4.11) writes $L_s$ as a weight times the denoiser's squared error, plus a constant. (4.12) gives
@@ -426,7 +426,8 @@ picture
 # *log SNR* must get small, and next to the data it does not: after $k$ equal steps from $\sigma_0 = 0$ the variance is
 # $k\beta$, so the SNR falls by the factors $\infty, 2, \frac32, \frac43, \dots$, whatever $\beta$ is.
 #
-# Each of these steps has its price. The squared error there is nearly the noise itself, $k\beta$. Put it in: step $k$
+# Each of these steps has its price. The squared error there is nearly the noise itself, $k\beta$: within so
+# little noise the density hardly changes, so it does not help to find $x_0$. Put it in: step $k$
 # costs $\frac{1}{2(k-1)}$ with $\tilde\sigma^2$, and $\frac12\log\frac{k}{k-1}$ with $\sigma_{ts}^2$. The differences
 # sum to half of Euler's constant $\gamma$,
 #
@@ -704,8 +705,8 @@ print("✓ with the stop, (4.16) and L_simple have one gradient for the guess, e
 # ### Does it beat WebP?
 #
 # At its end the main line has a model with fitted variances and one more repair: guesses near black are shifted down by
-# 0.05 for the last step. For a hundred photographs in one file it needs fewer bits than lossless WebP. Is that so for
-# other photographs too? An interval needs WebP's bits for a *part* of the photographs. So we ask what each twenty of
+# 0.05 for the last step. For a hundred photographs in one file it needs fewer bits than lossless WebP. How sure
+# is that? An interval needs WebP's bits for a *part* of the photographs. So we ask what each twenty of
 # them add to the file of the other eighty.
 
 # %% tags=["folded"]
@@ -942,7 +943,8 @@ print(f"at 0.2 levels rounding is right for {right:.1%} of the pixels;",
 # - **The variance.** For grey levels the bound with $\sigma_{ts}^2$ does *not* close. Near the data Cosine's $\sigma_t$ grows
 #   like $t$, so $r = \sigma_s^2/\sigma_t^2$ of step $k$ is $(1 - \frac1k)^2$ however short the steps are, and the constants of
 #   (4.11) add up to $\frac{1}{\ln 2}\sum_{k \ge 2}\frac12(r - 1 - \log r) = \frac{1}{\ln 2}\big(1 - \gamma + \frac12
-#   (\frac{\pi^2}{6} - 1)\big) = 1.08$ bits, even for a clairvoyant. The last 20 steps alone have 1.02 of them.
+#   (\frac{\pi^2}{6} - 1)\big) = 1.08$ bits, even for a clairvoyant. In its last 20 steps alone, $L_0$ included, the
+#   clairvoyant pays 1.02 bits.
 # - **Wrong guesses.** At 0.2 levels of noise one need only round to the nearest level, which is right for 99 % of the pixels.
 #   Our network keeps nearly all of the noise in its guess. At 4 levels nobody could be certain: part of the rest is the
 #   entropy of the exact levels.
