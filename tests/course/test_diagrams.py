@@ -356,7 +356,7 @@ def test_paired_bars_are_as_long_as_they_say():
     assert [text.get_text() for text in left.get_yticklabels()] == ["a", "b", "c"] and left.get_ylabel() == "class"
     assert [text.get_text() for text in picture.legends[0].get_texts()] == ["x", "y"]
     assert [ax.get_title() for ax in picture.axes] == ["left", "right"] and left.get_xlim() == right.get_xlim()
-    assert [text.get_text() for text in left.texts] == ["3.0", "2.0", "1.0"]
+    assert [text.get_text() for text in left.texts] == ["3", "2", "1"]
 
 
 def test_arrows_of_the_round_cloud_are_to_scale():

@@ -82,7 +82,7 @@ def paired_bars(
             ax.barh(places, [float(value) for value in values], 0.38, color=colour, label=name)
         for row, both in enumerate(zip(*pair.values(), strict=True)):
             place, value = (max(map(float, both)), row), float(both[1])
-            words = f"{value:.0f}" if value >= 9.5 else f"{value:.1f}"
+            words = f"{value:.0f}" if value >= 0.95 else f"{value:.1f}"
             ax.annotate(words, place, (4, 0), textcoords="offset points", va="center", color=BACKWARD, fontsize=WORDS)
         ax.margins(x=0.3)
         ax.set_title(title, fontsize=WORDS)

@@ -283,8 +283,8 @@ print("✓ more noise than signal from steps", ", ".join(map(str, turns)), "on;"
 
 # %% [markdown]
 # Not only single pictures dissolve: so does the whole distribution. Each point below is a "picture" of two pixels, and
-# the 4,000 together form a checkerboard. The fine structure goes first: at $t = 0.05$ the edges, at 0.15 the gaps between
-# the squares. The outline stays longer.
+# the 4,000 together form a checkerboard. The fine structure goes first: at $t = 0.05$ the edges blur, at 0.15 the gaps between
+# the squares are gone, and only a rounded outline is left.
 
 # %%
 from minidiff.data.toy import checkerboard
@@ -606,7 +606,8 @@ print(f"t - s = 0.1, from x_t = 1.5: std {outside:.3f}")
 # \ \propto\ \exp\!\left(-\frac{(x_s - m - \beta_k c)^2}{2\beta_k}\right) . $$
 #
 # It is a bell of the same width, moved. So $\log q(x_s)$ must be nearly straight over the width of the step. Two things smooth $q(x_s)$: the data's own spread, and the noise already there. Our humps
-# are smooth, and even step 1 of DDPM's table is undone by a bell, within 0.001. Grey levels are not: for a pixel that is
+# are smooth, and even step 1 of DDPM's table is undone by a bell: the largest gap between
+# the cumulative distributions is below 0.001. Grey levels are not: for a pixel that is
 # one of two neighbouring levels, step 1 back is two spikes. By step 10 noise has smoothed them.
 #
 # %% tags=["check"]
@@ -669,7 +670,8 @@ picture
 above = {u: int((spectrum > level).sum()) for u, level in noise.items()}
 assert list(above.values()) == sorted(above.values(), reverse=True)
 assert above[0.1] > 12 and above[0.75] == 1 and (spectrum.diff() < 0).all()
-total = power.sum() / bank.square().sum((1, 2, 3)).mean()  # Parseval
+# Parseval: the powers of all waves add up to |x|^2
+total = power.sum() / bank.square().sum((1, 2, 3)).mean()
 assert abs(total - 1) < 1e-4
 print("✓ of 16 frequencies", ", ".join(f"{n} at t = {u}" for u, n in above.items()))
 
@@ -711,7 +713,7 @@ assert torch.allclose(shifted, lowered)
 print(f"✓ log SNR {schedule.log_snr(0.25):.1f}, after averaging measured as {seen:.1f}")
 
 # %% [markdown]
-# ## 9. Exact ends, and four more tables
+# ## 9. Exact ends, and how far ends are from noise
 #
 # [@lin2023] mend an old table so that its end is exactly noise: shift $\alpha$ until its last value is 0, and stretch
 # it so that its first value stays.
@@ -803,7 +805,7 @@ print(f"ends of 200 steps below -3/32: {dark:.0%}")
 #
 # *Typical* and *mean* differ in the main line's argument too. Over pure noise $x_1$ the mean of
 # $q(x_1 \mid d)\,/\,\mathcal N(x_1)$ is exactly 1 for every picture $d$, since $q$ is a density. But rare $x_1$ make most
-# of that mean. In nearly all others the ratio is far below 1, and the farther, the larger $|d|^2$.
+# of that mean. After 200 steps the ratio is far below 1 in nearly all others, and the farther, the larger $|d|^2$.
 
 # %% tags=["check"]
 # @title ✓ The nats of 200 steps by drawing, of one and of all; and of latents
@@ -836,7 +838,7 @@ print(f"✓ below 1 in {(log_ratio < 0).double().mean():.1%}; DDPM's L_T is",
       f"{bits:.1e} bits for each pixel")
 
 # %% [markdown]
-# ### Three more published tables
+# ## 10. Published tables, and the classes they lose
 #
 # Here are three tables with DDPM's first and last beta in fewer steps, made for other data, judged on our clothes:
 #
@@ -919,8 +921,11 @@ for name, start in starts.items():
     certain, guess = classifier(final(back)).softmax(1).max(1)
     of_all[name] = guess.bincount(minlength=10)
     counts[name] = guess[certain >= 0.9].bincount(minlength=10)  # the sure ones
-    print(f"{name}: sure of {counts[name].sum()} of 100 samples; of all it calls",
-          ", ".join(f"{n} {clothes.classes[k]}" for k, n in enumerate(of_all[name])))
+
+print("of 100 samples:", *(f"{name:>12}" for name in starts))
+for k, kind in enumerate(clothes.classes):
+    print(f"{kind:15}", *(f"{n[k]:12}" for n in of_all.values()))
+print(f"{'sure of':15}", *(f"{n.sum():12}" for n in counts.values()))
 
 # %% [markdown]
 # The left panel shows them. The classifier is sure of a class like trousers more often than of others, so compare the two
@@ -1033,7 +1038,7 @@ print(f"✓ both tables have the sum {new_betas.sum():.2f}; with 200 steps log a
       f"ends {-change:.2f} lower, by the second sum {more:.2f}")
 
 # %% [markdown]
-# ## 10. More bugs
+# ## 11. More bugs
 #
 # **d.** A cosine schedule, in a medical library. All $T + 1$ values of $\bar\alpha$ are kept.
 #
