@@ -697,9 +697,9 @@ print("✓ 500 steps agree with the data: each cluster's share to 0.025, the wid
 # ### How wide is a step?
 #
 # Why is the width 0.16 after 20 steps, and 0.20 in the data? Nearly all of it is the last step, where $v$ is 0 and the
-# true step still has a width (checked below). In general $v$ is the variance if $x_0$ is known. It is
+# true step still has a width (checked below). $v$ is the variance if $x_0$ is known. It is
 # not, so the true step is wider.
-# For data of variance at most one and $\alpha^2 + \sigma^2 = 1$, its variance in each coordinate, averaged over $x_t$, is
+# For data of variance at most one and $\alpha^2 + \sigma^2 = 1$, its variance in each coordinate, on average over $x_t$, is
 # between two bounds:
 #
 # $$ v \;\le\; E\big[\mathrm{Var}(x_s \mid x_t)\big] \;\le\; \sigma_{ts}^2 . \tag{3.9} $$
@@ -789,7 +789,7 @@ assert last.std.max() == 0 and torch.allclose(last.mean, denoise(cloud, 0.2))
 assert 0.22 < four < 0.32
 first, only = (measure(mixed(true, 20))[1] for true in (range(1, 20), {20}))  # widths
 assert first < 0.165 and abs(only - 0.2) < 0.01
-print(f"✓ strays: {stray:.1%} if only the last of five steps is true, {four:.0%} if the",
+print(f"✓ strays: {stray:.1%} if only the last of five is true, {four:.0%} if the",
       f"first four; of 20 steps: width {only:.2f} if the last, {first:.2f} if the rest")
 
 # %% [markdown]
@@ -930,7 +930,7 @@ print("✓ distance to the nearest in memory (root of summed squared differences
 # guess. ([@robbins1956]; [@efron2011]; [@vincent2011] for denoisers. [@song2019] sampled by scores before DDPM.)
 
 # %% [markdown]
-# **Your turn.** Make the score from the denoiser.
+# **Your turn.** The score from the denoiser.
 
 # %%
 def score(x_t, t):
