@@ -3,8 +3,8 @@
 #
 # **Noise is easy to add. What must we know to take it out again?** Below, 600 points walk from pure noise back to data:
 # four large clusters at the corners of a square, and between them four *rare* ones, each with a third as many points. The
-# grey shows where *noisy* data are likely; the arrows lead to where they are more likely (long arrows are drawn
-# shorter). The function `denoise` gives them, here by a formula. Later it will be a network.
+# grey shows where *noisy* data are likely; the arrows lead to where they are more likely (long ones are drawn
+# shorter). The function `denoise` gives them, here by a formula, later by a network.
 
 # %%
 import torch
@@ -40,9 +40,8 @@ alt = "Three panels of points and arrows: a round cloud, a square, eight cluster
 diagrams.score_arrows(panels, schedule, alt)
 
 # %% [markdown]
-# **You build a sampler**; nothing is trained. Bayes' rule needs all data for a step back (1). The step is simple if the
-# clean picture is known (2), and nearly so if it is short (3): then a *guess* at the picture will do (4), and you sample
-# (5). A guess that knows only a data set repeats it (6). Guess and arrows are one thing (7).
+# **You build a sampler**; nothing is trained. By Bayes' rule a step back needs all data. A *guess* at the clean picture
+# takes their place: it gives the mean of the step, and a short step needs little more.
 #
 # You need chapter 02. Ninety minutes to read, an hour more for gaps and predictions.
 #
@@ -59,7 +58,7 @@ diagrams.score_arrows(panels, schedule, alt)
 # ## 1. Walking back blindly
 #
 # A step forward shrinks by $\sqrt{1-\beta}$, then adds noise of variance $\beta$ (chapter 02). Should a step back
-# subtract noise, then stretch? The numbers on the left will be variances of the noise.
+# subtract noise, then stretch? After $k$ of DDPM's 1,000 steps the time is $t = k/1000$.
 #
 # *Predict: 200 of DDPM's steps forward, then 200 such steps back. What do you see?*
 
@@ -87,8 +86,8 @@ plot.strips(rows, "Four rows of five pictures.", size=96)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Twice the variance that is left if we only stretch. The new noise is independent of the old, so the variances add,
-# whatever the sign.
+# Noise of twice the variance (the numbers on the left) that we have if we only stretch. What we subtract is independent
+# of the old noise, and of the same variance: variances add (*deeper*, section 1).
 #
 # </details>
 
@@ -167,7 +166,10 @@ worlds = {"two humps": two_humps, "one hump": normal(x, 0.0, 1.0)}
 both_worlds(worlds, {"two humps": (-1.2, 0.85), "one hump": (-0.2, 0.43)}, "$x_0$")
 
 # %% [markdown]
-# *Predict: in both worlds we stand at* $x_t = 0$ *at* $t = 0.4$. *Where was each likely to be at* $s = 0.1$*?*
+# (`transition(s, t, schedule)` returns $\alpha_{ts}$ and $\sigma_{ts}$.)
+#
+# *Predict: in both worlds we stand at* $x_t = 0$ *at* $t = 0.4$. *Where did the number probably
+# come from:* $x_s$ *at* $s = 0.1$*?*
 
 # %%
 def way_back(data, x_t, s, t):
@@ -359,7 +361,7 @@ for k in (1, 2, 100, 500):
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# That of $z$, nearly ten times, and as large as a blind step's. A blind step 500 would lack only the small term.
+# That of $z$, nearly ten times, and as large as a blind step's.
 #
 # </details>
 #
@@ -424,8 +426,6 @@ diagrams.against(x, panels, ("true", "best Gaussian"), alt)
 # The gradient is the *score*, the arrow of the opening picture. A parabola plus a straight line is the same parabola,
 # moved. **Long steps back are not Gaussian, short ones nearly are** ([@sohldickstein2015]; limit: [@anderson1982];
 # proof: [@nakkiran2024]).
-#
-# A Gaussian needs a mean (section 4) and a variance (section 5).
 
 # %% tags=["check"]
 # @title ✓ How far from Gaussian: the KL divergence
@@ -451,14 +451,38 @@ print(f"✓ the divergence from the best Gaussian is {far(0.35):.2f} for a true 
 # $$ E\,|x_0 - f|^2 = E\,|x_0 - \hat x_0|^2 + E\,|\hat x_0 - f|^2 , $$
 #
 # as at a fixed $x_t$ the mixed term $2(x_0 - \hat x_0)\cdot(\hat x_0 - f)$ averages to 0, as its first factor does.
-# So the best denoiser is $f = \hat x_0$, the *posterior mean*.
+# So the best denoiser is $f = \hat x_0$, the *posterior mean*. For single numbers the grid gives it.
+
+# %%
+def guess(x_t, t):
+    """E[x_0 | x_t] in the world with two humps, at numbers x_t (N, 1): their shape."""
+    alpha, sigma = schedule(t)
+    p = normal(x_t, alpha * x, sigma**2) * two_humps  # Bayes: (N, 2401)
+    return p @ x[:, None] / p.sum(1, keepdim=True)
+
+
+# %% [markdown]
+# A first walk: put this guess into (3.4) for $x_0$ and draw $x_s$, a hundred times (`ddpm`, which you build in section
+# 5). The number 0 walks back six times, with other noise.
+
+# %%
+humps = Mixture(torch.tensor([0.4, 0.6]), torch.tensor([[-1.2], [0.8]]),
+                torch.tensor([0.2, 0.2]))  # the two humps; here only for the grey
+start = torch.zeros(6, 1)
+walk = ddpm(guess, start, ts, schedule, seeded(0))
+paths = torch.cat([start, *(state.x for state in walk)], 1).T  # (101, 6)
+alt = "Six jagged paths from 0 at t = 1 to two bands at t = 0, three to each."
+diagrams.ribbon(humps, schedule, ts, paths, alt, arrow="back: data come out")
+
+# %% [markdown]
+# They end in both humps: the fresh noise decides.
 
 # %% [markdown]
 # ### Data with a formula
 #
-# To compute $\hat x_0$ without a grid, we use a **mixture**, like the two humps. Each point picks a component $j$ with
-# probability $w_j$, and falls around its centre $d_j$ with standard deviation $c_j$. With noise, each component is a
-# Gaussian again (2.2), so *a mixture stays a mixture*:
+# Without a grid we use a **mixture**, like the two humps. Each point picks a component $j$ with probability $w_j$, and
+# falls around its centre $d_j$ with standard deviation $c_j$. With noise, each component is a Gaussian again (2.2), so *a
+# mixture stays a mixture*:
 #
 # $$ p_t(x) = \sum_j w_j\; \mathcal N_j(x), \qquad
 # \mathcal N_j(x) = \mathcal N\!\left(x;\ \alpha_t d_j,\ (\alpha_t^2 c_j^2 + \sigma_t^2)\, I\right) . \tag{3.6} $$
@@ -470,10 +494,6 @@ print(f"✓ the divergence from the best Gaussian is {far(0.35):.2f} for a true 
 # *Predict: the two humps at* $t = 0.2$, *and we stand at* $x_t = -0.5$, *between them. From which hump did we come?*
 
 # %%
-humps = Mixture(torch.tensor([0.4, 0.6]), torch.tensor([[-1.2], [0.8]]),
-                torch.tensor([0.2, 0.2]))
-
-
 def responsibilities(mixture, x_t, t):
     """Return r_j for each component j at points x_t (N, D): (N, J)."""
     alpha, sigma = schedule(t)
@@ -491,7 +511,7 @@ print(f"left hump: {left:.2f}, right hump: {right:.2f}")
 alpha, sigma = schedule(0.2)
 noised = [w * normal(x, alpha * d, (alpha * 0.2) ** 2 + sigma**2)
           for w, d in zip(humps.weights, humps.means[:, 0], strict=True)]
-origin = humps.reverse(torch.tensor([-0.5]), 0.0, 0.2, schedule)  # (3.10), section 5
+origin = humps.reverse(torch.tensor([-0.5]), 0.0, 0.2, schedule)  # by Bayes
 parts = origin.weights, origin.means[:, 0], origin.stds[:, 0]
 fits = [r * normal(x, m, std**2) for r, m, std in zip(*parts, strict=True)]
 panels = {"$p_t$ at $t = 0.2$": (noised, -0.5, "$x_t$"),
@@ -518,10 +538,10 @@ diagrams.components(x, panels, alt, labels=("$x_t$", "$x_0$"))
 # *Predict: how does* $\hat x_0$ *depend on* $x_t$, *for little noise, for some, for only noise?*
 
 # %%
-places = {0.02: (1.25, 1.65), 0.2: (-0.75, -0.55), 0.6: (1.6, 0.42), 1.0: (-1.6, 0.12)}
+places = {0.02: (1.25, 1.65), 0.2: (-0.75, -0.55), 1.0: (-1.6, 0.12)}
 lines = {f"t = {t}": (humps.denoise(x[:, None], t, schedule)[:, 0], place)
          for t, place in places.items()}
-alt = "Four curves, one for each t, and dotted lines at the centres."
+alt = "Three curves, one for each t, and dotted lines at the centres."
 picture = diagrams.labelled(x, lines, alt, "$x_t$", "best guess at $x_0$")
 picture.axes[0].set(xlim=(-2, 2), ylim=(-2, 2))
 for centre in (-1.2, 0.8):
@@ -538,9 +558,10 @@ picture
 
 # %% tags=["check"]
 # @title ✓ (3.7) is the mean on the grid; other guesses are worse
-for t, y in ((0.02, x[900:1501:30, None]), (0.2, x[800:1601:40, None])):
-    p = normal(y, schedule(t)[0] * x, schedule(t)[1] ** 2) * two_humps  # Bayes
-    assert (humps.denoise(y, t, schedule)[:, 0] - p @ x / p.sum(1)).abs().max() < 1e-8
+y = x[800:1601:20, None]  # from -2 to 2
+for t in (0.02, 0.2, 1.0):
+    assert (humps.denoise(y, t, schedule) - guess(y, t)).abs().max() < 1e-8
+assert guess(y, 1.0).abs().max() < 0.05  # the mean of the data is 0
 pure = humps.sample(500_000, seeded(3))
 seen = add_noise(pure, torch.randn(pure.shape, generator=seeded(6)), 0.2, schedule)
 best = humps.denoise(seen, 0.2, schedule)
@@ -548,22 +569,7 @@ rivals = schedule(0.2)[0] * seen, best + 0.1 * (3 * seen).sin(), 0.9 * best
 least, *errors = ((pure - f).square().mean() for f in (best, *rivals))
 for f, e in zip(rivals, errors, strict=True):
     assert abs((e - least) / (best - f).square().mean() - 1) < 0.2  # worse by that
-print("✓ (3.7) agrees with the grid to 1e-8; its squared error is {:.3f}, that of alpha"
-      " * x_t {:.3f}, plus a wave {:.3f}, times 0.9 {:.3f}".format(least, *errors))
-
-# %% tags=["check"]
-# @title ✓ The best guess in the humps, and when there is only noise
-little, some, timid, none = (humps.denoise(x[:, None], t, schedule)[:, 0]
-                             for t in (0.02, 0.2, 0.6, 1.0))
-inner = x.abs() < 2
-assert 0.1 < timid[inner].abs().max() < 0.4 and none[inner].abs().max() < 0.05
-slope = little.diff() / dx
-assert -0.25 < x[slope.argmax()] < -0.15 and slope.max() > 2  # the jump
-assert (little - x)[x.abs() < 1.5].abs().max() < 0.15
-left, right = some[(x + 1.2).abs().argmin()], some[(x - 0.8).abs().argmin()]
-assert abs(left + 1.2) < 0.1 and abs(right - 0.8) < 0.1
-print(f"✓ at t = 0.2 the guess for -1.2 is {left:.2f}, for 0.8 it is {right:.2f}: in",
-      "the humps; at t = 1 it is the mean, 0, to 0.05")
+print(f"✓ equal to 1e-8; squared error {least:.3f}, of rivals {min(errors):.3f} up")
 
 # %% [markdown]
 # ## 5. The first samples
@@ -612,23 +618,8 @@ ancestral = yours(ancestral, by_package, cases,
                        "sample")
 
 # %% [markdown]
-# The package's `ddpm` is this loop and hands over each state; `final` takes the last. First one number, 0, walks back six
-# times, with other noise.
-
-# %%
-def guess(x, t):
-    return humps.denoise(x, t, schedule)
-
-
-start = torch.zeros(6, 1)
-walk = ddpm(guess, start, ts, schedule, seeded(0))
-paths = torch.cat([start, *(state.x for state in walk)], 1).T  # (101, 6)
-alt = "Six jagged paths from 0 at t = 1 to two bands at t = 0, three to each."
-diagrams.ribbon(humps, schedule, ts, paths, alt, arrow="back: data come out")
-
-# %% [markdown]
-# They end in both humps: the fresh noise decides. Now the opening picture's 600 points, with the guesses that their last
-# step used (30 are joined by lines).
+# The package's `ddpm` is this loop; `final` takes its last state. Here are the opening picture's 600 points, with the
+# guesses that their last step used (lines join ten).
 
 # %%
 three = {f"t = {t:.2f}": (states[t].x, states[t].x0) for t in (0.32, 0.16, 0.06)}
@@ -641,8 +632,8 @@ diagrams.guesses(three, alt)
 # %% [markdown]
 # ### Is it right?
 #
-# Your `ancestral` walks 4,000 starts in 5, 20 and 500 steps. *Strays* end outside the circles, more than three widths
-# from every cluster. *Width* and *spread* are standard deviations, of a large cluster and of all points;
+# Your `ancestral` walks 4,000 starts in 5, 20 and 500 steps. *Strays* end outside the circles drawn below, more than
+# three widths from every cluster. *Width* and *spread* are standard deviations, of a large cluster and of all points;
 # *rare* is the share of the four rare clusters.
 #
 # *Predict: which walks end with the distribution of the data?*
@@ -654,7 +645,8 @@ def measure(points):
     stray, common = widths > 3, clusters.weights > 0.1
     own = [points[(which == j) & ~stray] for j in common.nonzero()[:, 0]]
     off = torch.cat([(part - part.mean(0)).norm(dim=1) for part in own if len(part)])
-    rare = (~common)[which].double().mean()  # 1.177: half of a bell in the plane
+    rare = (~common)[which].double().mean()
+    # a Gaussian in the plane has half of its points within 1.177 standard deviations
     return stray.double().mean(), off.median() / 1.177, rare, points.std()
 
 
@@ -667,7 +659,9 @@ def show(clouds, alt, *drawn):
         print("{:>20}  {:6.1%}  {:5.2f}  {:4.0%}  {:6.2f}".format(name, *numbers))
     drawn = {name: clouds[name] for name in drawn or clouds}
     circles = clusters.means, 3 * clusters.stds
-    return diagrams.clouds(drawn, alt, columns=3, window=(-1.9, 1.9), circles=circles)
+    columns = max(3, len(drawn))
+    return diagrams.clouds(drawn, alt, columns=columns, window=(-1.9, 1.9),
+                           circles=circles)
 
 
 # %%
@@ -675,7 +669,7 @@ truth = clusters.sample(4000, seeded(4))
 cloud = torch.randn(4000, 2, generator=seeded(9))
 clouds = {f"{n} steps": ancestral(cloud, times(n), 10) for n in (5, 20, 500)}
 clouds["data"] = truth
-show(clouds, "A blot, and twice the eight clusters.", "5 steps", "500 steps", "data")
+show(clouds, "A blot; eight clusters with points between; twice eight clusters.")
 
 # %% [markdown]
 # <details><summary>Answer</summary>
@@ -702,15 +696,16 @@ print("✓ 500 steps agree with the data: each cluster's share to 0.025, the wid
 # %% [markdown]
 # ### How wide is a step?
 #
-# Why is the width 0.16 after 20 steps, and 0.2 in the data? The last step shows it best: there $v$ is 0. $v$ is the
-# variance if $x_0$ is known. It is not, so the true step is wider. In each coordinate, for data of variance at most one
-# and $\alpha^2 + \sigma^2 = 1$, its variance is on
-# average over $x_t$
+# Why is the width 0.16 after 20 steps, and 0.20 in the data? Nearly all of it is the last step, where $v$ is 0 and the
+# true step still has a width (checked below). $v$ is the variance if $x_0$ is known. It is
+# not, so the true step is wider.
+# For data of variance at most one and $\alpha^2 + \sigma^2 = 1$, its variance in each coordinate, on average over $x_t$, is
+# between two bounds:
 #
 # $$ v \;\le\; E\big[\mathrm{Var}(x_s \mid x_t)\big] \;\le\; \sigma_{ts}^2 . \tag{3.9} $$
 #
 # The upper bound is right for standard normal data ([@sohldickstein2015]; proof and walks: *deeper*, section 3). DDPM
-# tried both. The package takes $v$. (After five steps the width counts points between clusters too.)
+# tried both.
 
 # %% [markdown]
 # ### Which step fails?
@@ -749,7 +744,7 @@ for u, s, t in ((0.0, 0.1, 0.4), (-0.46, 0.1, 0.4), (1.0, 0.2, 0.9), (1.0, 0.39,
     here, bayes = torch.tensor([[u]]), way_back(two_humps, u, s, t)
     (r,), (m,), v = bells_at(humps, here, s, t)
     exact = sum(r[j] * normal(x, m[j], v[j]) for j in (0, 1))
-    mean = posterior(here, guess(here, t), s, t, schedule).mean
+    mean = posterior(here, humps.denoise(here, t, schedule), s, t, schedule).mean
     assert (exact - bayes).abs().max() < 1e-8 * bayes.max() + 1e-8
     assert torch.isclose(mean[0, 0], moments(bayes)[0], atol=1e-8)
 r = responsibilities(humps, torch.tensor([[-0.5]]), 0.2)[0]
@@ -758,10 +753,10 @@ assert torch.isclose(r[0] / r[1], torch.tensor(heights[0] / heights[1]))
 print("✓ density and mean of four true steps agree with Bayes on the grid to 1e-8")
 
 # %%
-def five(true):
-    """Five steps: those with a number in `true` draw from (3.10), the others (3.8)."""
+def mixed(true, n=5):
+    """n steps: those with a number in `true` draw from (3.10), the others (3.8)."""
     points, generator = cloud, seeded(10)
-    for k, (t, s) in enumerate(pairwise(times(5)), 1):
+    for k, (t, s) in enumerate(pairwise(times(n)), 1):
         step = posterior(points, denoise(points, t), s, t, schedule)
         points = (true_step(points, s, t, generator) if k in true
                   else step.sample(generator))
@@ -769,7 +764,7 @@ def five(true):
 
 
 which = {"5 true": {1, 2, 3, 4, 5}, "first 4 true": {1, 2, 3, 4}, "last true": {5}}
-clouds |= {name: five(true) for name, true in which.items()}
+clouds |= {name: mixed(true) for name, true in which.items()}
 show({name: clouds[name] for name in which}, "Eight clusters, a blot, eight clusters.")
 
 # %% [markdown]
@@ -792,8 +787,10 @@ four = measure(clouds["first 4 true"])[0]
 last = posterior(cloud, denoise(cloud, 0.2), 0.0, 0.2, schedule)
 assert last.std.max() == 0 and torch.allclose(last.mean, denoise(cloud, 0.2))
 assert 0.22 < four < 0.32
-print(f"✓ strays: {stray:.1%} if only the last of five steps is true,",
-      f"{four:.0%} if the first four are; spread {spread:.2f} if only the last is")
+first, only = (measure(mixed(true, 20))[1] for true in (range(1, 20), {20}))  # widths
+assert first < 0.165 and abs(only - 0.2) < 0.01
+print(f"✓ strays: {stray:.1%} if only the last of five is true, {four:.0%} if the",
+      f"first four; of 20 steps: width {only:.2f} if the last, {first:.2f} if the rest")
 
 # %% [markdown]
 # ## 6. A denoiser with perfect memory
@@ -867,9 +864,8 @@ plot.strips(rows, "A boot and a shirt, clean, in noise, and as guessed.", above=
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Up to $t = 0.4$ it finds the boot exactly: 1,024 pixels are 1,024 witnesses. With more noise it averages. The new
-# shirt becomes *other* clothes: one of the 2,000 at 0.05, another at 0.2, a blur from 0.6. A perfect memory cannot see
-# what is new.
+# Up to $t = 0.4$ it finds the boot exactly: 1,024 pixels are 1,024 witnesses. Then it averages. The new
+# shirt becomes *other* clothes: one of the 2,000 at 0.05, another at 0.2, a blur from 0.6.
 #
 # </details>
 #
@@ -926,7 +922,7 @@ print("✓ distance to the nearest in memory (root of summed squared differences
 # &= \int \frac{\alpha_t x_0 - x_t}{\sigma_t^2}\; q(x_0 \mid x_t)\, dx_0 .
 # \end{aligned} $$
 #
-# The second line has the gradient of a Gaussian, the third is Bayes, and what is left is an average:
+# The second line has the gradient of a Gaussian, the third is Bayes. What is left is an average:
 #
 # $$ \nabla \log p_t(x_t) = \frac{\alpha_t\, \hat x_0 - x_t}{\sigma_t^2} , \tag{3.12} $$
 #
@@ -934,7 +930,7 @@ print("✓ distance to the nearest in memory (root of summed squared differences
 # guess. ([@robbins1956]; [@efron2011]; [@vincent2011] for denoisers. [@song2019] sampled by scores before DDPM.)
 
 # %% [markdown]
-# **Your turn.** The check differentiates the exact log density automatically.
+# **Your turn.** The score from the denoiser.
 
 # %%
 def score(x_t, t):
@@ -962,7 +958,8 @@ check(score, by_autograd, [(crowd[:2], 0.1), (crowd[:100], 0.6)],
 # \tag{3.13} $$
 #
 # *go along the arrow, stretch, add noise* ([@anderson1982] in continuous time). Now give the blind loop of section 1
-# this term, from the memory of section 6, which has the first four pictures, not the shirt.
+# this term, from the memory of section 6, which has the first four pictures, not the shirt. (The loop's noise
+# has nearly the variance $\sigma_{ts}^2$.)
 #
 # *Predict: which pictures come back?*
 
@@ -974,13 +971,15 @@ for beta, t in zip(betas[:200].flip(0), times(1000)[800:], strict=False):
     z = torch.randn(x0.shape, generator=generator)
     mended = (mended + beta * arrow - beta.sqrt() * z) / (1 - beta).sqrt()
 
-rows = {"200 forward": forward, "back, blind": backward, "with the arrow": mended}
-plot.strips(rows, "Three rows of five pictures.", size=96)
+rows = {"data": x0, "200 forward": forward, "back, blind": backward,
+        "with the arrow": mended}
+plot.strips(rows, "Four rows of five pictures.", size=96)
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The four. The shirt comes back as another picture of the memory.
+# The four, with a grain of 0.01: the loop adds noise in its last step too. The shirt comes back as another picture of
+# the memory.
 #
 # </details>
 

@@ -399,11 +399,12 @@ def test_clouds_stand_in_rows_of_equal_panels():
 
 
 def test_guesses_lie_over_their_points():
-    picture = diagrams.guesses({"far": (torch.ones(7, 2), torch.zeros(7, 2)), "near": (torch.ones(7, 2),) * 2}, "two")
+    points = torch.cat([torch.full((3, 2), 5.0), torch.ones(12, 2)])  # the first three are out of the frame
+    picture = diagrams.guesses({"far": (points, torch.zeros(15, 2)), "near": (torch.ones(7, 2),) * 2}, "two")
     assert [ax.get_title() for ax in picture.axes] == ["far", "near"] and picture.alt == "two"
-    assert [line.get_xdata().tolist() for line in picture.axes[0].lines] == [[1.0, 0.0]] * 7  # from point to guess
+    assert [line.get_xdata().tolist() for line in picture.axes[0].lines] == [[1.0, 0.0]] * 10  # from point to guess
     below, above = picture.axes[0].collections
-    assert np.allclose(below.get_offsets(), 1) and np.allclose(above.get_offsets(), 0)
+    assert np.allclose(below.get_offsets()[3:], 1) and np.allclose(above.get_offsets(), 0)
     assert [text.get_text() for text in picture.legends[0].get_texts()] == ["point", "its guess"]
     assert picture.png() == picture.png()
 

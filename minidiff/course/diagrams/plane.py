@@ -50,13 +50,14 @@ def clouds(
 def guesses(panels: Mapping[str, tuple[Tensor, Tensor]], alt: str) -> Picture:
     """Draw points (N, 2) and, over them, the guesses (N, 2) at where they come from, in a row of equal panels.
 
-    Lines join the first 30 points to their guesses.
+    Lines join the first ten points in the frame to their guesses.
     """
     width = 7.0 if len(panels) > 1 else 4.4
     picture = Picture(alt, width, width / len(panels) + 0.7)
     for k, (title, (points, guessed)) in enumerate(panels.items(), 1):
         ax = picture.add_subplot(1, len(panels), k)
-        joined = torch.stack([points[:30], guessed[:30]])  # (2, 30, 2)
+        framed = (points.abs() < 2.6).all(1)
+        joined = torch.stack([points[framed][:10], guessed[framed][:10]])  # (2, 10, 2)
         ax.plot(joined[..., 0], joined[..., 1], color=BLACK, linewidth=0.7, zorder=3)
         ax.scatter(points[:, 0], points[:, 1], s=5, linewidths=0, color=FORWARD, label="point")
         ax.scatter(guessed[:, 0], guessed[:, 1], s=5, linewidths=0, color=COLOURS[1], label="its guess")

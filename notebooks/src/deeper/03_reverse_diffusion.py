@@ -54,7 +54,7 @@ def way_back(x_t, s, t, data=humps):
 # $$ \sum_{k=1}^{n} \frac{\beta_k}{\alpha_k^2}
 # = \sum_{k=1}^{n} \left( \frac{1}{\alpha_k^2} - \frac{1}{\alpha_{k-1}^2} \right) = \frac{1}{\alpha_n^2} - 1 , $$
 #
-# the same once more, after any number of steps and for any table.
+# the same once more, after any number of steps and for any *table* (a schedule given step by step).
 
 # %% tags=["check"]
 # @title ✓ The sum, and a walk of 100,000 numbers
@@ -467,7 +467,7 @@ picture
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Read it from right to left, as the walk goes. Down to $t = 0.6$ the likeliest cluster is the final one hardly more
+# Late. Read it from right to left, as the walk goes. Down to $t = 0.6$ the likeliest cluster is the final one hardly more
 # often than by chance, three times in sixteen (the weight of a common cluster). More than half of
 # the rest is decided between $t = 0.4$ and $t = 0.1$.
 #
@@ -572,8 +572,8 @@ print(f"✓ largest error of the score: {bad:.1f} with the average over all data
 #
 # A denoiser that remembers its data exactly draws only them (section 6 of the main line). What if the memory is a little
 # blurred: a mixture with a component of width $c$ on each of 80 points of a spiral, the *swiss roll* on which
-# [@sohldickstein2015] tried their method? (Statisticians call it a *kernel density estimate*.) That is an exact oracle too,
-# for other data.
+# [@sohldickstein2015] tried their method? (Statisticians call it a *kernel density estimate*.) Its best denoiser has a formula
+# too, (3.7), for other data.
 #
 # *Predict: which of three widths, 0.01, 0.12 or 0.5, draws the best roll?*
 
@@ -621,7 +621,8 @@ print("✓ from a fresh point of the roll to the nearest draw it is on average",
 # ### The arrows of a memory
 #
 # Six hundred points follow the eight clusters, or a memory of 12 points $d_n$ drawn from them. The picture draws 300 of
-# them, down to $t = 0.02$; the walks go on to 0. The crosses are at $\alpha_t d_n$. Three clusters have no cross.
+# them, down to $t = 0.02$; the walks go on to 0. The crosses are at $\alpha_t d_n$. Three of the
+# eight clusters in the upper row have no cross.
 #
 # *Predict: what do the walks of the memory make of those three?*
 
@@ -656,7 +657,7 @@ diagrams.score_arrows(panels, schedule, alt, crosses=twelve, columns=3)
 #
 # </details>
 #
-# With much noise the two fields look alike. At $t = 0.9$ the scores differ by less than a hundredth (median), as
+# With much noise the two fields look alike. At $t = 0.9$ (not drawn) the scores differ by less than a hundredth (median), as
 # $-x_t/\sigma_t^2$ is most of both. But the guesses differ already: each is near the mean of its data. The mean of the
 # 12 lies 0.53 from the origin, that of the clusters in the origin.
 
