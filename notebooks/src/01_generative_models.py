@@ -730,7 +730,7 @@ lost = ~families.near(samples["VAE"])[0]
 by_noise = float(sound[lost].double().mean())  # strays that the means are not
 expect(min(strays[name] for name in models) > 3 * strays["truth"] > 2 * by_walk,
        f"strays: truth {strays['truth']:.0%}, exact walk {by_walk:.0%}, models more")
-expect(0.35 < by_noise < 0.65, f"{by_noise:.0%} of the VAE's strays come from its noise")
+expect(0.35 < by_noise < 0.65, f"{by_noise:.0%} of the VAE's strays are by its noise")
 
 # %% [markdown]
 # <details><summary>Answer</summary>
