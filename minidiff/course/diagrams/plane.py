@@ -161,20 +161,22 @@ def walks(
     alt: str,
     reach: float = 3.1,
 ) -> Picture:
-    """Draw sets of paths (S, N, 2) in a row, each over a pale cloud: at most 400 ends, and two of the ways there.
+    """Draw sets of paths (S, N, 2), two in a row, each over a pale cloud: at most 400 ends, and two of the ways there.
 
     Ends are blue, and of the two shown red and green. Two named points (2,) are marked in every panel, by a black dot
     and by a diamond; a legend says so. Titles may have two lines.
     """
     if len(panels) != len(behind):
         raise ValueError(f"expected a cloud behind each panel, got {len(panels)} panels and {len(behind)} clouds")
-    picture = Picture(alt, 7.0, 7.0 / len(panels) + 1.3)
-    axes = picture.subplots(1, len(panels), squeeze=False)[0]
+    odd, rows = len(panels) % 2, -(-len(panels) // 2)
+    picture = Picture(alt, 7.0, 4.0 * rows + (0 if odd else 0.9))
+    axes = [picture.add_subplot(rows, 2, k + 1) for k in range(len(panels))]
     looks = (("o", BLACK, "white"), ("D", COLOURS[7], BLACK))  # marker, colour, edge
     for ax, (name, paths), cloud in zip(axes, panels.items(), behind, strict=True):
         _points(ax, cloud, paths[-1, :400], reach)
+        ax.collections[1].set_zorder(3)  # the ends over the walks
         for n, colour in zip(range(paths.shape[1]), (BACKWARD, COLOURS[2]), strict=False):
-            ax.plot(*paths[:, n].T.numpy(), color=colour, lw=1.2)
+            ax.plot(*paths[:, n].T.numpy(), color=colour, lw=2 if paths.shape[1] == 1 else 1)
             ax.plot(*paths[-1, n].numpy(), "o", color=colour, markersize=8, markeredgecolor="white", zorder=4)
         for (_, place), (marker, colour, edge) in zip(marks, looks, strict=True):
             ax.plot(*place.numpy(), marker, color=colour, markersize=8, markeredgecolor=edge, zorder=5)
@@ -188,7 +190,10 @@ def walks(
         Line2D([], [], color=colour, linewidth=0 if size < 8 else 1.5, marker="o", markersize=size, label=word)
         for word, (colour, size) in keys.items()
     ]
-    picture.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=WORDS, frameon=False, borderpad=0)
+    if odd:  # there is an empty place beside the last panel
+        picture.legend(handles=handles, loc="center", bbox_to_anchor=(0.76, 0.25), fontsize=WORDS, frameon=False)
+    else:
+        picture.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=WORDS, frameon=False, borderpad=0)
     return picture
 
 

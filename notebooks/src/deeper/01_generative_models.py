@@ -56,7 +56,7 @@ def bell(mean, std=0.2):
     return torch.distributions.Normal(mean, std).log_prob(line).exp()
 
 
-def js(p, q, cell):
+def js(p, q, cell):  # of densities p, q on cells of this size (shares: cell=1)
     m = (p + q) / 2
     return (torch.xlogy(p, p / m) + torch.xlogy(q, q / m)).nan_to_num().sum() * cell / 2
 
@@ -123,7 +123,8 @@ picture
 # Each point is one look, from batch 240 on. The loss is the mean over the 60 batches before it. For the VAE a lower
 # loss means closer; for flow and diffusion the order is looser. The cell below has the rank correlations: 1 if the loss
 # orders the looks as the distance does. Two warnings. Loss and distance both fall with time, which alone makes a
-# correlation. And the looks have 2,000 points, so differences below the floor, printed there too, are chance.
+# correlation. And the looks have 2,000 points: the floor, printed there too, limits how far the *level* of a distance
+# can be trusted. It limits their order less, for all looks share the same noise and data.
 #
 # The discriminator's loss is $-V$. It stays near $\log 4$, the value of a *finished* game with $D = \frac12$
 # everywhere. It measures the generator against the discriminator of the moment, and both move, which fits its low rank
@@ -182,7 +183,8 @@ print("✓ variances add up to 0.02; left at t = 0.2, 0.4, 0.8:",
 #
 # One training is one draw, and its learning rate is a choice. Here is the race again, from two seeds and at half, once and
 # twice the rate. We measure the distance and the *poorest cluster*: the points within two standard deviations of each
-# centre, divided by the truth's number, and of the eight the least. (The main line counts within three.) The rates of the main line are 0.001 for the GAN, 0.004 for VAE and flow, and 0.008 for diffusion. It is
+# centre, divided by the truth's number, and of the eight the least. (The main line counts within three. The
+# field has *precision* and *recall*, [@kynkaanniemi2019].) The rates of the main line are 0.001 for the GAN, 0.004 for VAE and flow, and 0.008 for diffusion. It is
 # shorter than there: 600 batches, a quarter.
 
 # %%
@@ -524,9 +526,10 @@ fair, fresh = (torch.randn(10_000, 2, generator=seeded(k)) for k in (17, 18))
 with torch.no_grad():
     codes = {"VAE": models["VAE"].encode(given).sample(seeded(19)),
              "flow": models["flow"].encode(given)[0],
-             "ddim": families.walk_out(models["diffusion"], given)[0],
+             "ddim": families.walk_out(models["diffusion"], given)[0],  # steps upwards
              "added, t = 0.9": add_noise(given, fresh, 0.9, schedule)}
-colours = [plot.COLOURS[k] for k in families.near(given[:3000])[1]]
+hues = [*plot.COLOURS[:7], "#B0A000"]  # those of the main line
+colours = [hues[k] for k in families.near(given[:3000])[1]]
 alt = "Data as codes, coloured by cluster: patches for VAE, flow and ddim, then a mix."
 shown = {name: code[:3000] for name, code in codes.items()}
 diagrams.clouds(shown, alt, colours=colours, columns=4)
@@ -547,7 +550,7 @@ expect(fits["added, t = 0.9"] < 1.3 * chance, "what only adds noise does not")
 # and heaps among its codes ([@hoffman2016] take its loss apart for this). Flow and `ddim` can be undone, so their codes
 # would be noise if their samples were data.
 #
-# The price of a way out that only adds noise: it cannot summarise. There is one noise for each number of the data. In
+# The price of a way out that only adds noise: it cannot summarise: the noise has as many coordinates as the data. In
 # return every $x_t$ lives where the data live, can be looked at, and *checked*: with the exact denoiser and short steps the
 # clouds of `ddim` and of `ddpm` on the way back are those of the way out, at every moment.
 
