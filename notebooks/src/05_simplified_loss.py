@@ -850,9 +850,8 @@ sheet, end = torch.linalg.qr(span)[0], sum(curve[-50:]) / 50  # the best: has th
 for row, part in (("eps", 1), ("v", 0.5)):
     y = target(row, clean, grains, u, Cosine())
     assert abs((y - y @ sheet @ sheet.T).square().mean() / floor_eps / part - 1) < 0.03
-expect(floor_eps < end < floor_eps + 0.018,
-       f"answers span at most {width - 1} directions; off the best sheet is "
-       f"{floor_eps:.3f} of the square of eps, where its loss ends; of v half of that")
+expect(floor_eps < end < floor_eps + 0.018, f"answers span {width - 1} directions; off "
+       f"the best sheet is {floor_eps:.3f} of eps squared, its last loss; of v half")
 
 # %% [markdown]
 # ## 7. How far off, and how to help

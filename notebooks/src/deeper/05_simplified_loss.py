@@ -283,7 +283,7 @@ print(f"variance, weights to chances: {before[0]:.1f} before, {after[0]:.1f} aft
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Before training the network says 0 at every step, and the ratio is about 5.64. After it, the steps near the data, which weigh
+# Before training the network says 0 at every step, and the ratio is near 5.64. (200 batches estimate it only roughly.) After it, the steps near the data, which weigh
 # most, have the largest errors left (main line, section 3), and the ratio is larger.
 #
 # </details>
