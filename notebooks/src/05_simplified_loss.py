@@ -647,7 +647,7 @@ def framed(x, asked):
 
 
 alt = "Two rows of thirteen digits for each of three recipes; some have a frame."
-plot.strips({name if k == 0 else " " * len(name): framed(x[k:k + 13], asked[k:k + 13])
+plot.strips({name if k == 0 else f"{name}, more": framed(x[k:k + 13], asked[k:k + 13])
              for name, x in drawn.items() for k in (0, 13)}, alt, size=50)
 
 # %% tags=["folded"]
