@@ -66,7 +66,7 @@ FIGURES = {
     "clock hands": lambda: diagrams.clock_hands(torch.tensor([[1.0, 0.0], [0.6, 0.8]]), ("0", "1"), (0,), "two clocks"),
     "rows and weights": lambda: diagrams.rows_and_weights(Cosine(), 0.3),
     "two judges": lambda: diagrams.two_judges(
-        {name: [(3.0, 5.0), (3.1, 6.0), (3.2, 7.0), (2.9, 3.0)] for name in "abc"}, 2.0
+        {name: [(3.0, 5.0), (3.1, 6.0), (3.2, 7.0), (2.9, 3.0)] for name in "abc"}, 2.0, 0.8
     ),
     "predictions": lambda: diagrams.predictions([("x0", torch.zeros(4, 2), "off: 0")] * 2, 2, ("D = 2",), "two panels"),
     "ribbon, back": lambda: diagrams.ribbon(HUMPS, Flow(), TS.flip(0), torch.zeros(5, 9), "a ribbon"),

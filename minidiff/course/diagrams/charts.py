@@ -138,17 +138,18 @@ def split_bars(
     return picture
 
 
-def two_judges(runs: Mapping[str, Sequence[tuple[float, float]]], real: float) -> Picture:
+def two_judges(runs: Mapping[str, Sequence[tuple[float, float]]], real: float, error: float) -> Picture:
     """Draw four trainings of each recipe as (bits, % misread): one, two with other seeds, one with a larger batch.
 
-    The second and third are small dots, an arrow leads from the first to the fourth; `real` is misread of real digits.
+    The second and third are small dots, an arrow leads from the first to the fourth; `real` is misread of real
+    digits, `error` its standard error.
     """
     alt = "Dots for three recipes: weights has long codes and many misread digits; arrows to larger batches lead down."
     picture = Picture(alt, 6.4, 4.0)
     ax = picture.add_subplot(1, 1, 1)
     for (name, (first, *seeds, larger)), colour in zip(runs.items(), [COLOURS[k] for k in (2, 3, 0)], strict=True):
         bits, misread = zip(*seeds, strict=True)
-        ax.scatter(bits, misread, s=22, color=colour, alpha=0.6, linewidths=0)
+        ax.scatter(bits, misread, s=32, color=colour, edgecolor="white", linewidths=0.8, zorder=4)
         ax.plot(*first, "o", color=colour, markersize=10)
         ax.plot(*larger, "o", color=colour, markersize=10, markerfacecolor="white", markeredgewidth=2)
         style = {"arrowstyle": "-|>", "color": colour, "lw": 1.5, "shrinkA": 6, "shrinkB": 6}
@@ -158,7 +159,8 @@ def two_judges(runs: Mapping[str, Sequence[tuple[float, float]]], real: float) -
             name, first, (side, 4), textcoords="offset points", color=colour, fontsize=WORDS, ha=ha, va="bottom"
         )
     ax.axhline(real, color=BLACK, linestyle=":")
-    ax.text(3.7, real * 0.97, "real digits", fontsize=WORDS, ha="right", va="top")
+    ax.axhspan(real - error, real + error, color="0.92", zorder=0)
+    ax.text(3.7, real * 0.97, "real digits, ± 1 standard error", fontsize=WORDS, ha="right", va="top")
     ax.plot([2.9], [38], "o", color="0.4", markersize=10, markerfacecolor="white", markeredgewidth=2)
     ax.text(2.925, 38, "batch of 768", fontsize=WORDS, va="center", color="0.35")
     ax.plot([2.9], [26], "o", color="0.4", markersize=10)

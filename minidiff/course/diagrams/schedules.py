@@ -69,8 +69,8 @@ def rows_and_weights(schedule: Schedule, t: float) -> Picture:
     """
     alt = (
         "Left, arrows in the plane of x0 and eps: x_t on a quarter circle, v at a right angle to it, velocity longer "
-        "the same way, x0 along one axis, eps along the other, the score down. Right, the weights over time: score and "
-        "bound fall most steeply, then velocity, v and eps; x0 is flat."
+        "the same way, x0 along one axis, eps along the other, the score down. Right, the weights over time: the "
+        "score falls most, then bound and eps; velocity and v least, in parallel; x0 is flat."
     )
     picture = Picture(alt, 7.0, 3.9)
     left, right = picture.subplots(1, 2, width_ratios=[1, 1.15])

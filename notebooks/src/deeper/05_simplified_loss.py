@@ -3,7 +3,8 @@
 #
 # What the main line of [chapter 05](../05_simplified_loss.ipynb) states and leaves: how times are told apart, the way back
 # as arrows, the bound's weight on any schedule, where errors grow, the nine networks by another loss, scores without
-# noise, Langevin dynamics, many noises at once, three more bugs, and a skip for $\epsilon$. Read the sections one by one; run them from the top.
+# noise, Langevin dynamics, many noises at once, three more bugs, and a skip for $\epsilon$. Read the sections one by one; run them from the top. The
+# letters are those of the [main line's table](../05_simplified_loss.ipynb).
 
 # %%
 import torch
@@ -13,8 +14,6 @@ from minidiff.course import diagrams, plot
 
 T = 1000
 schedule = FromBetas(linear_betas(T))  # DDPM's
-two = Mixture(torch.tensor([0.4, 0.6]), torch.tensor([[-1.2], [0.8]]),
-              torch.tensor([0.2, 0.2]))
 
 
 def seeded(seed):
@@ -91,12 +90,14 @@ diagrams.score_arrows(panels, schedule, alt)
 # %% [markdown]
 # ## 3. The bound on any schedule
 #
-# The model's step may have several variances. In the main line $L_s$ has chapter 03's larger one, $\sigma_{ts}^2$, and the
-# sampler (5.7) its smaller one, $\sigma_{ts}^2\sigma_s^2/\sigma_t^2$. [@ho2020] found that samples by either are alike. At
-# the last step, $s = 0$, the smaller one is 0, and (4.11) does not hold with either: whoever knows $x_0$ has no variance
-# left. With a Gaussian decoder, a density of $x_0$ of variance $\sigma_{ts}^2$, $L_0$ is (5.1) and (5.3) too, up to a
-# constant. (The main line's first check has it.)
+# **Which variance?** In the main line $L_s$ has chapter 03's larger one, $\sigma_{ts}^2$, and the sampler (5.7) its smaller
+# one, $\sigma_{ts}^2\sigma_s^2/\sigma_t^2$. [@ho2020] found that samples by either are alike.
 #
+# **The last step.** At $s = 0$ the smaller variance is 0: whoever knows $x_0$ has none left. So (4.11) does not hold.
+# $L_0$ is the code length of $x_0$ instead, here by a Gaussian of variance $\sigma_{ts}^2$. It is (5.1) and (5.3) too,
+# up to a constant (the main line's first check).
+
+# %% [markdown]
 # With the smaller variance in the bound as well, the divergence has no constant. Put in $\sigma_{ts}^2 = \sigma_t^2 -
 # \alpha_{ts}^2\sigma_s^2$, and it becomes ([@kingma2021])
 #
@@ -112,6 +113,10 @@ diagrams.score_arrows(panels, schedule, alt)
 # the best denoiser the price between two values of the SNR does not depend on the schedule. (That an integral of the
 # least squared error over SNR measures information is older: [@guo2005].) Two humps, three schedules, log SNR from 4
 # down to -4:
+
+# %%
+two = Mixture(torch.tensor([0.4, 0.6]), torch.tensor([[-1.2], [0.8]]),
+              torch.tensor([0.2, 0.2]))
 
 # %%
 from minidiff import Flow, LinearBeta, weight
@@ -194,7 +199,7 @@ picture
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# For the bound it is half the SNR, on all of them. (Drawn is it over the SNR, which is the weight of the error of
+# For the bound it is half the SNR, on all of them. (The plot divides it by the SNR: that is the weight of the error of
 # $\epsilon$.) For the simplified loss it is another on each: who changes the schedule changes the loss. If the weight of the
 # error of $\epsilon$, as drawn, never falls with $t$, the loss is still a bound, of data with noise added ([@kingma2023]). None
 # of the three at the right is such a weight: each falls at the noisy end.
@@ -219,6 +224,82 @@ assert (pairs[~torch.eye(3, dtype=torch.bool)] > torch.tensor(1.2).log()).all()
 assert (others[:, 0] < 0.9 * others.max(1)[0]).all()  # at log SNR -4: all have fallen
 print("✓ the bound's is SNR / 2 on three schedules; the other's differs by up to",
       f"{(others.max(0)[0] / others.min(0)[0]).max():.1f} times")
+
+# %% [markdown]
+# ### Weights or chances: how gradients scatter
+#
+# In the main line's section 4 *weights* multiplies errors by $w_k$, and *chances* draws step $k$ with chance $w_k/T$. The mean
+# gradient is the same. Its scatter is not: if the gradient's mean square is $G$ at every step, that of the drawn
+# gradient is $G\,E[w^2]$ for *weights* and $G\,E[w] = G$ for *chances*. DDPM's steps have $E[w^2] = 5.64$.
+#
+# *Predict: is the ratio 5.64 before training? And after it?*
+
+# %%
+from minidiff.data import load
+from minidiff.nets.mlp import MLP, MLPConfig
+
+beta, digits = linear_betas(T), load("digits")
+bound = beta / (2 * (1 - beta) * (1 - (1 - beta).cumprod(0)))  # (5.3)
+w, same = (bound / bound.mean()).float(), torch.ones(T)
+flat = digits.tensor().flatten(1)
+
+
+def batch_loss(net, chance, weigh, generator):
+    index = torch.randint(len(flat), (128,), generator=generator)
+    k = torch.multinomial(chance, 128, True, generator=generator) + 1
+    eps, t = torch.randn(128, 64, generator=generator), k / T
+    said = net(add_noise(flat[index], eps, t, schedule), t, digits.y[index])
+    return (weigh[k - 1] * (eps - said).square().mean(1)).mean()
+
+# %%
+def two_hundred(net, chance, weigh):  # losses, and gradients of the last layer
+    found, generator = [], seeded(9)
+    for _ in range(200):
+        loss = batch_loss(net, chance, weigh, generator)
+        slope, = torch.autograd.grad(loss, net.head.weight)
+        found.append(torch.cat([loss.detach()[None], slope.flatten()]))
+    return torch.stack(found)  # (200, 1 + the numbers in the layer)
+
+
+def compare(net):
+    a, b = two_hundred(net, same, w), two_hundred(net, w, same)
+    gap = (a.mean(0) - b.mean(0))[0] / ((a.var(0) + b.var(0))[0] / 200) ** 0.5
+    return float(a[:, 1:].var(0).sum() / b[:, 1:].var(0).sum()), float(gap)
+
+# %%
+torch.set_num_threads(1)
+torch.manual_seed(0)
+digit_net = MLP(MLPConfig(dim=64, num_classes=10, width=160))
+before, generator = compare(digit_net), seeded(0)
+adam = torch.optim.Adam(digit_net.parameters(), 3e-3, fused=True)
+for i in range(1000):  # the simplified loss, as in the main line
+    adam.param_groups[0]["lr"] = 3e-3 * min(1, (i + 1) / 100) * (1 - i / 1000)
+    adam.zero_grad()
+    batch_loss(digit_net, same, same, generator).backward()
+    adam.step()
+after = compare(digit_net)
+print(f"variance, weights to chances: {before[0]:.1f} before, {after[0]:.1f} after")
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Before training the network says 0 at every step, and the ratio is near 5.64. (200 batches estimate it only roughly.) After it, the steps near the data, which weigh
+# most, have the largest errors left (main line, section 3), and the ratio is larger.
+#
+# </details>
+
+# %% tags=["check"]
+# @title ✓ Weights and chances: one mean, two scatters
+from minidiff.course import expect
+
+square = w.double().square().mean()  # E[w^2]
+assert abs(square - 5.64) < 0.005 and abs(before[0] / square - 1) < 0.25
+assert max(abs(before[1]), abs(after[1])) < 4  # the means, in standard errors
+early = (torch.arange(T) < 20).float()
+errors = [two_hundred(digit_net, each, same)[:, 0].mean() for each in (early, same)]
+expect([after[0] > 8, errors[0] > 3 * errors[1]],
+       "the mean losses agree up to chance; the gradient's variance is "
+       "about 5.64 to 1 before training, as E[w^2] says, and over 8 to 1 after it")
 
 # %% [markdown]
 # ## 4. Where errors grow
@@ -256,19 +337,24 @@ picture
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# $\epsilon$, and so the score, for $x_0$, at pure noise; $x_0$ for $\epsilon$, at the data. $v$ and velocity nowhere.
+# $\epsilon$, and so the score, for $x_0$, at pure noise; $x_0$ for $\epsilon$, at the data. $v$ and velocity nowhere, on
+# the cosine. On `LinearBeta` an error of the velocity grows 15-fold at $t = 0.998$.
 #
 # </details>
 
 # %% tags=["check"]
-# @title ✓ v never amplifies; the others do at one end
+# @title ✓ On the cosine v and velocity never amplify; the others do at one end
 grown = {name: growth(name) for name in (*names, "score")}
 assert max(each.max() for each in grown["v"]) <= 1
 assert max(each.max() for each in grown["velocity"]) <= 1
 assert min(grown["eps"][0][-1], grown["x0"][1][0]) > 300
 in_its_unit = grown["score"][0] / Cosine()(u)[1]  # an error of 1 / sigma
 assert torch.allclose(in_its_unit, grown["eps"][0])
-print("✓ factors: v at most 1; eps (and score) and x0 over 300 at t = 0.998, 0.002")
+linear = LinearBeta()
+(alpha, sigma), (a, b) = linear(u), target_coefficients("velocity", u, linear)
+assert abs((sigma / (alpha * b - sigma * a).abs())[-1] - 14.9) < 0.1
+print("✓ factors on the cosine: v at most 1; eps (and score) and x0 over 300 at",
+      "t = 0.998, 0.002")
 
 # %% [markdown]
 # ## 5. The networks by another loss
@@ -363,9 +449,7 @@ print("✓ seven distances as stored up to 0.03; beside by 2.5 deviations: 1 % o
 
 # %%
 from minidiff import Denoiser, denoising_loss, sample_times, weight
-from minidiff.nets.mlp import MLP, MLPConfig
 
-torch.set_num_threads(1)
 plane = torch.linalg.qr(torch.randn(16, 2, generator=seeded(0)))[0]  # (16, 2)
 thin = Mixture(roll.weights.float(), roll.means.float(), roll.stds.float())
 
@@ -407,8 +491,6 @@ for name, keep in (("all 16", torch.eye(16)), ("two in the plane", plane @ plane
 
 # %% tags=["check"]
 # @title ✓ Where the error of v is, and what makes it
-from minidiff.course import expect
-
 (full, off), (flat, _) = found.values()
 expect([0.1 < full < 0.3, off < 0.05 * full, flat < 0.5 * full],
        "nearly all in the plane; less than half, if the rest is not asked for")
