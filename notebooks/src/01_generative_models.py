@@ -532,7 +532,8 @@ print(f"✓ equal to ddim's ends, to 1e-5; strays: {strays:.0%}, of the data",
 # network's $v$.
 #
 # **Which $x$ belongs to $z$?** The end of the walk that starts at $z$. (Not the $x_0$ mixed with $\epsilon$: in
-# training any $\epsilon$ meets any $x_0$.) The best guess depends on data and schedule only, and so does this walk.
+# training any $\epsilon$ meets any $x_0$.) The best guess depends on data and schedule only, and so does this *exact walk*.
+# (Chapter 00's best guess knew only examples and copied them; this one knows the density.)
 
 # %%
 plot.show_source(families.Diffusion.learn, families.Diffusion.sample)
@@ -705,7 +706,7 @@ expect(shares["ring"].min() > 1.2 * least and abs(
 # %% [markdown]
 # ## 7. Which $x$ belongs to $z$?
 #
-# The panels show noise points $z$, in the colour of the cluster where their $x$ is, or grey if $x$ is a stray.
+# After the data: noise points $z$, in the colour of the cluster where their $x$ is, or grey if $x$ is a stray.
 #
 # *Predict: do neighbours in the noise end in the same cluster? Is there grey between two colours?*
 
@@ -746,7 +747,7 @@ expect(0.35 < by_noise < 0.65, f"{by_noise:.0%} of the VAE's strays are by its n
 #
 # ### Ask twice
 #
-# Train all four three times, for 900 batches, from other weights.
+# Train all four three times, for 900 batches, from other weights, on other batches.
 #
 # *Predict: for which models does a noise point end in the same cluster every time?*
 
@@ -909,7 +910,7 @@ ranked = yours(by_rank, by_counting, cases,
                     "you want the place of each noise")
 
 # %% [markdown]
-# This is the exact walk. On a line two walks that met would go on together, so walks keep their order.
+# With many points and short steps this is the exact walk. On a line two walks that met would go on together, so walks keep their order.
 
 # %% tags=["check"]
 # @title ✓ On a line, by_rank is where the exact walk ends

@@ -268,8 +268,8 @@ diagrams.round_cloud(0.8, 0.5)
 # the squared factor of $x_0$. With $\beta_1 = 0.19$, $\beta_2 = 0.36$ the factor is $0.9 \cdot 0.8 = 0.72$, the
 # variance $0.64 \cdot 0.19 + 0.36 = 0.48 = 1 - 0.72^2$.
 #
-# Each further step keeps this so. If $x_s$ has the factor $\alpha_s$ and the variance $1 - \alpha_s^2$, the next
-# variance is $(1-\beta_k)(1-\alpha_s^2) + \beta_k = 1 - (1-\beta_k)\,\alpha_s^2$. So at every $t = k/T$, with a single
+# Each further step keeps this so. If $x_s$ has the factor $\alpha_s$ and noise of variance $1 - \alpha_s^2$, the next
+# noise has the variance $(1-\beta_k)(1-\alpha_s^2) + \beta_k = 1 - (1-\beta_k)\,\alpha_s^2$. So at every $t = k/T$, with a single
 # standard normal $\epsilon$, independent of $x_0$,
 #
 # $$ \begin{gathered}
@@ -344,7 +344,7 @@ print("✓ variances step by step are those of (2.3), to 1e-12; walks end like j
 # ### Then why small steps?
 #
 # For the way *back*. By Bayes' rule the state before has the density $q(x_s \mid x_t)$. It can have any shape. A network
-# must put out its numbers, so it needs a simple one: of a bell, one mean for each pixel.
+# must put out the numbers that describe it, so it should be simple: for a bell, one mean for each pixel.
 #
 # Let the data be numbers near -1.2 or near 0.8: a `Mixture` of two bells, by weights, means and standard deviations. We
 # stand between the two, at $x_t = 0$ and $t = 0.25$. Where were we 200 steps, 50 steps, one step ago? Dashed is the
@@ -368,8 +368,8 @@ diagrams.kernels(humps, schedule, 0.25, (0.2, 0.05, 0.001), torch.zeros(1))
 # **The reverse of a small step is nearly Gaussian**, and about as wide as the step. So only its mean must be learned
 # ([@ho2020]). Chapter 03 shows why.
 #
-# So DDPM trains with jumps, and samples with a thousand small steps back. (The opening took 40: each is half
-# the middle panel's.)
+# So DDPM trains with jumps, and samples with a thousand small steps back. (The opening took 40: in time, each is at
+# most half as long as the middle panel's.)
 
 # %% tags=["check"]
 # @title ✓ Each panel against numbers that walked; only the first has two humps
@@ -395,7 +395,7 @@ print("✓ walkers that came to 0 came from where each panel says, to 3 %")
 #
 # $$ \boxed{\; x_t = \alpha_t\, x_0 + \sigma_t\, \epsilon \;} \tag{2.4} $$
 #
-# `FromBetas` makes one from a table; `add_noise` is (2.4). With them, examples for a network cost nothing:
+# `FromBetas` makes one from a table; `add_noise` is (2.4). With them, examples for a network cost next to nothing:
 
 # %%
 def training_pairs(x0, schedule, generator):
@@ -523,8 +523,8 @@ diagrams.ribbon(humps, schedule, ts, paths, alt, arrow="forward: noise comes in"
 # **Flow** ([@liu2023], [@lipman2023], [@albergo2023]), $\alpha_t = 1 - t$, $\sigma_t = t$, not variance preserving.
 
 # %% [markdown]
-# A band from -4 to 4 is grey. Above it the picture is clear and noise is a grain. Below it hardly
-# any picture is visible.
+# A band from -4 to 4 is grey. Above it the picture is clear and noise is a grain. Below it no trace of the picture is
+# visible; the eye loses it well before.
 #
 # *Predict: up to which of DDPM's 1,000 linear steps is the signal stronger than the noise?*
 
@@ -610,9 +610,9 @@ print("✓ linear, cosine and scaled flow are one picture, to 1e-3; a search fin
 #
 # *The Annotated Diffusion Model*, by Niels Rogge and Kashif Rasul, is a tutorial with our clothes. Its
 # [notebook](https://github.com/huggingface/notebooks/blob/2d7b0a0fc35c24d1227a95de276c55342c45bc00/examples/annotated_diffusion.ipynb),
-# has DDPM's first and last beta, but only 200 steps. DDPM's thousand leave $\alpha_1 = 0.006$ of the picture, these 0.36,
-# as much as `Cosine` has at $t = 0.76$. For the eye one end is noise. The mean of 100 ends from the boot shows what is
-# left:
+# has DDPM's first and last beta, but only 200 steps. DDPM's thousand leave $\alpha_1 = 0.006$ of the picture, these
+# 0.36, as much as `Cosine` has at $t = 0.76$. For the eye a single end is noise. The mean of 100 ends from the boot
+# shows what is left:
 
 # %%
 short = FromBetas(linear_betas(200))

@@ -356,7 +356,7 @@ for k in (1, 2, 100, 500):
     blind = transition(s, t, schedule)[1]
     before, after = schedule(t)[1], schedule(s)[1]  # sigma_t, sigma_s
     print(f"step {k:3}: of sigma_t = {before:.4f} takes {blind**2 / before:.4f}, adds",
-          f"{blind * after / before:.4f}; blind adds {blind:.4f}")
+          f"{blind * after / before:.4f}; blind subtracts {blind:.4f}")
 
 # %% [markdown]
 # <details><summary>Answer</summary>
@@ -674,12 +674,12 @@ show(clouds, "A blot; eight clusters with points between; twice eight clusters."
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Nearly the last: its clusters are a little narrow. After five steps nearly half of the points stray.
+# The last, nearly: its clusters are a little narrow. After five steps nearly half of the points stray.
 #
 # </details>
 
 # %% tags=["check"]
-# @title ✓ 500 steps draw the distribution of the data
+# @title ✓ 500 steps nearly draw the distribution of the data
 (stray_5, *_), (stray_20, narrow, *_), (stray, width, *_) = (
     measure(clouds[f"{n} steps"]) for n in (5, 20, 500))
 assert stray_5 > 0.4 and 0.02 < stray_20 < 0.06 and narrow < 0.165
@@ -696,8 +696,8 @@ print("✓ 500 steps agree with the data: each cluster's share to 0.025, the wid
 # %% [markdown]
 # ### How wide is a step?
 #
-# Why is the width 0.16 after 20 steps, and 0.20 in the data? Nearly all of it is the last step, where $v$ is 0 and the
-# true step still has a width (checked below). $v$ is the variance if $x_0$ is known. It is
+# Why is the width 0.16 after 20 steps, and 0.20 in the data? Nearly all is lost in the last step, where $v$ is 0 and
+# the true step still has a width (checked below). $v$ is the variance if $x_0$ is known. It is
 # not, so the true step is wider.
 # For data of variance at most one and $\alpha^2 + \sigma^2 = 1$, its variance in each coordinate, on average over $x_t$, is
 # between two bounds:
@@ -865,7 +865,7 @@ plot.strips(rows, "A boot and a shirt, clean, in noise, and as guessed.", above=
 # <details><summary>Answer</summary>
 #
 # Up to $t = 0.4$ it finds the boot exactly: 1,024 pixels are 1,024 witnesses. Then it averages. The new
-# shirt becomes *other* clothes: one of the 2,000 at 0.05, another at 0.2, a blur from 0.6.
+# shirt becomes *other* clothes: one of the 2,000 at 0.05, another at 0.2, a mix at 0.4, a blur from 0.6.
 #
 # </details>
 #
@@ -1057,7 +1057,7 @@ print("✓ without noise the points (spread 1 in the data) have spread {:.2f} wi
 # - Short steps back are nearly Gaussian. A walk with noise takes the whole arrow, one without takes half.
 # - The best denoiser is the mean $\hat x_0$. It makes the mean of a step exact (3.8).
 # - Denoiser and score are one thing (3.12).
-# - The best denoiser of a *data set* only remembers (3.11).
+# - A walk with the best denoiser of a *data set* draws only its pictures (3.11).
 
 # %% [markdown]
 # ## Exercises

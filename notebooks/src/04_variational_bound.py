@@ -161,8 +161,8 @@ for bits, name in ((model_bits, "our diffusion model"), (more, "above the histog
 
 # %% [markdown]
 # (± is a 95 % interval over photographs. Our model alone is told the class: to name it costs $\log_2 10 / 1024 = 0.003$
-# bits for a pixel ([deeper](deeper/04_variational_bound.ipynb#what-a-wrong-class-costs)). The network itself, here 100
-# bits for each pixel, is not counted.)
+# bits for a pixel ([deeper](deeper/04_variational_bound.ipynb#what-a-wrong-class-costs)). Neither the network, here
+# 100 bits for each pixel, nor the histograms' table is counted.)
 #
 # A clue: a frame of two pixels is black in *every* picture. There the histograms pay 0.004 bits for a pixel,
 # and the model pays 1.92! Inside the frame the model wins, 4.13 to 4.54.
@@ -505,7 +505,7 @@ print("✓ gap {:.3f}; with the long step exact {:.3f}, the last {:.3f}".format(
 # %% [markdown]
 # ## 5. One term for each step
 #
-# The logarithm in (4.6) is a sum over steps, with $\log\big(q(x_t \mid x_s) / p_\theta(x_s\mid x_t)\big)$ for each.
+# The logarithm in (4.6) is $-\log p(x_1)$ plus $\log\big(q(x_t \mid x_s) / p_\theta(x_s\mid x_t)\big)$ for each step.
 # This compares a step *forward* with a step *back*, so its average is no KL. Bayes' rule turns the numerator round.
 # Since $q(x_t \mid x_s) = q(x_t \mid x_s, x_0)$, for $s > 0$
 #
@@ -1084,7 +1084,7 @@ diagrams.pictures(named, "Two rows of six pieces of clothing.")
 # %% tags=["folded", "answer"]
 # @title Draw the clothes of these 3.22 bits
 last_from = torch.cat([0.1 + 0.9 * torch.linspace(1, 0, 20) ** 2, torch.zeros(1)])
-diagrams.pictures(named | {"fewest bits: 3.22": draw_with(last_from)},
+diagrams.pictures(named | {"last step from 0.1: 3.22": draw_with(last_from)},
                   "The two rows again, and a third of the same six pieces of clothing.")
 
 # %% tags=["check", "answer"]

@@ -62,9 +62,9 @@ alt = "Three panels: a spiral, a cloud, and next to nothing."
 diagrams.predictions(panels, 3, [""], alt, middle)
 
 # %% [markdown]
-# Only one has drawn the roll (pale: its middle line). The loss is not the reason: when each learns by another
-# squared error, $x_0$ still finds the plane and $\epsilon$ still does not (*deeper*, section 5). Section 6 shows what stops the
-# others, section 7 how to help $v$.
+# Only one has drawn the roll (pale: its middle line). The loss is not the reason: when $x_0$ and $\epsilon$ each learn
+# by another squared error, $x_0$ still finds the plane and $\epsilon$ still does not (*deeper*, section 5). Section 6
+# shows what stops the others, section 7 how to help $v$.
 #
 # **You build** DDPM's two algorithms, your first trained denoisers, and one table of prediction targets. You need chapters
 # 02 to 04 and an hour and a quarter.
@@ -254,8 +254,8 @@ error_of = yours(
 
 # %% [markdown]
 # If yours is right, `error_of` is *your* function. `algorithm_1` is the loop. Adam's learning rate rises for 100 steps, then
-# falls to 0. For section 4 there are options: how often each step is drawn (`chance`), what its
-# error weighs (`weigh`), and labels (`cond`).
+# falls to 0. For section 4 there are options: how often each step is drawn (`chance`), and what
+# its error weighs (`weigh`). `draw` may also give labels.
 
 # %%
 from functools import partial
@@ -792,9 +792,9 @@ print("✓ all five targets give x0 back, and an error weighs as (5.11) says;",
 
 # %% [markdown]
 # **Why in 512 dimensions?** The last layer is linear: 128 numbers in, $D$ out. (A normalization before it leaves 127 of
-# them free.) So all answers lie on one flat sheet of at most 127 dimensions. The roll's plane fits on it. Noise does not: in
-# at least $512 - 127 = 385$ directions the answer is always the same, and the error of $\epsilon$ there is its variance, 1.
-# That makes $385/512$ in the mean over all. **No training of this network can help:**
+# them free.) So all answers lie on one flat sheet of at most 127 dimensions. The roll's plane fits on it. Noise does
+# not: in at least $512 - 127 = 385$ directions the answer is always the same, and the error of $\epsilon$ there is at
+# least its variance, 1. That makes at least $385/512$ in the mean over all. **No training of this network can help:**
 #
 # $$ \begin{aligned}
 # \text{mean squared error of } \epsilon &\;\ge\; 1 - \frac{127}{D}, \\
@@ -1002,7 +1002,7 @@ print("✓ g times x_t is v off the plane; so v ends at most 0.3 off it, later 0
 #
 # - The bound is a weighted squared error of picture (5.1) or noise (5.3). The simplified loss (5.4) drops the weight.
 # - Training is three draws and one squared error (5.5), sampling the mean and fresh noise (5.7).
-# - Every loss has a floor, which the data decide (5.8).
+# - Every loss has a floor, which data and schedule decide (5.8).
 # - Targets are rows (5.9), solved by (5.10). They differ in what errors weigh (5.11).
 # - A narrow network cannot say noise, which fills all dimensions (5.20). A skip passes it on.
 

@@ -231,8 +231,8 @@ print(f"✓ of 1,601 guesses the best is {grid[cost.argmin()]:.2f}; the exact de
 # $$ \mathrm{KL}(q \,\|\, p) = E_q\!\left[\log \frac{q(x)}{p(x)}\right]
 # = \int q(x)\, \log \frac{q(x)}{p(x)}\; dx . $$
 #
-# It is never negative. As $\log u \le u - 1$ for every $u$, $-\mathrm{KL}(q \,\|\, p) = E_q\!\left[\log \frac pq\right] \le
-# E_q\!\left[\frac pq - 1\right] = \left(\int_{q > 0} p\right) - 1 \le 0$, with equality only where $p = q$. For two
+# It is never negative. As $\log u \le u - 1$ for every $u > 0$, $-\mathrm{KL}(q \,\|\, p) = E_q\!\left[\log \frac pq\right] \le
+# E_q\!\left[\frac pq - 1\right] = \left(\int_{q > 0} p\right) - 1 \le 0$, with equality only if $p = q$. For two
 # Gaussians it has a closed form, in *nats* as the logarithm is the natural one,
 #
 # $$ \mathrm{KL}\big(\mathcal N(m_1, v_1) \,\|\, \mathcal N(m_2, v_2)\big)

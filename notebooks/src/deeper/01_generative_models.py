@@ -72,7 +72,7 @@ plot.curves(shifts, {"JS divergence": told, "Wasserstein distance / 4": shifts /
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Only when they touch. Beyond a shift of about 1 the curve is flat at $\log 2$: to a discriminator that is sure, "far"
+# Only when they touch. Beyond a shift of about 1.2 the curve is flat at $\log 2$: to a discriminator that is sure, "far"
 # and "very far" look alike ([@arjovsky2017]). The Wasserstein distance of (1.6) goes on growing; a GAN can be trained on it
 # ([@arjovsky2017wgan]).
 #
@@ -128,7 +128,7 @@ picture
 #
 # The discriminator's loss is $-V$. It stays near $\log 4$, the value of a *finished* game with $D = \frac12$
 # everywhere. It measures the generator against the discriminator of the moment, and both move, which fits its low rank
-# correlation. Dots right of $\log 4$ are looks at which the discriminator was worse than a coin.
+# correlation. Dots right of $\log 4$ are looks before which the discriminator was, over 60 batches, worse than a coin.
 
 # %% [markdown]
 # Diffusion's loss is an honest number that hardly moves, for most of $v$ cannot be guessed by anybody. How much? The
@@ -310,7 +310,7 @@ expect(max(kept[0.9]) > min(kept[0.9]), "but not equally many each time")
 # ## 4. Likelihoods
 #
 # How much probability does a model give to fresh data? We measure *nats lost*, $\mathrm{KL}(p \,\|\, p_\theta)$: the
-# mean of $\log p(x) - \log p_\theta(x)$ over fresh points $x$. The GAN has no density. The flow knows its own (1.4),
+# mean of $\log p(x) - \log p_\theta(x)$ over fresh points $x$. The GAN's density cannot be computed. The flow knows its own (1.4),
 # the VAE only a bound (1.3). Diffusion can walk data out to noise, by `ddim`'s steps upwards. That map can be undone,
 # so (1.4) holds for it as well ([@song2021]); `walk_out` takes the steps and adds up the log-determinants of their
 # Jacobians, which PyTorch computes. (Language models, which draw part after part, know their likelihoods too: they are
@@ -412,7 +412,7 @@ for name, cloud in (("another draw of the truth", other), ("5 % midway", spoilt)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# No. Strays beyond two deviations do: nearly all of the 5 % are new ones. The main line's limit of three would miss
+# No. Strays beyond two deviations do: most of the 5 % are new ones. The main line's limit of three would miss
 # most of them, as a point midway is less than three deviations of the *wide* cluster away. The JS divergence of (1.7)
 # between the shares of 50 by 50 cells grows too.
 #
@@ -635,7 +635,7 @@ expect((best["flow"] < level["flow"].max()).sum() >= 2,
        "for two of three pairs of flows the best turn is no better than chance")
 
 # %% [markdown]
-# Two VAEs differ by a swap or a flip and little more. Two GANs differ mostly by a turn. Two flows may differ by much
+# Two VAEs differ by a swap or a flip and little more. Two GANs differ mostly by a turn, or a turn and a mirroring. Two flows may differ by much
 # more: for two of the three pairs the best turn is no better than chance.
 
 # %% tags=["check"]
@@ -692,7 +692,7 @@ print("✓ the bound of every point is the same to 0.001;",
 #
 # <details><summary>Answer</summary>
 #
-# The upper end is exclusive: 999, pure noise, where every sample starts, never comes up. Compare the extremes of what is
+# The upper end is exclusive: 999, almost pure noise, where every sample starts, never comes up. Compare the extremes of what is
 # drawn with those of what is used. (Hugging Face's diffusion course,
 # [unit 2](https://github.com/huggingface/diffusion-models-class/blob/8289b3086b2b9ab7e0c383f17d7804b07df5c692/unit2/02_class_conditioned_diffusion_model_example.md).)
 #

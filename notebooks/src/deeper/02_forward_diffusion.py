@@ -3,8 +3,8 @@
 #
 # What the main line of [chapter 02](../02_forward_diffusion.ipynb) states and leaves: the proofs, other noise, more
 # tables, the limit of many steps, the kind that explodes, steps as Langevin dynamics, high resolutions, more ends and
-# more bugs. After the first three cells each section runs alone. The letters are those of the main line: times $s < t$,
-# $x_t = \alpha_t x_0 + \sigma_t \epsilon$ (2.4); step $k = 1, \dots, T$ leads from $s = (k-1)/T$ to $t = k/T$,
+# more bugs. After the first three code cells each section runs alone. The letters are those of the main line: times
+# $s < t$, $x_t = \alpha_t x_0 + \sigma_t \epsilon$ (2.4); step $k = 1, \dots, T$ leads from $s = (k-1)/T$ to $t = k/T$,
 # $x_t = \sqrt{1-\beta_k}\, x_s + \sqrt{\beta_k}\, z_k$ (2.1). $\beta$ and $z$ are numbered by steps, $x$, $\alpha$ and
 # $\sigma$ by times.
 
@@ -753,7 +753,7 @@ print(f"✓ alpha at the end {old[-1]:.3f}, then 0; early betas change by under 
 # $$ \mathrm{KL} = \tfrac12 \left(\alpha_1^2 |x_0|^2 + D\,(\sigma_1^2 - 1 - \log \sigma_1^2)\right)
 # \approx \tfrac12\, \alpha_1^2\, |x_0|^2 . $$
 #
-# The approximation is always too small, as $u - 1 - \log u$ is never negative. `nats` is the mean over pictures, called
+# The approximation is never too large, as $u - 1 - \log u$ is never negative. `nats` is the mean over pictures, called
 # $L_T$ in DDPM.
 
 # %%

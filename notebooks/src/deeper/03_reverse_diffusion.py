@@ -207,7 +207,7 @@ picture
 #
 # The lowest curve is $\sigma_s^2/\sigma_t^2$, which [@nichol2021] drew. The average in (3.9) can be computed and used as the
 # variance of a step: [@bao2022]. At step 2 the lowest curve is below a half, at step 100 two percent below 1. So for
-# most of the walk the choice hardly matters, and in its last few steps it decides how the finest grain is drawn.
+# most of a walk of 1,000 steps the choice hardly matters, and in its last few steps it decides how the finest grain is drawn.
 
 # %% tags=["check"]
 # @title ✓ Both ends of (3.9), against the exact reverse of a mixture

@@ -10,11 +10,10 @@
 #
 # Equations of the main line: (4.2) is the KL of two Gaussians. (4.10) is the bound, a sum of $L_T$, one $L_s$ for each
 # step, and $L_0$. (4.11) writes $L_s$ as a weight times the denoiser's squared error, plus a constant. (4.12) gives
-# probabilities to grey levels. Words of the main line: the *clairvoyant* is a denoiser that is shown the picture; the
-# *decoder* is the last step, which gives grey levels probabilities (4.12); 3.61 bits for each pixel is the bound of the
-# course's model of clothes with 50 steps of variance $\sigma_{ts}^2$. The *contest* packs a hundred unseen photographs.
+# probabilities to grey levels. Words of the main line: the *clairvoyant* is a denoiser that is shown the picture;
+# 3.61 bits for each pixel is the bound of the course's model of clothes with 50 steps of variance $\sigma_{ts}^2$. The *contest* packs a hundred unseen photographs.
 # The *histograms* take part in it: how often each grey level stood at each of the 1,024 places in training pictures,
-# with 3.48 bits for each pixel.
+# with 3.48 bits for each pixel. Here we call the last step, which gives grey levels probabilities, the *decoder*.
 
 # %% [markdown]
 # The letters are those of the main line: times $s < t$, the path is all noisy states, $\sigma_{ts}^2$ is the variance
@@ -148,7 +147,8 @@ for t, s in zip(start[:-1], arrive[:-1], strict=True):
     ratios.append(truth.log_prob(x_s) - model.log_prob(x_s))
     kls.append(truth.kl(model))
 one_step = [8 * torch.stack(each).flatten().std() for each in (ratios, kls)]
-print(f"one step of 8, scaled: log ratio {one_step[0]:.1f}, KL {one_step[1]:.1f}")
+print("one of the 7 steps with a KL, times 8:",
+      f"log ratio {one_step[0]:.1f}, KL {one_step[1]:.1f}")
 
 # %% [markdown]
 # One draw of a KL says more than one of the log ratio: it spreads by 2.0 nats, not by 3.3.
@@ -458,7 +458,7 @@ def vdm_gap(T, forward=False, variance=0.25):
 
 # %%
 for T in (64, 256, 1024):
-    print(f"{T} steps: lower {vdm_gap(T):.3f}, forward {vdm_gap(T, True):.3f} nats")
+    print(f"{T} steps: lower {vdm_gap(T):.3f}, forward {vdm_gap(T, True):.4f} nats")
 
 # %% [markdown]
 # Four times the steps, a quarter of the gap, for both. But the price of $\tilde\sigma^2$ is 35 to 41 times that of
@@ -658,7 +658,7 @@ picture
 # %% [markdown]
 # The first three have the exact denoiser; "(4.14)" is the best variance for each step. The trained network needs fewer
 # nats than any of them, since its variance may depend on $x_t$: near the data wide between the humps, where $x_0$ is
-# uncertain, and narrow on them. The next cell prints its $v_\theta$ there. It may leave the interval from 0 to 1.
+# uncertain, and narrow on them. The second cell below prints its $v_\theta$ there. It may leave the interval from 0 to 1.
 #
 # In the paper this brought the bound of a model of small colour photographs down without harm to its samples, and
 # allowed walks of few steps, for which fixed variances are worst. (Weng's article tells it in its section on

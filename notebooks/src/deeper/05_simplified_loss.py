@@ -283,8 +283,9 @@ print(f"variance, weights to chances: {before[0]:.1f} before, {after[0]:.1f} aft
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Before training the network says 0 at every step, and the ratio is near 5.64. (200 batches estimate it only roughly.) After it, the steps near the data, which weigh
-# most, have the largest errors left (main line, section 3), and the ratio is larger.
+# Before training the network says 0 at every step, and the ratio is roughly 5.64. (200 batches estimate it only
+# roughly.) After it, the steps near the data, which weigh most, have the largest errors left (main line, section 3),
+# and the ratio is larger.
 #
 # </details>
 
@@ -359,10 +360,10 @@ print("✓ factors on the cosine: v at most 1; eps (and score) and x0 over 300 a
 # %% [markdown]
 # ## 5. The networks by another loss
 #
-# The same script trained each network twice: by the plain squared error of its own answer, and by the error of the $v$ that
-# follows from it, as [@li2025] do. (The main line shows $\epsilon$ by the first, $x_0$ by the second; for $v$ they are
-# one.) The *energy distance* ([@szekely2013]), $2E|x - y| - E|x - x'| - E|y - y'|$ with $x, x'$ samples and $y, y'$ data,
-# is 0 for equal distributions.
+# The same script trained $x_0$ and $\epsilon$ twice: by the plain squared error of its own answer, and by the error of
+# the $v$ that follows from it, as [@li2025] do. (The main line shows $\epsilon$ by the first, $x_0$ by the second; for
+# $v$ they are one.) The *energy distance* ([@szekely2013]), $2E|x - y| - E|x - x'| - E|y - y'|$ with $x, x'$ samples
+# and $y, y'$ data, is 0 for equal distributions.
 
 # %%
 import json
@@ -800,8 +801,8 @@ print("✓ the two losses agree for a network of random weights, at 500 noises")
 #
 # Two huge numbers are subtracted: for $\bar\alpha = 10^{-10}$ an error of 0.001 in $\epsilon$ becomes one of 100 in $x_0$. Or
 # two infinite ones: if $\bar\alpha$ is exactly 0, `nan` from the first step on, even for a perfect network, which answers
-# $\epsilon = x_t$. Ask for $v$ instead. (MAR, [issue 70](https://github.com/LTH14/mar/issues/70): black pictures and `nan`
-# in the first epochs.)
+# $\epsilon = x_t$. Ask for $v$ instead. (MAR, [issue 36](https://github.com/LTH14/mar/issues/36): black pictures in the
+# first epochs, `nan` by the author's guess.)
 #
 # </details>
 #
