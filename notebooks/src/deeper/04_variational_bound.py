@@ -147,11 +147,10 @@ for t, s in zip(start[:-1], arrive[:-1], strict=True):
     ratios.append(truth.log_prob(x_s) - model.log_prob(x_s))
     kls.append(truth.kl(model))
 one_step = [8 * torch.stack(each).flatten().std() for each in (ratios, kls)]
-print("one of the 7 steps with a KL, times 8:",
-      f"log ratio {one_step[0]:.1f}, KL {one_step[1]:.1f}")
+print(f"one step of 8, scaled: log ratio {one_step[0]:.1f}, KL {one_step[1]:.1f}")
 
 # %% [markdown]
-# One draw of a KL says more than one of the log ratio: it spreads by 2.0 nats, not by 3.3.
+# (The last of the 8 steps has no KL and is left out.) One draw of a KL says more than one of the log ratio: it spreads by 2.0 nats, not by 3.3.
 
 # %% tags=["check"]
 # @title ✓ Jensen's two averages
@@ -458,10 +457,10 @@ def vdm_gap(T, forward=False, variance=0.25):
 
 # %%
 for T in (64, 256, 1024):
-    print(f"{T} steps: lower {vdm_gap(T):.3f}, forward {vdm_gap(T, True):.4f} nats")
+    print(f"{T} steps: lower {vdm_gap(T):.3f}, forward {vdm_gap(T, True):.3f} nats")
 
 # %% [markdown]
-# Four times the steps, a quarter of the gap, for both. But the price of $\tilde\sigma^2$ is 35 to 41 times that of
+# Four times the steps, a quarter of the gap, for both. But (before rounding) the price of $\tilde\sigma^2$ is 35 to 41 times that of
 # $\sigma_{ts}^2$ here.
 
 # %% tags=["check"]
